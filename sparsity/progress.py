@@ -1,0 +1,12 @@
+"""Progress bars, shown on a terminal only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress_bar(*args: Any, shown: bool, **options: Any) -> tqdm:
+    """tqdm, silent unless shown and standard error is a terminal."""
+    return tqdm(*args, disable=None if shown else True, **options)

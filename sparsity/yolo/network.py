@@ -1,0 +1,98 @@
+"""Architecture data -> a network that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from sparsity.yolo.blocks import Conv
+from sparsity.yolo.detect import Candidates, Detect
+from sparsity.yolo.registry import build_module
+from sparsity.yolo.spec import Architecture
+
+
+class Network(nn.Module):
+    """A detector: images in, raw maps out, boxes by candidates().
+
+    Parameters are named as in the published checkpoints: model.LAYER.NAME.
+    """
+
+    def __init__(self, architecture: Architecture, names: Sequence[str]) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.names = tuple(names)
+        self.model = nn.ModuleList(build_module(layer.module) for layer in architecture)
+        self._last_use = _last_use(architecture)
+
+    @property
+    def head(self) -> Detect:
+        """The last layer."""
+        return self.model[-1]
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels per cell, a level each."""
+        return self.head.strides
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[batch, 3, height, width], RGB in 0 to 1, sides multiples of max(strides) -> raw maps."""
+        outputs: dict[int, Tensor] = {-1: images}
+        for index, (layer, module) in enumerate(zip(self.architecture, self.model, strict=True)):
+            inputs = [outputs[_absolute(source, index)] for source in layer.sources]
+            outputs[index] = module(inputs if _takes_list(layer.sources, module) else inputs[0])
+            del inputs
+            for done in self._last_use.get(index, ()):
+                del outputs[done]
+        return outputs[len(self.model) - 1]
+
+    def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
+        """Raw maps -> the boxes above conf_thres, in pixels of the network's input."""
+        return self.head.candidates(raw, conf_thres)
+
+
+def build(
+    architecture: Architecture, names: Sequence[str], weights: Mapping[str, Tensor] | None = None
+) -> Network:
+    """Make the network, in evaluation mode; with weights it takes exactly those (not copied).
+
+    Without weights the parameters are PyTorch's random ones. Raises RuntimeError where a weight is
+    missing, left over or of another shape.
+    """
+    if weights is None:
+        return Network(architecture, names).eval()
+    with torch.device("meta"):
+        network = Network(architecture, names)
+    network.load_state_dict(weights, strict=True, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def fuse(network: Network) -> Network:
+    """Fold each Conv's batch norm into its convolution, in place; returns the network."""
+    for module in network.modules():
+        if isinstance(module, Conv) and module.bn is not None:
+            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+            module.bn = None
+    return network
+
+
+def _absolute(source: int, index: int) -> int:
+    return index + source if source < 0 else source
+
+
+def _takes_list(sources: tuple[int, ...], module: nn.Module) -> bool:
+    return len(sources) > 1 or isinstance(module, Detect)
+
+
+def _last_use(architecture: Architecture) -> dict[int, list[int]]:
+    """Layer index -> the outputs that nothing needs after it, so that they can be freed."""
+    last: dict[int, int] = {}
+    for index, layer in enumerate(architecture):
+        for source in layer.sources:
+            last[_absolute(source, index)] = index
+    freed: dict[int, list[int]] = {}
+    for output, index in last.items():
+        freed.setdefault(index, []).append(output)
+    return freed
