@@ -1,0 +1,211 @@
+"""COCO annotations: read, checked against the images, or derived from labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsity.errors import InputError
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One image's true boxes: classes int64 [n], boxes float32 [n, 4] cx, cy, w, h normalised."""
+
+    classes: np.ndarray
+    boxes_cxcywhn: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def without_duplicates(self) -> Labels:
+        """Each class and box once."""
+        rows = np.column_stack((self.classes.astype(np.float32), self.boxes_cxcywhn))
+        first = np.sort(np.unique(rows, axis=0, return_index=True)[1])
+        return Labels(self.classes[first], self.boxes_cxcywhn[first])
+
+    def as_one_class(self) -> Labels:
+        """All classes counted as class 0."""
+        return Labels(np.zeros_like(self.classes), self.boxes_cxcywhn)
+
+
+NO_LABELS = Labels(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """A COCO annotation set.
+
+    content: the file's dict (images, annotations, categories).
+    path: where it was read from, None where it was derived.
+    """
+
+    content: dict[str, Any] = field(repr=False)
+    path: Path | None = None
+
+    def image_ids(self, images: Sequence[Path]) -> list[int]:
+        """The id of each image by its file name. Raises InputError where an image is not in the file."""
+        by_name: dict[str, list[dict[str, Any]]] = {}
+        for entry in self.content["images"]:
+            by_name.setdefault(Path(entry["file_name"]).name, []).append(entry)
+        found = [_best_entry(by_name.get(image.name, []), image) for image in images]
+        absent = [image for image, entry in zip(images, found, strict=True) if entry is None]
+        if absent:
+            raise InputError(
+                f"{self.path}: annotates other images: {len(absent)} of the data set's {len(images)} "
+                f"are not in it (the first is {absent[0].name})"
+            )
+        return [entry["id"] for entry in found if entry is not None]
+
+    def category_ids(self, names: Sequence[str]) -> list[int]:
+        """The id of each class by its name. Raises InputError where a class is not in the file."""
+        exact = {category["name"]: category["id"] for category in self.content["categories"]}
+        folded = {_folded(name): category for name, category in exact.items()}
+        absent = [name for name in names if name not in exact and _folded(name) not in folded]
+        if absent:
+            raise InputError(
+                f"{self.path}: has no category named {absent[0]!r} ({len(absent)} of {len(names)} "
+                f"class names are not in it; its categories begin {list(exact)[:3]})"
+            )
+        ids = [exact.get(name, folded.get(_folded(name))) for name in names]
+        if len(set(ids)) < len(ids):
+            raise InputError(f"{self.path}: two of the {len(names)} classes share a category")
+        return ids
+
+    def all_ids(self) -> list[int]:
+        """The ids of all categories."""
+        return [category["id"] for category in self.content["categories"]]
+
+    def labels(self, category_ids: Sequence[int]) -> dict[int, Labels]:
+        """True boxes by image id: those of these categories, in their order, that are no crowds."""
+        classes = {category: i for i, category in enumerate(category_ids)}
+        sizes = {image["id"]: (image["width"], image["height"]) for image in self.content["images"]}
+        rows: dict[int, list[tuple[float, ...]]] = {image: [] for image in sizes}
+        for annotation in self.content["annotations"]:
+            label = classes.get(annotation["category_id"])
+            if label is None or annotation.get("iscrowd") or annotation["image_id"] not in rows:
+                continue
+            box = _cxcywhn(annotation["bbox"], *sizes[annotation["image_id"]])
+            if box is not None:
+                rows[annotation["image_id"]].append((label, *box))
+        return {image: _labels(found) for image, found in rows.items()}
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read a COCO instances file. Raises InputError where it is none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON ({error})") from error
+    _check(path, content)
+    return Annotations(content, path)
+
+
+def derive_annotations(
+    images: Mapping[Path, tuple[int, int]], labels: Mapping[Path, Labels], names: Sequence[str]
+) -> Annotations:
+    """Make annotations from labels: images by path with (width, height) in pixels, ids from 1."""
+    rows: list[dict[str, Any]] = []
+    entries = []
+    for image_id, (image, (width, height)) in enumerate(images.items(), 1):
+        entries.append({"id": image_id, "file_name": image.name, "width": width, "height": height})
+        scale = np.array([width, height, width, height], np.float64)
+        boxes = labels[image].boxes_cxcywhn * scale
+        for label, (cx, cy, w, h) in zip(labels[image].classes.tolist(), boxes.tolist(), strict=True):
+            row = {
+                "id": len(rows) + 1,
+                "image_id": image_id,
+                "category_id": label + 1,
+                "iscrowd": 0,
+            }
+            rows.append(row | {"bbox": [cx - w / 2, cy - h / 2, w, h], "area": w * h})
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    return Annotations({"images": entries, "annotations": rows, "categories": categories})
+
+
+def _check(path: Path, content: object) -> None:
+    for key, fields in _FIELDS.items():
+        rows = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(rows, list):
+            raise InputError(f"{path}: no COCO instances file: it has no list {key!r}")
+        for index, row in enumerate(rows):
+            for name, (fits, wanted) in fields.items():
+                if not isinstance(row, dict) or name not in row:
+                    raise InputError(f"{path}: {key}[{index}] has no {name!r}")
+                if not fits(row[name]):
+                    shown = repr(row[name])[:60]
+                    raise InputError(f"{path}: {key}[{index}] has {name} {shown}; {wanted} is expected")
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, int | float) and value > 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+_FIELDS = {
+    "images": {
+        "id": (_is_id, "a number"),
+        "file_name": (_is_text, "text"),
+        "width": (_is_side, "a number of pixels"),
+        "height": (_is_side, "a number of pixels"),
+    },
+    "annotations": {
+        "id": (_is_id, "a number"),
+        "image_id": (_is_id, "a number"),
+        "category_id": (_is_id, "a number"),
+        "bbox": (_is_box, "[x, y, width, height]"),
+        "area": (_is_number, "a number"),
+    },
+    "categories": {"id": (_is_id, "a number"), "name": (_is_text, "text")},
+}
+"""What is needed of a COCO instances file: a test of each value, and what it asks for."""
+
+
+def _best_entry(entries: list[dict[str, Any]], image: Path) -> dict[str, Any] | None:
+    """Of the entries with the image's name, the one whose folders are the image's too."""
+    place = image.as_posix()
+    inside = [entry for entry in entries if place.endswith("/" + entry["file_name"].lstrip("./"))]
+    return max(inside or entries, key=lambda entry: len(entry["file_name"]), default=None)
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _cxcywhn(bbox_xywh: Sequence[float], width: int, height: int) -> tuple[float, ...] | None:
+    """A box in pixels -> normalised and clipped to the image; None where nothing of it is left."""
+    x, y, w, h = bbox_xywh
+    x1, x2 = (min(max(v / width, 0), 1) for v in (x, x + w))
+    y1, y2 = (min(max(v / height, 0), 1) for v in (y, y + h))
+    if x2 <= x1 or y2 <= y1:
+        return None
+    return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+
+
+def _labels(rows: list[tuple[float, ...]]) -> Labels:
+    if not rows:
+        return NO_LABELS
+    table = np.array(rows, np.float64)
+    return Labels(table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)).without_duplicates()

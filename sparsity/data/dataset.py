@@ -1,0 +1,179 @@
+"""A data yaml or folder -> images, true boxes and annotations; what is missing or corrupt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+from sparsity.data.annotations import (
+    NO_LABELS,
+    Annotations,
+    Labels,
+    derive_annotations,
+    read_annotations,
+)
+from sparsity.data.images import scan_images
+from sparsity.data.labels import label_path, read_labels
+from sparsity.data.sources import Source, find_source
+from sparsity.errors import InputError
+
+ONE_CLASS = ("item",)
+"""The class names under single_cls."""
+
+
+@dataclass(frozen=True)
+class DatasetImage:
+    """One image: file, COCO id, width and height in pixels, true boxes."""
+
+    path: Path
+    image_id: int
+    width: int
+    height: int
+    labels: Labels = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How many label files were found, are missing, are empty; images left out, with the reason."""
+
+    found: int
+    missing: int
+    empty: int
+    problems: tuple[str, ...] = ()
+
+    @property
+    def corrupt(self) -> int:
+        """How many images were left out."""
+        return len(self.problems)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images sorted by path, class names in order, COCO annotations and each class's id in them."""
+
+    name: str
+    images: tuple[DatasetImage, ...]
+    names: tuple[str, ...]
+    annotations: Annotations
+    category_ids: tuple[int, ...]
+    scan: Scan
+
+    @property
+    def instances(self) -> int:
+        """The number of true boxes, crowds left out."""
+        return sum(len(image.labels) for image in self.images)
+
+
+def read_dataset(
+    data: str | PathLike[str],
+    names: Sequence[str],
+    *,
+    single_cls: bool = False,
+    progress: bool = False,
+) -> Dataset:
+    """Read the validation images of a YOLOv5 data yaml, or of a folder with images/ and labels/.
+
+    names: the class names of the checkpoint, which the data's own must match (unless single_cls,
+    where all classes count as one). Labels come from text files, or from the COCO annotation file
+    where there are none; annotations from their file, or from the labels where there is none.
+    Corrupt images and label files are left out and told in scan.
+    Raises InputError where the data can't be found, match no checkpoint, or hold no true box.
+    """
+    source = find_source(Path(data))
+    if not single_cls:
+        _check_names(source, names)
+    headers = scan_images(source.images, progress=progress)
+    file = None if source.annotations is None else read_annotations(source.annotations)
+    labels, scan = _read_labels(source, file, names, single_cls)
+    damaged = {path: f"{path}: {h.problem}" for path, h in headers.items() if h.problem}
+    problems = damaged | scan.problems
+    sizes = {path: headers[path].size for path in source.images if path not in problems}
+    if not sizes:
+        raise InputError(f"{data}: no usable image; {next(iter(problems.values()))}")
+    names = ONE_CLASS if single_cls else tuple(names)
+    if file is None:
+        annotations = derive_annotations(sizes, labels, names)
+        ids, categories = range(1, len(sizes) + 1), range(1, len(names) + 1)
+    else:
+        annotations, ids = file, file.image_ids(list(sizes))
+        categories = file.all_ids()[:1] if single_cls else file.category_ids(names)
+    images = tuple(
+        DatasetImage(path, image_id, width, height, labels[path])
+        for image_id, (path, (width, height)) in zip(ids, sizes.items(), strict=True)
+    )
+    if not any(len(image.labels) for image in images):
+        raise InputError(f"{data}: none of its {len(images)} images has a labelled box")
+    scan = Scan(scan.found, scan.missing, scan.empty, tuple(problems.values()))
+    return Dataset(str(data), images, names, annotations, tuple(categories), scan)
+
+
+def _check_names(source: Source, names: Sequence[str]) -> None:
+    if source.nc is not None and source.nc != len(names):
+        raise InputError(
+            f"{source.path}: has {source.nc} classes, but the checkpoint was trained on {len(names)}"
+        )
+    for index, (ours, theirs) in enumerate(zip(source.names or names, names, strict=True)):
+        if ours.strip().casefold() != theirs.strip().casefold():
+            raise InputError(
+                f"{source.path}: class {index} is {ours!r}, but the checkpoint calls it {theirs!r}"
+            )
+
+
+@dataclass(frozen=True)
+class _LabelScan:
+    """As Scan, for labels alone: problems by image."""
+
+    found: int
+    missing: int
+    empty: int
+    problems: dict[Path, str]
+
+
+def _read_labels(
+    source: Source, annotations: Annotations | None, names: Sequence[str], single_cls: bool
+) -> tuple[dict[Path, Labels], _LabelScan]:
+    """Labels by image, without the images whose label file is corrupt."""
+    files = {image: label_path(image) for image in source.images}
+    present = {image for image, file in files.items() if file.is_file()}
+    if present:
+        return _labels_of_files(files, present, None if single_cls else len(names))
+    if annotations is None:
+        first = next(iter(files.values()))
+        raise InputError(
+            f"{source.path}: no labels: neither label files (such as {first}) nor a COCO "
+            "annotation file (annotations/instances_*.json, or named by the key 'annotations')"
+        )
+    ids = annotations.all_ids() if single_cls else annotations.category_ids(names)
+    return _labels_of_annotations(source, annotations, ids, single_cls)
+
+
+def _labels_of_files(
+    files: Mapping[Path, Path], present: Set[Path], nc: int | None
+) -> tuple[dict[Path, Labels], _LabelScan]:
+    """nc: the number of classes; None counts all as one."""
+    labels: dict[Path, Labels] = {}
+    problems: dict[Path, str] = {}
+    for image, file in files.items():
+        try:
+            labels[image] = read_labels(file, nc) if image in present else NO_LABELS
+        except (OSError, ValueError) as error:
+            problems[image] = f"{file}: {error}"
+    found = len(present) - len(problems)
+    empty = sum(not len(labels[image]) for image in present if image in labels)
+    if nc is None:
+        labels = {image: one.as_one_class() for image, one in labels.items()}
+    return labels, _LabelScan(found, len(files) - len(present), empty, problems)
+
+
+def _labels_of_annotations(
+    source: Source, annotations: Annotations, category_ids: Sequence[int], single_cls: bool
+) -> tuple[dict[Path, Labels], _LabelScan]:
+    by_id = annotations.labels(category_ids)
+    ids = annotations.image_ids(source.images)
+    labels = {image: by_id[i] for image, i in zip(source.images, ids, strict=True)}
+    if single_cls:
+        labels = {image: one.as_one_class() for image, one in labels.items()}
+    missing = sum(not len(one) for one in labels.values())
+    return labels, _LabelScan(len(labels) - missing, missing, 0, {})

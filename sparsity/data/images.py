@@ -1,0 +1,149 @@
+"""Image files: how large they are, whether they are whole, and their pixels."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from sparsity.errors import InputError
+from sparsity.files import write_text
+from sparsity.progress import progress_bar
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+CACHE_VERSION = 1
+SMALLEST = 10
+_EXIF_ORIENTATION = 274
+_EXIF_SIDEWAYS = (5, 6, 7, 8)
+_SCAN_THREADS = 8
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """An image's (width, height) in pixels as it is shown, or why it can't be used."""
+
+    size: tuple[int, int] = (0, 0)
+    problem: str = ""
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image as uint8 [height, width, 3], RGB, turned as its EXIF says.
+
+    Raises InputError where it can't be read any more.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    if image is None:
+        raise InputError(f"{path}: OpenCV cannot decode it; remove it from the data set")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def scan_images(paths: Iterable[Path], *, progress: bool = False) -> dict[Path, ImageHeader]:
+    """Read each image's header, and find those that are damaged.
+
+    Results are kept as JSON in the user's cache folder and used again for files whose size and
+    time of change are the same.
+    """
+    paths = list(paths)
+    cache_file = _cache_file(paths)
+    known = _read_cache(cache_file)
+    with ThreadPoolExecutor(_SCAN_THREADS) as pool:
+        scanned = list(
+            progress_bar(
+                pool.map(lambda path: _scan(path, known), paths),
+                total=len(paths),
+                desc="Scanning images",
+                shown=progress,
+                leave=False,
+            )
+        )
+    entries = {str(path): entry for path, entry in zip(paths, scanned, strict=True)}
+    if entries != known:
+        _write_cache(cache_file, entries)
+    return {p: ImageHeader((e[2], e[3]), e[4]) for p, e in zip(paths, scanned, strict=True)}
+
+
+Entry = tuple[int, int, int, int, str]
+"""What is kept of an image: file size, time of change in ns, width, height, problem."""
+
+
+def _scan(path: Path, known: Mapping[str, Entry]) -> Entry:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return (0, 0, 0, 0, error.strerror or "cannot be read")
+    before = known.get(str(path))
+    if before is not None and before[:2] == (status.st_size, status.st_mtime_ns):
+        return before
+    try:
+        size, problem = _read_header(path), ""
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        size, problem = (0, 0), _reason(error)
+    return (status.st_size, status.st_mtime_ns, *size, problem)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "is no image"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read_header(path: Path) -> tuple[int, int]:
+    """(width, height) as shown. What is no JPEG with its end in place is decoded to be sure of it."""
+    with Image.open(path) as image:
+        width, height = image.size
+        if image.getexif().get(_EXIF_ORIENTATION) in _EXIF_SIDEWAYS:
+            width, height = height, width
+        if not _ends_as_jpeg(path):
+            image.load()
+            height, width = read_image(path).shape[:2]
+    if min(width, height) < SMALLEST:
+        raise ValueError(f"{width} x {height} pixels; at least {SMALLEST} x {SMALLEST} are expected")
+    return width, height
+
+
+def _ends_as_jpeg(path: Path) -> bool:
+    """Whether a JPEG is whole by its end marker; anything else is decoded to be sure."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\xff\xd8":
+            return False
+        file.seek(-2, os.SEEK_END)
+        return file.read() == b"\xff\xd9"
+
+
+def _cache_file(paths: list[Path]) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    key = sha256(b"\n".join(map(os.fsencode, paths))).hexdigest()[:16]
+    return Path(base) / "sparsity" / f"images-{key}.json"
+
+
+def _read_cache(path: Path) -> dict[str, Entry]:
+    try:
+        content = json.loads(path.read_bytes())
+        if content["version"] != CACHE_VERSION:
+            return {}
+        entries = {name: tuple(entry) for name, entry in content["images"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    types = (int, int, int, int, str)
+    return {n: e for n, e in entries.items() if tuple(map(type, e)) == types}
+
+
+def _write_cache(path: Path, entries: Mapping[str, Entry]) -> None:
+    """Keep the entries; a cache that can't be written is done without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps({"version": CACHE_VERSION, "images": entries}))
+    except OSError:
+        return

@@ -1,0 +1,155 @@
+"""Where a data set's images, class names and annotation file are, from a yaml or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sparsity.data.images import SUFFIXES
+from sparsity.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as described: image files sorted by path; names, nc and annotations where told."""
+
+    path: Path
+    images: tuple[Path, ...]
+    names: tuple[str, ...] | None = None
+    nc: int | None = None
+    annotations: Path | None = None
+
+
+def find_source(path: Path) -> Source:
+    """Find the validation images that a data yaml, or a folder, describes.
+
+    Raises InputError where path is neither, keys are missing, or there are no images.
+    """
+    if path.is_dir():
+        yamls = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
+        return _from_yaml(yamls[0]) if len(yamls) == 1 else _from_folder(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such data yaml or folder")
+    if path.suffix not in (".yaml", ".yml"):
+        raise InputError(f"{path}: a data yaml (.yaml) or a folder is expected")
+    return _from_yaml(path)
+
+
+def _from_yaml(path: Path) -> Source:
+    content = _read_yaml(path)
+    names = _names(path, content)
+    nc = content.get("nc", len(names))
+    if nc != len(names):
+        raise InputError(f"{path}: nc is {nc}, but there are {len(names)} names")
+    root = _root(path, content)
+    values = content["val"] if isinstance(content["val"], list) else [content["val"]]
+    images: list[Path] = []
+    for value in values:
+        images += _listed(path, root, str(value))
+    given = content.get("annotations")
+    annotations = None if given is None else _existing(path, "annotations", root, str(given))
+    if annotations is None:
+        annotations = _find_annotations(root, [Path(str(v)).stem for v in values], only=False)
+    return Source(path, _sorted(path, images), names, nc, annotations)
+
+
+def _from_folder(path: Path) -> Source:
+    lists = [file for file in sorted(path.glob("*.txt")) if any(_read_list(file))]
+    preferred = [file for file in lists if file.stem.startswith("val")] or lists
+    if len(preferred) == 1:
+        chosen = preferred[0]
+    else:
+        folder = path / "images" if (path / "images").is_dir() else path
+        splits = sorted(p for p in folder.glob("val*") if p.is_dir())
+        chosen = splits[0] if len(splits) == 1 else folder
+    images = _listed(path, path, str(chosen.resolve()))
+    return Source(path, _sorted(path, images), annotations=_find_annotations(path, [chosen.stem], only=True))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as yaml: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: keys and values are expected (path, val, names)")
+    absent = [key for key in ("val", "names") if not content.get(key)]
+    if absent:
+        raise InputError(f"{path}: has no key {' and no key '.join(map(repr, absent))}")
+    return content
+
+
+def _names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
+    names = content["names"]
+    if isinstance(names, dict):
+        if set(names) != set(range(len(names))):
+            raise InputError(f"{path}: names are numbered {list(names)[:5]}; 0, 1, 2, ... is expected")
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list):
+        raise InputError(f"{path}: names is {names!r}; a list, or a dict by number, is expected")
+    return tuple(str(name) for name in names)
+
+
+def _root(path: Path, content: dict[str, Any]) -> Path:
+    """The folder that the yaml's paths start from: its key path, seen from the yaml or from here."""
+    given = content.get("path")
+    return path.parent if not given else _existing(path, "path", path.parent, str(given))
+
+
+def _existing(path: Path, key: str, root: Path, value: str) -> Path:
+    """A path of the yaml as seen from root, else from the working folder."""
+    tried = [root / value, Path(value)]
+    if value.startswith("../"):
+        # Exports of labelling services count from a folder that is not there.
+        tried.append(root / value.removeprefix("../"))
+    for candidate in tried:
+        if candidate.exists():
+            return candidate.resolve()
+    places = " nor ".join(dict.fromkeys(str(place) for place in tried))
+    raise InputError(f"{path}: {key} is {value!r}, but there is no {places}")
+
+
+def _listed(path: Path, root: Path, value: str) -> list[Path]:
+    """The images of a folder, or of a list file."""
+    place = _existing(path, "val", root, value)
+    if place.is_dir():
+        return [file for file in place.rglob("*") if _is_image(file)]
+    if place.suffix != ".txt":
+        raise InputError(f"{path}: val is {value!r}; a folder or a list file (.txt) is expected")
+    return list(_read_list(place))
+
+
+def _read_list(file: Path) -> Iterator[Path]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read as a list of images ({error})") from error
+    for line in lines:
+        entry = Path(line.strip())
+        if _is_image(entry):
+            beside = file.parent / entry
+            yield beside if line.startswith("./") or beside.exists() else entry.absolute()
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _sorted(path: Path, images: list[Path]) -> tuple[Path, ...]:
+    if not images:
+        raise InputError(f"{path}: no images ({', '.join(sorted(SUFFIXES))}) where val points to")
+    return tuple(sorted(set(images), key=str))
+
+
+def _find_annotations(root: Path, splits: list[str], *, only: bool) -> Path | None:
+    """annotations/instances_SPLIT.json, or with only the one instances file that there is."""
+    folder = root / "annotations"
+    for split in splits:
+        if (folder / f"instances_{split}.json").is_file():
+            return folder / f"instances_{split}.json"
+    files = sorted(folder.glob("instances_*.json")) if only else []
+    return files[0] if len(files) == 1 else None

@@ -1,0 +1,45 @@
+"""The folder of a run: PROJECT/NAME, numbered up, and gone again if nothing came of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sparsity.errors import InputError
+
+DEFAULT_NAME = "exp"
+
+
+@contextmanager
+def run_folder(project: Path, name: str, *, exist_ok: bool) -> Iterator[Path]:
+    """Make PROJECT/NAME, or NAME2, NAME3, ... where it exists (unless exist_ok).
+
+    Two runs never get the same folder. It is removed again where the run leaves it empty.
+    Raises InputError where it can't be made.
+    """
+    folder = _make(project, name, exist_ok)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _make(project: Path, name: str, exist_ok: bool) -> Path:
+    try:
+        project.mkdir(parents=True, exist_ok=True)
+        if exist_ok:
+            (project / name).mkdir(exist_ok=True)
+            return project / name
+        for number in itertools.count(1):
+            folder = project / (name if number == 1 else f"{name}{number}")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise InputError(
+            f"--project {project}: no folder for the results can be made there ({error.strerror})"
+        ) from error
+    raise AssertionError("counting never ends")

@@ -1,0 +1,285 @@
+"""Data yamls and folders -> image files, names and the annotation file."""
+
+from pathlib import Path
+
+import pytest
+
+from sparsity.data.sources import Source, find_source
+from sparsity.errors import InputError
+
+
+def make(root: Path, *files: str, **contents: str) -> None:
+    """Empty files, and files with content by their name (with __ for a slash, _dot_ for a dot)."""
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    for name, content in contents.items():
+        path = root / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+
+
+def found(source: Source, root: Path) -> list[str]:
+    return [path.relative_to(root.resolve()).as_posix() for path in source.images]
+
+
+@pytest.mark.parametrize(
+    ("path", "yaml"),
+    [
+        pytest.param("path: d\n", "data.yaml", id="relative to the yaml"),
+        pytest.param("path: ../d\n", "conf/data.yaml", id="relative, upwards"),
+        pytest.param("path: ROOT/d\n", "conf/data.yaml", id="absolute"),
+        pytest.param("path: d\n", "conf/data.yaml", id="relative to the working folder"),
+        pytest.param("", "d/data.yaml", id="absent"),
+        pytest.param("path:\n", "d/data.yaml", id="empty"),
+        pytest.param("path: ''\n", "d/data.yml", id="empty text, .yml"),
+    ],
+)
+def test_path(tmp_path, monkeypatch, path, yaml):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path, "d/images/val/a.jpg", "d/images/train/b.jpg")
+    file = tmp_path / yaml
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"{path}val: images/val\nnames: [cat]\n".replace("ROOT", str(tmp_path)), encoding="utf-8")
+    source = find_source(file)
+    assert found(source, tmp_path) == ["d/images/val/a.jpg"]
+    assert (source.names, source.nc, source.annotations) == (("cat",), 1, None)
+
+
+@pytest.mark.parametrize(
+    ("val", "expected"),
+    [
+        pytest.param("images", ["images/a.jpg", "images/sub/b.PNG"], id="folder, with those below"),
+        pytest.param("list.txt", ["images/a.jpg", "other/c.jpg"], id="list file"),
+        pytest.param("[images]", ["images/a.jpg", "images/sub/b.PNG"], id="list of one folder"),
+        pytest.param(
+            "[list.txt, images]", ["images/a.jpg", "images/sub/b.PNG", "other/c.jpg"], id="both, each once"
+        ),
+        pytest.param("[other, images/sub]", ["images/sub/b.PNG", "other/c.jpg"], id="two folders, sorted"),
+        pytest.param("ROOT/other", ["other/c.jpg"], id="absolute"),
+    ],
+)
+def test_val(tmp_path, val, expected):
+    make(tmp_path, "images/a.jpg", "images/sub/b.PNG", "images/a.txt", "images/c.gif", "other/c.jpg")
+    make(tmp_path, list_dot_txt="./other/c.jpg\n./images/a.jpg\n")
+    make(tmp_path, data_dot_yaml=f"val: {val}\nnames: [cat]\n".replace("ROOT", str(tmp_path)))
+    assert found(find_source(tmp_path / "data.yaml"), tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param("./images/a.jpg\n", ["images/a.jpg"], id="./ starts from the list's folder"),
+        pytest.param("images/a.jpg\n", ["images/a.jpg"], id="without ./ it may do so"),
+        pytest.param("ROOT/images/a.jpg\n", ["images/a.jpg"], id="absolute"),
+        pytest.param(
+            "./images/b.jpg\r\n./images/a.jpg\r\n", ["images/a.jpg", "images/b.jpg"], id="crlf, sorted"
+        ),
+        pytest.param("\n  ./images/a.jpg  \n\n", ["images/a.jpg"], id="blank lines and spaces"),
+        pytest.param("./images/a.jpg\n./images/a.jpg\n", ["images/a.jpg"], id="twice"),
+        pytest.param("./images/a.jpg\n./notes.md\n# val\n", ["images/a.jpg"], id="lines that are no image"),
+        pytest.param(
+            "./images/gone.jpg\n./images/a.jpg\n", ["images/a.jpg", "images/gone.jpg"], id="missing"
+        ),
+        pytest.param("./images/a b.jpg\n", ["images/a b.jpg"], id="a space in the name"),
+    ],
+)
+def test_list_file(tmp_path, monkeypatch, content, expected):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    make(tmp_path, "images/a.jpg", "images/b.jpg", "images/a b.jpg")
+    make(tmp_path, val_dot_txt=content.replace("ROOT", str(tmp_path)))
+    make(tmp_path, data_dot_yaml="val: val.txt\nnames: [cat]\n")
+    assert found(find_source(tmp_path / "data.yaml"), tmp_path) == expected
+
+
+def test_a_list_entry_may_start_from_the_working_folder(tmp_path, monkeypatch):
+    make(tmp_path, "here/images/a.jpg", d__val_dot_txt="images/a.jpg\n")
+    make(tmp_path, d__data_dot_yaml="val: val.txt\nnames: [cat]\n")
+    monkeypatch.chdir(tmp_path / "here")
+    assert found(find_source(tmp_path / "d/data.yaml"), tmp_path) == ["here/images/a.jpg"]
+
+
+def test_a_list_file_that_is_no_text(tmp_path):
+    make(tmp_path, data_dot_yaml="val: val.txt\nnames: [cat]\n")
+    (tmp_path / "val.txt").write_bytes(b"./images/caf\xe9.jpg\n")
+    with pytest.raises(InputError, match=r"val\.txt"):
+        find_source(tmp_path / "data.yaml")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        pytest.param("[cat, dog]", ("cat", "dog"), id="list"),
+        pytest.param("{0: cat, 1: dog}", ("cat", "dog"), id="dict"),
+        pytest.param("{1: dog, 0: cat}", ("cat", "dog"), id="dict out of order"),
+        pytest.param("[1, 2.5]", ("1", "2.5"), id="numbers as names"),
+        pytest.param("[cat, dog]\nnc: 2", ("cat", "dog"), id="with nc"),
+    ],
+)
+def test_names(tmp_path, names, expected):
+    make(tmp_path, "images/a.jpg", data_dot_yaml=f"val: images\nnames: {names}\n")
+    source = find_source(tmp_path / "data.yaml")
+    assert (source.names, source.nc) == (expected, len(expected))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param("val: images\nnames: [a, b]\nnc: 3", "nc is 3, but there are 2 names", id="nc"),
+        pytest.param("val: images\nnames: {1: a, 2: b}", r"numbered \[1, 2\]; 0, 1, 2", id="names from 1"),
+        pytest.param("val: images\nnames: {a: 0}", r"numbered \['a'\]", id="names the wrong way round"),
+        pytest.param("val: images\nnames: cat", "names is 'cat'; a list", id="names as text"),
+        pytest.param("names: [a]", "no key 'val'$", id="no val"),
+        pytest.param("val: images", "no key 'names'$", id="no names"),
+        pytest.param("val:\nnames: []", "no key 'val' and no key 'names'", id="both empty"),
+        pytest.param("train: images", "no key 'val' and no key 'names'", id="neither"),
+        pytest.param("val: [images", "cannot be read as yaml", id="broken yaml"),
+        pytest.param("a: b: c\n\tx", "cannot be read as yaml", id="no yaml"),
+        pytest.param("just text", "keys and values are expected", id="text"),
+        pytest.param("- val", "keys and values are expected", id="a list"),
+        pytest.param("", "keys and values are expected", id="empty"),
+        pytest.param("val: !!python/object/apply:os.getcwd []", "cannot be read as yaml", id="code"),
+        pytest.param("val: none\nnames: [a]", "val is 'none', but there is no .*none", id="no such folder"),
+        pytest.param("val: [images, none]\nnames: [a]", "val is 'none'", id="no such folder in a list"),
+        pytest.param("val: notes.md\nnames: [a]", r"a folder or a list file \(\.txt\)", id="another file"),
+        pytest.param("val: empty\nnames: [a]", r"no images \(.*\.jpg", id="no images in the folder"),
+        pytest.param("val: empty.txt\nnames: [a]", r"no images \(.*\.jpg", id="no images in the list"),
+        pytest.param("path: none\nval: images\nnames: [a]", "path is 'none', but there is no", id="no path"),
+        pytest.param("val: images\nnames: [a]\nannotations: a.json", "annotations is 'a.json'", id="no file"),
+    ],
+)
+def test_what_is_no_data_yaml(tmp_path, content, message):
+    make(tmp_path, "images/a.jpg", "notes.md", "empty/a.txt", "empty.txt", data_dot_yaml=content)
+    with pytest.raises(InputError, match=message) as caught:
+        find_source(tmp_path / "data.yaml")
+    assert str(caught.value).startswith(f"{tmp_path / 'data.yaml'}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_yaml_that_is_not_utf8(tmp_path):
+    (tmp_path / "data.yaml").write_bytes(b"val: images\nnames: [caf\xe9]\n")
+    with pytest.raises(InputError, match="cannot be read as yaml"):
+        find_source(tmp_path / "data.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("none.yaml", "no such data yaml or folder", id="missing"),
+        pytest.param("data.json", "a data yaml .* or a folder is expected", id="another file"),
+    ],
+)
+def test_what_is_neither_yaml_nor_folder(tmp_path, name, message):
+    make(tmp_path, "data.json")
+    with pytest.raises(InputError, match=message):
+        find_source(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("files", "lists", "expected", "annotations"),
+    [
+        pytest.param(["images/a.jpg", "labels/a.txt"], {}, ["images/a.jpg"], None, id="images and labels"),
+        pytest.param(["a.jpg", "b/c.png"], {}, ["a.jpg", "b/c.png"], None, id="images only"),
+        pytest.param(
+            ["images/val/a.jpg", "images/train/b.jpg"], {}, ["images/val/a.jpg"], None, id="split by folder"
+        ),
+        pytest.param(
+            ["images/val2017/a.jpg", "annotations/instances_val2017.json", "annotations/instances_x.json"],
+            {},
+            ["images/val2017/a.jpg"],
+            "annotations/instances_val2017.json",
+            id="COCO: the split's annotations",
+        ),
+        pytest.param(
+            ["images/a.jpg", "annotations/instances_x.json", "annotations/captions_x.json"],
+            {},
+            ["images/a.jpg"],
+            "annotations/instances_x.json",
+            id="the one instances file there is",
+        ),
+        pytest.param(
+            ["images/a.jpg", "annotations/instances_x.json", "annotations/instances_y.json"],
+            {},
+            ["images/a.jpg"],
+            None,
+            id="two instances files: neither",
+        ),
+        pytest.param(
+            ["images/a.jpg", "images/b.jpg", "labels/a.txt"],
+            {"list_dot_txt": "./images/b.jpg\n"},
+            ["images/b.jpg"],
+            None,
+            id="the one list file",
+        ),
+        pytest.param(
+            ["images/a.jpg", "images/b.jpg", "annotations/instances_val2017.json"],
+            {"val2017_dot_txt": "./images/a.jpg\n", "train_dot_txt": "./images/b.jpg\n"},
+            ["images/a.jpg"],
+            "annotations/instances_val2017.json",
+            id="the list file named val",
+        ),
+        pytest.param(
+            ["valid/images/a.jpg", "valid/labels/a.txt", "train/images/b.jpg"],
+            {},
+            ["valid/images/a.jpg"],
+            None,
+            id="split above images",
+        ),
+        pytest.param(
+            ["images/a.jpg", "labels/a.txt"],
+            {"classes_dot_txt": "cat\ndog\n"},
+            ["images/a.jpg"],
+            None,
+            id="a text file that lists no images, as labelling tools write it",
+        ),
+    ],
+)
+def test_folder(tmp_path, files, lists, expected, annotations):
+    make(tmp_path, *files, **lists)
+    source = find_source(tmp_path)
+    assert found(source, tmp_path) == expected
+    assert source.annotations == (None if annotations is None else tmp_path / annotations)
+    assert (source.path, source.names, source.nc) == (tmp_path, None, None)
+
+
+def test_a_folder_without_images(tmp_path):
+    make(tmp_path, "labels/a.txt")
+    with pytest.raises(InputError, match="no images"):
+        find_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "val", [pytest.param("valid/images", id="plain"), pytest.param("../valid/images", id="../, as exported")]
+)
+@pytest.mark.parametrize("given", ["folder", "yaml"])
+def test_roboflow(tmp_path, val, given):
+    """The yaml lies beside train/ and valid/, and yet says ../; YOLOv5 leaves that out."""
+    make(tmp_path, "d/valid/images/a.jpg", "d/valid/labels/a.txt", "d/train/images/b.jpg")
+    make(tmp_path, "d/README.dataset.txt", d__data_dot_yaml=f"val: {val}\nnc: 1\nnames: ['cat']\n")
+    source = find_source(tmp_path / "d" if given == "folder" else tmp_path / "d" / "data.yaml")
+    assert found(source, tmp_path) == ["d/valid/images/a.jpg"]
+    assert source.names == ("cat",)
+
+
+@pytest.mark.parametrize(
+    ("extra", "files", "expected"),
+    [
+        pytest.param("", [], None, id="none"),
+        pytest.param(
+            "", ["annotations/instances_val.json"], "annotations/instances_val.json", id="by the split"
+        ),
+        pytest.param("", ["annotations/instances_train.json"], None, id="of another split"),
+        pytest.param("annotations: my.json", ["my.json"], "my.json", id="the key"),
+        pytest.param(
+            "annotations: my.json",
+            ["my.json", "annotations/instances_val.json"],
+            "my.json",
+            id="the key first",
+        ),
+    ],
+)
+def test_annotations(tmp_path, extra, files, expected):
+    make(tmp_path, "images/val/a.jpg", *files, data_dot_yaml=f"val: images/val\nnames: [a]\n{extra}\n")
+    annotations = find_source(tmp_path / "data.yaml").annotations
+    assert annotations == (None if expected is None else tmp_path / expected)
