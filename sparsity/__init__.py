@@ -1,0 +1,27 @@
+"""Unstructured sparsity for YOLOv5 detectors: load, prune, validate.
+
+from sparsity import load, prune, validate
+network = prune(load("yolov5n.pt"), 0.3)
+print(validate(network, "coco.yaml").metrics.AP)
+"""
+
+from sparsity.checkpoint import load
+from sparsity.errors import InputError
+from sparsity.metrics import Metrics
+from sparsity.pruning.apply import count_sparsity, layer_sparsity, prune
+from sparsity.validation import Origin, Validation, ValidationSettings, validate
+from sparsity.yolo.network import Network
+
+__all__ = [
+    "InputError",
+    "Metrics",
+    "Network",
+    "Origin",
+    "Validation",
+    "ValidationSettings",
+    "count_sparsity",
+    "layer_sparsity",
+    "load",
+    "prune",
+    "validate",
+]

@@ -1,0 +1,119 @@
+"""The flags that the scripts share, and how a script ends."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NoReturn, get_args
+
+import torch
+
+from sparsity.devices import device_name, select_device, select_precision
+from sparsity.errors import InputError
+from sparsity.pruning.apply import Scope, check_amount
+from sparsity.runs import DEFAULT_NAME
+from sparsity.validation import ValidationSettings
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the flags of every script say."""
+
+    weights: str
+    data: str
+    settings: ValidationSettings
+    project: Path
+    name: str
+    exist_ok: bool
+    verbose: bool
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the flags and exit with 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run a script's main and exit: 0, 2 with one line on input that can't be used, 130 on Ctrl-C."""
+    try:
+        main()
+    except InputError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Interrupted; no file was left half-written.", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def add_shared_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that YOLOv5's users know."""
+    d = ValidationSettings()
+    add = parser.add_argument
+    add(
+        "--weights",
+        default="yolov5x.pt",
+        help="checkpoint; yolov5n.pt to yolov5x.pt are downloaded",
+    )
+    add("--data", default="coco.yaml", help="data yaml or folder; coco.yaml is downloaded")
+    add("--imgsz", "--img", "--img-size", type=int, default=d.imgsz, help="image size in pixels")
+    add("--batch-size", type=int, default=d.batch_size, help="images that share a shape")
+    add("--conf-thres", type=float, default=d.conf_thres, help="least confidence of a detection")
+    add("--iou-thres", type=float, default=d.iou_thres, help="NMS suppresses above this IoU")
+    add("--max-det", type=int, default=d.max_det, help="most detections an image")
+    add("--device", default=d.device, help="cpu, 0, cuda:1; a GPU by itself where there is one")
+    add("--half", action="store_true", help="float16 on a GPU, bfloat16 on a CPU that has it")
+    add("--workers", type=int, default=d.workers, help="threads that decode images")
+    add("--single-cls", action="store_true", help="count all classes as one")
+    add("--project", type=Path, default=Path("results"), help="where runs are saved")
+    add("--name", default=DEFAULT_NAME, help="the run's folder, numbered up where it exists")
+    add("--exist-ok", action="store_true", help="write into the folder though it exists")
+    add("--verbose", action="store_true", help="a row for each class")
+
+
+def add_pruning_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what to prune."""
+    parser.add_argument("--sparsity", default="0", help="fraction of weights to prune, 0.3 for 30%%")
+    parser.add_argument("--scope", choices=get_args(Scope), default="layer", help="per layer or over all")
+
+
+def read_options(args: argparse.Namespace) -> Options:
+    """The shared flags as values. Raises InputError for one out of range."""
+    if not args.name or Path(args.name).name != args.name:
+        raise InputError(f"--name is {args.name!r}; the name of a folder, without /, is expected")
+    fields = {name: getattr(args, name) for name in asdict(ValidationSettings())}
+    settings = ValidationSettings(**fields)
+    select_device(settings.device)
+    return Options(args.weights, args.data, settings, args.project, args.name, args.exist_ok, args.verbose)
+
+
+def read_amount(text: str) -> float:
+    """--sparsity as a fraction. Raises InputError unless it is a number from 0 to below 1."""
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if math.isnan(amount):
+        raise InputError(f"--sparsity is {text!r}; a fraction such as 0.3 is expected")
+    return check_amount(amount)
+
+
+def format_environment(settings: ValidationSettings) -> str:
+    """Versions, device and precision, with a warning where --half changes nothing."""
+    device = select_device(settings.device)
+    dtype = select_precision(device, settings.half)
+    line = (
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{device} ({device_name(device)}), {str(dtype).removeprefix('torch.')}"
+    )
+    if settings.half and dtype == torch.float32:
+        line += "\nWARNING: --half has no effect: this CPU has no bfloat16 arithmetic"
+    return line

@@ -1,0 +1,174 @@
+"""A network on a device: batches of pixels in, detections out, with the time of each phase."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsity.detection.nms import Detections, non_maximum_suppression
+from sparsity.devices import synchronize
+from sparsity.yolo.detect import Candidates
+from sparsity.yolo.network import Network
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+MOST_CPU_LANES = 4
+"""Images that a CPU works on at a time: each holds its activations in memory."""
+
+
+@dataclass
+class PhaseSeconds:
+    """Seconds spent in each phase, and on how many images.
+
+    preprocess: to the device, to floating point. inference: the network, and the decoding of the
+    boxes above the threshold. nms: non-maximum suppression. Wall time, whatever ran side by side.
+    """
+
+    preprocess: float = 0.0
+    inference: float = 0.0
+    nms: float = 0.0
+    images: int = 0
+
+    def add(self, images: int, wall: float, pieces: list[list[float]]) -> None:
+        """Add a batch: the wall time, shared out by the time that the lanes spent in each phase.
+
+        pieces: of each piece of the batch, when it began and when each phase ended.
+        """
+        spent = np.diff(pieces, axis=1).sum(0)
+        preprocess, inference, nms = (wall * spent / spent.sum()).tolist()
+        self.images += images
+        self.preprocess += preprocess
+        self.inference += inference
+        self.nms += nms
+
+    def per_image_ms(self) -> tuple[float, float, float]:
+        """Preprocess, inference and NMS in milliseconds an image."""
+        return tuple(1e3 * s / self.images for s in (self.preprocess, self.inference, self.nms))
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """conf: the least confidence of a detection. iou: above it NMS suppresses. max_det: per image."""
+
+    conf: float = 0.001
+    iou: float = 0.65
+    max_det: int = 300
+
+
+class Lanes:
+    """Runs a function over the images of a batch: on a CPU several at a time, each on its own core.
+
+    A core that works through its own image never waits for another one, as cores that share an image
+    do at every layer; and one image's maps stay in its cache. A GPU takes the batch in one piece.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        threads = torch.get_num_threads()
+        self._count = min(MOST_CPU_LANES, threads) if device.type == "cpu" else 1
+        self._pool: ThreadPoolExecutor | None = None
+        if self._count > 1:
+            # PyTorch's thread count is the calling thread's own: nobody else is affected.
+            self._pool = ThreadPoolExecutor(
+                self._count,
+                thread_name_prefix="lane",
+                initializer=torch.set_num_threads,
+                initargs=(threads // self._count,),
+            )
+
+    def split(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """The pieces of a batch that are worked on at a time."""
+        return batch.split(1 if self.device.type == "cpu" else len(batch))
+
+    def map(self, function: Callable[[Item], Result], pieces: Iterable[Item]) -> list[Result]:
+        """Call function on every piece, without gradients; the results in order."""
+
+        def call(piece: Item) -> Result:
+            with torch.inference_mode():
+                return function(piece)
+
+        return list(map(call, pieces) if self._pool is None else self._pool.map(call, pieces))
+
+    def close(self) -> None:
+        """End the threads; what has not begun is dropped."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Lanes:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+@dataclass
+class Detector:
+    """A network ready to detect: placed on the lanes' device in channels_last and dtype (in place).
+
+    Boxes are decoded in float32 whatever dtype is.
+    """
+
+    network: Network
+    lanes: Lanes
+    dtype: torch.dtype = torch.float32
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    agnostic: bool = False
+
+    def __post_init__(self) -> None:
+        self.seconds = PhaseSeconds()
+        self.network.to(self.lanes.device, self.dtype, memory_format=torch.channels_last)
+
+    def detect(self, pixels: np.ndarray) -> list[Detections]:
+        """uint8 [batch, height, width, 3] RGB -> each image's detections, in letterbox pixels."""
+        start = time.perf_counter()
+        pieces = self.lanes.map(self._detect, self.lanes.split(torch.from_numpy(pixels)))
+        self.seconds.add(len(pixels), time.perf_counter() - start, [piece.times for piece in pieces])
+        return [one for piece in pieces for one in piece.detections]
+
+    def warm_up(self, shape: tuple[int, int]) -> None:
+        """Run the network once, so that one-time costs of a GPU are not counted."""
+        if self.lanes.device.type != "cpu":
+            self.detect(np.zeros((1, *shape, 3), np.uint8))
+            self.seconds = PhaseSeconds()
+
+    def _detect(self, pixels: Tensor) -> _Piece:
+        """Some images of a batch, from pixels to detections, on one lane."""
+        times = [time.perf_counter()]
+        images = pixels.to(self.lanes.device).permute(0, 3, 1, 2).to(self.dtype).div_(255)
+        self._mark(times)
+        candidates = self.network.candidates(self.network(images), self.thresholds.conf)
+        self._mark(times)
+        detections = [one.cpu() for one in self._suppress(candidates, len(pixels))]
+        self._mark(times)
+        return _Piece(detections, times)
+
+    def _mark(self, times: list[float]) -> None:
+        synchronize(self.lanes.device)
+        times.append(time.perf_counter())
+
+    def _suppress(self, found: Candidates, images: int) -> list[Detections]:
+        return non_maximum_suppression(
+            found.image,
+            found.boxes_xyxy,
+            found.scores,
+            found.classes,
+            images=images,
+            iou_thres=self.thresholds.iou,
+            max_det=self.thresholds.max_det,
+            agnostic=self.agnostic,
+        )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What a lane found in some images of a batch, and when each of its phases began and ended."""
+
+    detections: list[Detections]
+    times: list[float]

@@ -1,0 +1,234 @@
+"""Network and data set -> metrics."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparsity.data.dataset import Dataset, DatasetImage, read_dataset
+from sparsity.data.letterbox import Placement
+from sparsity.data.loader import Batch, BatchLoader
+from sparsity.detection.nms import Detections
+from sparsity.devices import device_name, select_device, select_precision
+from sparsity.errors import InputError
+from sparsity.evaluation import coco
+from sparsity.evaluation.average_precision import AveragePrecision, AveragePrecisionMeter
+from sparsity.inference import Detector, Lanes, Thresholds
+from sparsity.metrics import Metrics
+from sparsity.progress import progress_bar
+from sparsity.pruning.apply import Sparsity, count_sparsity
+from sparsity.yolo.network import Network
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """How to validate; the defaults are those of the published COCO figures.
+
+    imgsz: the longer side of an image in pixels, rounded up to a multiple of the largest stride.
+    batch_size: images that share a shape; part of the result, since padding depends on it.
+    device: '', 'cpu', '0', 'cuda:1'. half: float16 on a GPU, bfloat16 on a CPU that has it.
+    workers: threads that decode images, at most half as many as there are cores.
+    single_cls: count all classes as one.
+    """
+
+    imgsz: int = 640
+    batch_size: int = 32
+    conf_thres: float = 0.001
+    iou_thres: float = 0.65
+    max_det: int = 300
+    device: str = ""
+    half: bool = False
+    workers: int = 8
+    single_cls: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a value out of range."""
+        for name, least in (("imgsz", 32), ("batch_size", 1), ("max_det", 1), ("workers", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} is {value!r}; a whole number from {least} on is expected")
+        for name in ("conf_thres", "iou_thres"):
+            value = getattr(self, name)
+            if not 0 <= value < 1 or math.isnan(value):
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} is {value!r}; at least 0 and less than 1 is expected")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The outcome: the row of figures, the own metric by class, and the detections.
+
+    predictions: COCO results, a dict a detection (image_id, category_id, bbox xywh, score).
+    """
+
+    metrics: Metrics
+    own: AveragePrecision = field(repr=False)
+    figures: coco.CocoFigures = field(repr=False)
+    predictions: list[dict[str, Any]] = field(repr=False)
+    dataset: Dataset = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network came from, for the row of figures: its file, and how it was pruned."""
+
+    weights: str = ""
+    scope: str = ""
+    amount: float | None = None
+
+
+def validate(
+    network: Network,
+    data: str | PathLike[str] | Dataset,
+    settings: ValidationSettings | None = None,
+    *,
+    origin: Origin | None = None,
+    progress: bool = False,
+) -> Validation:
+    """Run the network over the data's validation images and measure what it finds.
+
+    network: as load gives it; it is moved to the device and precision in place.
+    data: a data yaml or folder (see read_dataset), or a data set that was read before.
+    Raises InputError where data or settings can't be used. A network that finds nothing is a valid
+    outcome, all figures 0.
+    """
+    settings = settings or ValidationSettings()
+    settings = fit(settings, network)
+    device = select_device(settings.device)
+    if not isinstance(data, Dataset):
+        data = read_dataset(data, network.names, single_cls=settings.single_cls, progress=progress)
+    counted = count_sparsity(network)
+    with Lanes(device) as lanes, closing(batches(data, network, settings, progress)) as stream:
+        detector = make_detector(network, lanes, settings)
+        evaluator = Evaluator(data, single_cls=settings.single_cls)
+        detector.warm_up((settings.imgsz, settings.imgsz))
+        with ThreadPoolExecutor(1, thread_name_prefix="evaluate") as beside:
+            # A batch's detections are matched while the network works on the next batch.
+            updates = []
+            for batch in stream:
+                found = detector.detect(batch.pixels)
+                updates.append(beside.submit(evaluator.update, batch.images, batch.placements, found))
+        for update in updates:
+            update.result()
+    own, figures = evaluator.compute()
+    metrics = _metrics(origin or Origin(), data, settings, counted, own, figures, detector)
+    return Validation(metrics, own, figures, evaluator.predictions, data)
+
+
+def fit(settings: ValidationSettings, network: Network) -> ValidationSettings:
+    """The settings with imgsz rounded up to a multiple of the network's largest stride."""
+    stride = max(network.strides)
+    return replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
+
+
+def batches(
+    dataset: Dataset, network: Network, settings: ValidationSettings, progress: bool = False
+) -> Iterator[Batch]:
+    """The data set's images in batches, with a progress bar if wanted."""
+    loader = BatchLoader(
+        dataset.images,
+        imgsz=settings.imgsz,
+        batch_size=settings.batch_size,
+        stride=max(network.strides),
+        workers=min(settings.workers, max(1, (os.cpu_count() or 1) // 2)),
+    )
+    yield from progress_bar(loader, desc="Validating", unit="batch", shown=progress, leave=False)
+
+
+def make_detector(network: Network, lanes: Lanes, settings: ValidationSettings) -> Detector:
+    """The network, placed on the lanes' device with the settings' precision and thresholds."""
+    return Detector(
+        network,
+        lanes,
+        dtype=select_precision(lanes.device, settings.half),
+        thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
+        agnostic=settings.single_cls,
+    )
+
+
+class Evaluator:
+    """Gathers one network's detections over a data set: update() by batch, then compute()."""
+
+    def __init__(self, dataset: Dataset, *, single_cls: bool = False) -> None:
+        self.dataset, self.single_cls = dataset, single_cls
+        self.predictions: list[dict[str, Any]] = []
+        self._meter = AveragePrecisionMeter()
+
+    def update(
+        self,
+        images: Sequence[DatasetImage],
+        placements: Sequence[Placement],
+        found: Sequence[Detections],
+    ) -> None:
+        """Add a batch's detections, in letterbox pixels."""
+        for image, placement, detections in zip(images, placements, found, strict=True):
+            boxes = placement.to_image_xyxy(detections.boxes_xyxy.numpy())
+            scores, classes = detections.scores.numpy(), detections.classes.numpy()
+            if self.single_cls:
+                classes = np.zeros_like(classes)
+            true = placement.to_letterbox_xyxy(image.labels.boxes_cxcywhn)
+            true = placement.to_image_xyxy(true)
+            self._meter.update(boxes, scores, classes, true, image.labels.classes)
+            categories = [self.dataset.category_ids[label] for label in classes.tolist()]
+            self.predictions += coco.predictions(image.image_id, boxes, scores, categories)
+
+    def compute(self) -> tuple[AveragePrecision, coco.CocoFigures]:
+        """YOLOv5's own metric, and pycocotools' figures."""
+        figures = coco.evaluate(
+            self.dataset.annotations.content,
+            self.predictions,
+            image_ids=[image.image_id for image in self.dataset.images],
+            category_ids=() if self.single_cls else self.dataset.category_ids,
+        )
+        return self._meter.compute(), figures
+
+
+def _metrics(
+    origin: Origin,
+    dataset: Dataset,
+    settings: ValidationSettings,
+    counted: Sparsity,
+    own: AveragePrecision,
+    figures: coco.CocoFigures,
+    detector: Detector,
+) -> Metrics:
+    preprocess, inference, nms = detector.seconds.per_image_ms()
+    return Metrics(
+        weights=origin.weights,
+        data=dataset.name,
+        scope=origin.scope,
+        amount=origin.amount,
+        conv_layers=counted.conv_layers,
+        conv_weights=counted.conv_weights,
+        conv_zeros=counted.conv_zeros,
+        parameters=counted.parameters,
+        sparsity_conv=counted.conv,
+        sparsity_model=counted.model,
+        images=len(dataset.images),
+        instances=own.instances,
+        P=own.P,
+        R=own.R,
+        mAP50=own.mAP50,
+        mAP50_95=own.mAP50_95,
+        **asdict(figures),
+        preprocess_ms=preprocess,
+        inference_ms=inference,
+        nms_ms=nms,
+        device=device_name(detector.lanes.device),
+        precision=str(detector.dtype).removeprefix("torch."),
+        imgsz=settings.imgsz,
+        batch_size=settings.batch_size,
+        conf_thres=settings.conf_thres,
+        iou_thres=settings.iou_thres,
+        torch=torch.__version__,
+    )

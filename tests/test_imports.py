@@ -1,0 +1,83 @@
+"""The house's arrows: who may import whom inside sparsity/."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "sparsity"
+EVERYWHERE = {"errors", "files", "progress"}
+"""The exception, atomic writing and progress bars, which know nothing of the rest."""
+LEAVES = {
+    *("errors", "files", "progress", "devices", "metrics", "unpickle", "runs", "download"),
+    *("yolo.blocks", "yolo.spec", "detection.boxes", "data.letterbox", "pruning.apply"),
+}
+ROOMS = {
+    "yolo": set(),
+    "pruning": set(),
+    "data": set(),
+    "detection": set(),
+    "evaluation": {"detection.boxes"},
+}
+"""A room imports itself and these alone."""
+TOP = {
+    "checkpoint": {"unpickle", "yolo"},
+    "inference": {"detection", "devices", "yolo"},
+    "validation": {"data", "detection", "devices", "evaluation", "inference", "metrics", "pruning", "yolo"},
+    "report": {"data", "evaluation", "metrics", "pruning"},
+    "cli": {"devices", "pruning", "runs", "validation"},
+}
+PUBLIC = {"checkpoint", "metrics", "pruning", "validation", "yolo"}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name inside the package -> file."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return {".".join(f.relative_to(PACKAGE).with_suffix("").parts): f for f in files}
+
+
+def imports(file: Path) -> set[str]:
+    """The modules of the package that a file imports, wherever it does so."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file.name}: relative import"
+            names = [node.module]
+            if node.module and (PACKAGE.parent / node.module.replace(".", "/")).is_dir():
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {n.removeprefix("sparsity.") for n in names if n and n.startswith("sparsity.")}
+    return found
+
+
+def allowed(name: str) -> set[str]:
+    room = name.split(".")[0]
+    if name in LEAVES:
+        return EVERYWHERE
+    if name == "__init__":
+        return EVERYWHERE | PUBLIC
+    if room in ROOMS:
+        return EVERYWHERE | ROOMS[room] | {room}
+    return EVERYWHERE | TOP[name]
+
+
+@pytest.mark.parametrize(("name", "file"), modules().items(), ids=modules())
+def test_imports_follow_the_arrows(name, file):
+    wrong = {i for i in imports(file) if i not in allowed(name) and i.split(".")[0] not in allowed(name)}
+    assert not wrong
+
+
+@pytest.mark.parametrize(("name", "file"), modules().items(), ids=modules())
+def test_every_module_says_its_idea_in_its_first_line(name, file):
+    text = file.read_text(encoding="utf-8")
+    if text:
+        assert ast.get_docstring(ast.parse(text)), name
+
+
+def test_nothing_is_imported_inside_a_function():
+    for name, file in modules().items():
+        functions = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.FunctionDef)]
+        inner = [n for f in functions for n in ast.walk(f) if isinstance(n, ast.Import | ast.ImportFrom)]
+        assert not inner, name
