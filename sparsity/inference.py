@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparsity.detection.nms import Detections, non_maximum_suppression
 from sparsity.devices import synchronize
+from sparsity.errors import InputError
 from sparsity.yolo.detect import Candidates
 from sparsity.yolo.network import Network
 
@@ -123,12 +124,20 @@ class Detector:
 
     def __post_init__(self) -> None:
         self.seconds = PhaseSeconds()
+        anchors = self.network.head.anchors.float()
         self.network.to(self.lanes.device, self.dtype, memory_format=torch.channels_last)
+        self.network.head.anchors = anchors.to(self.lanes.device)
 
     def detect(self, pixels: np.ndarray) -> list[Detections]:
         """uint8 [batch, height, width, 3] RGB -> each image's detections, in letterbox pixels."""
         start = time.perf_counter()
-        pieces = self.lanes.map(self._detect, self.lanes.split(torch.from_numpy(pixels)))
+        try:
+            pieces = self.lanes.map(self._detect, self.lanes.split(torch.from_numpy(pixels)))
+        except torch.cuda.OutOfMemoryError as error:
+            raise InputError(
+                f"--batch-size: the GPU's memory does not hold {len(pixels)} images of "
+                f"{pixels.shape[1]} x {pixels.shape[2]}; give a smaller one (it changes AP a little)"
+            ) from error
         self.seconds.add(len(pixels), time.perf_counter() - start, [piece.times for piece in pieces])
         return [one for piece in pieces for one in piece.detections]
 

@@ -80,6 +80,25 @@ def test_low_precision_boxes_are_decoded_in_float32(network, pixels):
     assert not torch.equal(fractions, fractions.bfloat16().float())
 
 
+def test_anchors_keep_their_precision(network):
+    network.head.anchors.fill_(11.65625)  # one of the published anchors; bfloat16 would make it 11.625
+    with Lanes(CPU) as lanes:
+        Detector(network, lanes, dtype=torch.bfloat16)
+    assert network.head.m[0].weight.dtype == torch.bfloat16
+    assert network.head.anchors.unique().item() == 11.65625
+
+
+def test_a_batch_that_does_not_fit_is_named(network, pixels):
+    def out_of_memory(_images):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with Lanes(CPU) as lanes:
+        detector = Detector(network, lanes)
+        detector.network.forward = out_of_memory
+        with pytest.raises(InputError, match="does not hold 5 images of 64 x 96"):
+            detector.detect(pixels)
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
