@@ -10,7 +10,7 @@ EVERYWHERE = {"errors", "files", "progress"}
 """The exception, atomic writing and progress bars, which know nothing of the rest."""
 LEAVES = {
     *("errors", "files", "progress", "devices", "metrics", "unpickle", "runs", "download"),
-    *("yolo.blocks", "yolo.spec", "detection.boxes", "data.letterbox", "pruning.apply"),
+    *("levels", "yolo.blocks", "yolo.spec", "detection.boxes", "data.letterbox", "pruning.apply"),
 }
 ROOMS = {
     "yolo": set(),
