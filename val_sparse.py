@@ -12,7 +12,7 @@ from sparsity.download import ensure_data, ensure_weights
 from sparsity.evaluation.coco import format_figures
 from sparsity.pruning.apply import count_sparsity, layer_sparsity, prune
 from sparsity.runs import run_folder
-from sparsity.validation import Origin, fit, validate
+from sparsity.validation import Origin, ValidationSettings, fit, validate
 
 GUIDE = Path(__file__).parent / "results" / "reference" / "guide_yolov5x.csv"
 
@@ -45,12 +45,13 @@ def main() -> None:
         layers = layer_sparsity(network)
         origin = Origin(options.weights, args.scope, amount)
         done = validate(network, dataset, settings, origin=origin, progress=True)
+        report.write_run(folder, done.metrics, layers, done.predictions, dataset.annotations)
         count = len(dataset.images)
         print(report.format_table(done.own, count, dataset.names, verbose=options.verbose))
         print(report.format_speed(done.metrics) + "\n")
         print(format_figures(done.figures) + "\n")
-        print(report.format_guide(done.metrics, GUIDE), end="")
-        report.write_run(folder, done.metrics, layers, done.predictions, dataset.annotations)
+        if not single_cls and settings.max_det == ValidationSettings.max_det:
+            print(report.format_guide(done.metrics, GUIDE), end="")
         print(f"Results saved to {folder}")
 
 

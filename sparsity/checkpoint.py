@@ -109,6 +109,8 @@ def _names(model: Record, nc: int) -> tuple[str, ...]:
     names = model.state.get("names")
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[i] for i in range(len(names))]
+    if isinstance(names, list):
+        names = [str(name) if isinstance(name, int | float) else name for name in names]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise _UnreadableError("its model has no class names (a list, or a dict from 0 on)")
     if len(names) != nc:

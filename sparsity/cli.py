@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import platform
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -43,8 +45,16 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a script's main and exit: 0, 2 with one line on input that can't be used, 130 on Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         main()
+    except BrokenPipeError:
+        # Whoever read the output has gone; the files are written.
+        sys.stdout = None
+        sys.exit(0)
     except InputError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
@@ -15,11 +14,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     with replacing(target) as temporary: temporary.write_text(...)
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    temporary.touch(exist_ok=False)
     try:
-        temporary.chmod(0o666 & ~_umask())
         yield temporary
         temporary.replace(path)
     finally:
@@ -30,9 +27,3 @@ def write_text(path: Path, text: str) -> None:
     """Write text to path, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -72,11 +73,11 @@ class Lanes:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        threads = torch.get_num_threads()
+        threads = self._threads = torch.get_num_threads()
         self._count = min(MOST_CPU_LANES, threads) if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
         if self._count > 1:
-            # PyTorch's thread count is the calling thread's own: nobody else is affected.
+            # The count is each thread's own, but new threads start from the last one set: see close.
             self._pool = ThreadPoolExecutor(
                 self._count,
                 thread_name_prefix="lane",
@@ -101,6 +102,7 @@ class Lanes:
         """End the threads; what has not begun is dropped."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(self._threads)
 
     def __enter__(self) -> Lanes:
         return self
@@ -111,7 +113,7 @@ class Lanes:
 
 @dataclass
 class Detector:
-    """A network ready to detect: placed on the lanes' device in channels_last and dtype (in place).
+    """A copy of a network, ready to detect: on the lanes' device, in channels_last and dtype.
 
     Boxes are decoded in float32 whatever dtype is.
     """
@@ -124,6 +126,7 @@ class Detector:
 
     def __post_init__(self) -> None:
         self.seconds = PhaseSeconds()
+        self.network = copy.deepcopy(self.network).eval()
         anchors = self.network.head.anchors.float()
         self.network.to(self.lanes.device, self.dtype, memory_format=torch.channels_last)
         self.network.head.anchors = anchors.to(self.lanes.device)

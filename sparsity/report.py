@@ -14,6 +14,7 @@ import pandas as pd
 
 from sparsity.data.annotations import Annotations
 from sparsity.data.dataset import Scan
+from sparsity.errors import InputError
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.files import write_text
 from sparsity.metrics import Metrics
@@ -39,13 +40,18 @@ def write_run(
 
     predictions.json in COCO's results format, layers.csv with a row per Conv2d, metrics.json last.
     Where the annotations were derived from labels, annotations.json holds them, since the image and
-    category ids of the predictions are theirs.
+    category ids of the predictions are theirs. Raises InputError where they can't be written.
     """
-    if annotations.path is None:
-        write_json(folder / "annotations.json", annotations.content)
-    write_json(folder / "predictions.json", predictions)
-    write_text(folder / "layers.csv", _layers_csv(layers))
-    write_json(folder / "metrics.json", asdict(metrics), indent=1)
+    try:
+        for left_over in ("metrics.json", "annotations.json"):
+            (folder / left_over).unlink(missing_ok=True)
+        if annotations.path is None:
+            write_json(folder / "annotations.json", annotations.content)
+        write_json(folder / "predictions.json", predictions)
+        write_text(folder / "layers.csv", _layers_csv(layers))
+        write_json(folder / "metrics.json", asdict(metrics), indent=1)
+    except OSError as error:
+        raise InputError(f"{folder}: the results cannot be written ({error.strerror})") from error
 
 
 def write_json(path: Path, content: object, indent: int | None = None) -> None:
@@ -127,7 +133,8 @@ def _guide_row(metrics: Metrics, guide: Path) -> dict[str, Any] | None:
         return None
     ours = asdict(metrics)
     for row in pd.read_csv(guide).to_dict("records"):
-        same = all(ours[key] == row[key] for key in _SAME_SETUP)
+        keys = [key for key in _SAME_SETUP if key != "scope" or metrics.amount]
+        same = all(ours[key] == row[key] for key in keys)
         if same and Path(metrics.weights).name == row["weights"]:
             return row
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,15 +17,18 @@ DEFAULT_NAME = "exp"
 def run_folder(project: Path, name: str, *, exist_ok: bool) -> Iterator[Path]:
     """Make PROJECT/NAME, or NAME2, NAME3, ... where it exists (unless exist_ok).
 
-    Two runs never get the same folder. It is removed again where the run leaves it empty.
-    Raises InputError where it can't be made.
+    Two runs never get the same folder. What was made is removed again where the run leaves it empty.
+    Raises InputError where it can't be made or written to.
     """
+    before = {place for place in (project / name, project, *project.parents) if place.exists()}
     folder = _make(project, name, exist_ok)
     try:
         yield folder
     finally:
-        with suppress(OSError):
-            folder.rmdir()
+        for place in (folder, project, *project.parents):
+            if place not in before:
+                with suppress(OSError):
+                    place.rmdir()
 
 
 def _make(project: Path, name: str, exist_ok: bool) -> Path:
@@ -32,7 +36,8 @@ def _make(project: Path, name: str, exist_ok: bool) -> Path:
         project.mkdir(parents=True, exist_ok=True)
         if exist_ok:
             (project / name).mkdir(exist_ok=True)
-            return project / name
+            with tempfile.TemporaryFile(dir=project / name):
+                return project / name
         for number in itertools.count(1):
             folder = project / (name if number == 1 else f"{name}{number}")
             with suppress(FileExistsError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
@@ -97,7 +98,8 @@ def validate(
 ) -> Validation:
     """Run the network over the data's validation images and measure what it finds.
 
-    network: as load gives it; it is moved to the device and precision in place.
+    network: as load gives it; a copy of it runs, in evaluation mode, on the device and in the precision
+    of the settings.
     data: a data yaml or folder (see read_dataset), or a data set that was read before.
     Raises InputError where data or settings can't be used. A network that finds nothing is a valid
     outcome, all figures 0.
@@ -114,10 +116,12 @@ def validate(
         detector.warm_up((settings.imgsz, settings.imgsz))
         with ThreadPoolExecutor(1, thread_name_prefix="evaluate") as beside:
             # A batch's detections are matched while the network works on the next batch.
-            updates = []
+            updates: deque[Future[None]] = deque()
             for batch in stream:
                 found = detector.detect(batch.pixels)
                 updates.append(beside.submit(evaluator.update, batch.images, batch.placements, found))
+                if updates[0].done():
+                    updates.popleft().result()
         for update in updates:
             update.result()
     own, figures = evaluator.compute()

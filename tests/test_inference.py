@@ -1,5 +1,7 @@
 """Batches on lanes give what the network gives in one piece."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,8 @@ def test_lanes_leave_the_callers_threads_alone():
     with Lanes(CPU) as lanes:
         assert sum(lanes.map(lambda _: torch.get_num_threads(), range(1))) <= before
     assert torch.get_num_threads() == before
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == before
 
 
 def test_low_precision_boxes_are_decoded_in_float32(network, pixels):
@@ -83,9 +87,22 @@ def test_low_precision_boxes_are_decoded_in_float32(network, pixels):
 def test_anchors_keep_their_precision(network):
     network.head.anchors.fill_(11.65625)  # one of the published anchors; bfloat16 would make it 11.625
     with Lanes(CPU) as lanes:
-        Detector(network, lanes, dtype=torch.bfloat16)
-    assert network.head.m[0].weight.dtype == torch.bfloat16
-    assert network.head.anchors.unique().item() == 11.65625
+        copy = Detector(network, lanes, dtype=torch.bfloat16).network
+    assert copy.head.m[0].weight.dtype == torch.bfloat16
+    assert copy.head.anchors.unique().item() == 11.65625
+
+
+def test_the_network_itself_is_left_as_it_was(network):
+    network.train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with Lanes(CPU) as lanes:
+        copy = Detector(network, lanes, dtype=torch.bfloat16).network
+    assert not copy.training
+    assert network.training
+    for name, tensor in network.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert tensor.is_contiguous()
+        assert torch.equal(tensor, before[name])
 
 
 def test_a_batch_that_does_not_fit_is_named(network, pixels):

@@ -51,6 +51,13 @@ def test_pruning_is_permanent_and_in_place(scope):
     assert sorted(network.state_dict()) == sorted(small().state_dict())
 
 
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_any_memory_layout_is_pruned_alike(scope):
+    network = prune(small().to(memory_format=torch.channels_last), 0.4, scope)
+    for mine, its in zip(weights(network), weights(prune(small(), 0.4, scope)), strict=True):
+        assert torch.equal(mine, its)
+
+
 def test_kept_weights_are_untouched_and_are_the_largest():
     before, after = small()[0].weight, prune(small(), 0.4)[0].weight
     kept = after != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,14 @@ class Annotations:
                 f"{self.path}: annotates other images: {len(absent)} of the data set's {len(images)} "
                 f"are not in it (the first is {absent[0].name})"
             )
-        return [entry["id"] for entry in found if entry is not None]
+        ids = [entry["id"] for entry in found if entry is not None]
+        if len(set(ids)) < len(ids):
+            twice = next(image for image, i in zip(images, ids, strict=True) if ids.count(i) > 1)
+            raise InputError(
+                f"{self.path}: several images of the data set are called {twice.name}, and its file "
+                "names do not tell them apart"
+            )
+        return ids
 
     def category_ids(self, names: Sequence[str]) -> list[int]:
         """The id of each class by its name. Raises InputError where a class is not in the file."""
@@ -133,10 +141,12 @@ def derive_annotations(
 def _check(path: Path, content: object) -> None:
     for key, fields in _FIELDS.items():
         rows = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(rows, list):
+        if not isinstance(rows, list) or (key == "categories" and not rows):
             raise InputError(f"{path}: no COCO instances file: it has no list {key!r}")
         for index, row in enumerate(rows):
             for name, (fits, wanted) in fields.items():
+                if isinstance(row, dict) and name == "iscrowd" and name not in row:
+                    continue
                 if not isinstance(row, dict) or name not in row:
                     raise InputError(f"{path}: {key}[{index}] has no {name!r}")
                 if not fits(row[name]):
@@ -145,7 +155,7 @@ def _check(path: Path, content: object) -> None:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, int | str)
+    return isinstance(value, int)
 
 
 def _is_text(value: object) -> bool:
@@ -153,11 +163,15 @@ def _is_text(value: object) -> bool:
 
 
 def _is_side(value: object) -> bool:
-    return isinstance(value, int | float) and value > 0
+    return _is_number(value) and value > 0
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_flag(value: object) -> bool:
+    return value in (None, 0, 1) and not isinstance(value, str)
 
 
 def _is_box(value: object) -> bool:
@@ -177,6 +191,7 @@ _FIELDS = {
         "category_id": (_is_id, "a number"),
         "bbox": (_is_box, "[x, y, width, height]"),
         "area": (_is_number, "a number"),
+        "iscrowd": (_is_flag, "0 or 1"),
     },
     "categories": {"id": (_is_id, "a number"), "name": (_is_text, "text")},
 }

@@ -86,9 +86,9 @@ def read_dataset(
         _check_names(source, names)
     headers = scan_images(source.images, progress=progress)
     file = None if source.annotations is None else read_annotations(source.annotations)
-    labels, scan = _read_labels(source, file, names, single_cls)
+    read = _read_labels(source, file, names, single_cls)
     damaged = {path: f"{path}: {h.problem}" for path, h in headers.items() if h.problem}
-    problems = damaged | scan.problems
+    problems, labels = damaged | read.problems, read.labels
     sizes = {path: headers[path].size for path in source.images if path not in problems}
     if not sizes:
         raise InputError(f"{data}: no usable image; {next(iter(problems.values()))}")
@@ -105,7 +105,9 @@ def read_dataset(
     )
     if not any(len(image.labels) for image in images):
         raise InputError(f"{data}: none of its {len(images)} images has a labelled box")
-    scan = Scan(scan.found, scan.missing, scan.empty, tuple(problems.values()))
+    found = [path for path in sizes if path in read.found]
+    empty = sum(not len(labels[path]) for path in found)
+    scan = Scan(len(found), len(sizes) - len(found), empty, tuple(problems.values()))
     return Dataset(str(data), images, names, annotations, tuple(categories), scan)
 
 
@@ -122,18 +124,17 @@ def _check_names(source: Source, names: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class _LabelScan:
-    """As Scan, for labels alone: problems by image."""
+class _ReadLabels:
+    """Labels by image, which images have some of their own, and why others have corrupt ones."""
 
-    found: int
-    missing: int
-    empty: int
+    labels: dict[Path, Labels]
+    found: Set[Path]
     problems: dict[Path, str]
 
 
 def _read_labels(
     source: Source, annotations: Annotations | None, names: Sequence[str], single_cls: bool
-) -> tuple[dict[Path, Labels], _LabelScan]:
+) -> _ReadLabels:
     """Labels by image, without the images whose label file is corrupt."""
     files = {image: label_path(image) for image in source.images}
     present = {image for image, file in files.items() if file.is_file()}
@@ -149,9 +150,7 @@ def _read_labels(
     return _labels_of_annotations(source, annotations, ids, single_cls)
 
 
-def _labels_of_files(
-    files: Mapping[Path, Path], present: Set[Path], nc: int | None
-) -> tuple[dict[Path, Labels], _LabelScan]:
+def _labels_of_files(files: Mapping[Path, Path], present: Set[Path], nc: int | None) -> _ReadLabels:
     """nc: the number of classes; None counts all as one."""
     labels: dict[Path, Labels] = {}
     problems: dict[Path, str] = {}
@@ -160,20 +159,17 @@ def _labels_of_files(
             labels[image] = read_labels(file, nc) if image in present else NO_LABELS
         except (OSError, ValueError) as error:
             problems[image] = f"{file}: {error}"
-    found = len(present) - len(problems)
-    empty = sum(not len(labels[image]) for image in present if image in labels)
     if nc is None:
         labels = {image: one.as_one_class() for image, one in labels.items()}
-    return labels, _LabelScan(found, len(files) - len(present), empty, problems)
+    return _ReadLabels(labels, present, problems)
 
 
 def _labels_of_annotations(
     source: Source, annotations: Annotations, category_ids: Sequence[int], single_cls: bool
-) -> tuple[dict[Path, Labels], _LabelScan]:
+) -> _ReadLabels:
     by_id = annotations.labels(category_ids)
     ids = annotations.image_ids(source.images)
     labels = {image: by_id[i] for image, i in zip(source.images, ids, strict=True)}
     if single_cls:
         labels = {image: one.as_one_class() for image, one in labels.items()}
-    missing = sum(not len(one) for one in labels.values())
-    return labels, _LabelScan(len(labels) - missing, missing, 0, {})
+    return _ReadLabels(labels, {image for image, one in labels.items() if len(one)}, {})

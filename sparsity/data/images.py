@@ -21,8 +21,6 @@ from sparsity.progress import progress_bar
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 CACHE_VERSION = 1
 SMALLEST = 10
-_EXIF_ORIENTATION = 274
-_EXIF_SIDEWAYS = (5, 6, 7, 8)
 _SCAN_THREADS = 8
 
 
@@ -57,7 +55,7 @@ def scan_images(paths: Iterable[Path], *, progress: bool = False) -> dict[Path, 
     """
     paths = list(paths)
     cache_file = _cache_file(paths)
-    known = _read_cache(cache_file)
+    known = {} if cache_file is None else _read_cache(cache_file)
     with ThreadPoolExecutor(_SCAN_THREADS) as pool:
         scanned = list(
             progress_bar(
@@ -68,8 +66,9 @@ def scan_images(paths: Iterable[Path], *, progress: bool = False) -> dict[Path, 
                 leave=False,
             )
         )
-    entries = {str(path): entry for path, entry in zip(paths, scanned, strict=True)}
-    if entries != known:
+    # A problem is looked at again each time: it may have been the disk's or the permissions'.
+    entries = {str(path): entry for path, entry in zip(paths, scanned, strict=True) if not entry[4]}
+    if entries != known and cache_file is not None:
         _write_cache(cache_file, entries)
     return {p: ImageHeader((e[2], e[3]), e[4]) for p, e in zip(paths, scanned, strict=True)}
 
@@ -89,7 +88,7 @@ def _scan(path: Path, known: Mapping[str, Entry]) -> Entry:
     try:
         size, problem = _read_header(path), ""
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        size, problem = (0, 0), _reason(error)
+        size, problem = (0, 0), _reason(error).removeprefix(f"{path}: ")
     return (status.st_size, status.st_mtime_ns, *size, problem)
 
 
@@ -100,14 +99,15 @@ def _reason(error: Exception) -> str:
 
 
 def _read_header(path: Path) -> tuple[int, int]:
-    """(width, height) as shown. What is no JPEG with its end in place is decoded to be sure of it."""
+    """(width, height) of the pixels as OpenCV gives them.
+
+    OpenCV makes up the rest of a file that is cut off; Pillow tells. A JPEG with its end in place is
+    spared that.
+    """
     with Image.open(path) as image:
-        width, height = image.size
-        if image.getexif().get(_EXIF_ORIENTATION) in _EXIF_SIDEWAYS:
-            width, height = height, width
         if not _ends_as_jpeg(path):
             image.load()
-            height, width = read_image(path).shape[:2]
+    height, width = read_image(path).shape[:2]
     if min(width, height) < SMALLEST:
         raise ValueError(f"{width} x {height} pixels; at least {SMALLEST} x {SMALLEST} are expected")
     return width, height
@@ -122,8 +122,12 @@ def _ends_as_jpeg(path: Path) -> bool:
         return file.read() == b"\xff\xd9"
 
 
-def _cache_file(paths: list[Path]) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+def _cache_file(paths: list[Path]) -> Path | None:
+    """Where the cache is kept; None for a user without a home."""
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
     key = sha256(b"\n".join(map(os.fsencode, paths))).hexdigest()[:16]
     return Path(base) / "sparsity" / f"images-{key}.json"
 

@@ -25,7 +25,7 @@ def read_labels(path: Path, nc: int | None) -> Labels:
     the file is corrupt, FileNotFoundError where there is none.
     """
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if line.strip():
             try:
                 rows.append(_row(line.split(), nc))

@@ -117,7 +117,7 @@ def _listed(path: Path, root: Path, value: str) -> list[Path]:
     """The images of a folder, or of a list file."""
     place = _existing(path, "val", root, value)
     if place.is_dir():
-        return [file for file in place.rglob("*") if _is_image(file)]
+        return [f for f in place.rglob("*") if _is_image(f) and not _is_hidden(f.relative_to(place))]
     if place.suffix != ".txt":
         raise InputError(f"{path}: val is {value!r}; a folder or a list file (.txt) is expected")
     return list(_read_list(place))
@@ -125,7 +125,7 @@ def _listed(path: Path, root: Path, value: str) -> list[Path]:
 
 def _read_list(file: Path) -> Iterator[Path]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as a list of images ({error})") from error
     for line in lines:
@@ -133,6 +133,10 @@ def _read_list(file: Path) -> Iterator[Path]:
         if _is_image(entry):
             beside = file.parent / entry
             yield beside if line.startswith("./") or beside.exists() else entry.absolute()
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _is_image(path: Path) -> bool:

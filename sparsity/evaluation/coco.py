@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import astuple, dataclass, fields
@@ -35,6 +36,8 @@ class CocoFigures:
     AR_large: float
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Muting pycocotools and pausing garbage collection are the whole process's."""
 _LINES = (
     ("Average Precision", "AP", "0.50:0.95", "all", 100),
     ("Average Precision", "AP", "0.50", "all", 100),
@@ -87,7 +90,7 @@ def evaluate(
     """
     if not results:
         return CocoFigures(*[0.0] * len(fields(CocoFigures)))
-    with redirect_stdout(io.StringIO()), _no_garbage_collection():
+    with _ONE_AT_A_TIME, redirect_stdout(io.StringIO()), _no_garbage_collection():
         truth = COCO()
         truth.dataset = annotations | {"annotations": _numbered(annotations["annotations"])}
         truth.createIndex()
@@ -116,7 +119,10 @@ def _no_garbage_collection() -> Iterator[None]:
 
 def _numbered(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Copies with ids from 1: pycocotools takes a box whose id is 0 as never found."""
-    return [{"iscrowd": 0} | annotation | {"id": number} for number, annotation in enumerate(annotations, 1)]
+    return [
+        row | {"id": number, "iscrowd": int(bool(row.get("iscrowd")))}
+        for number, row in enumerate(annotations, 1)
+    ]
 
 
 class _Evaluation(COCOeval):

@@ -85,6 +85,9 @@ def prune(network: Module, amount: float, scope: Scope = "layer") -> Module:
     convs = [conv for _, conv in _convolutions(network)]
     if not convs:
         raise InputError(f"{type(network).__name__} has no Conv2d to prune")
+    for conv in convs:
+        # torch's pruning methods view the weights as one row.
+        conv.weight.data = conv.weight.data.contiguous()
     if scope == "layer":
         for conv in convs:
             torch_prune.l1_unstructured(conv, "weight", amount)
@@ -128,7 +131,7 @@ class _LeanL1Unstructured(torch_prune.L1Unstructured):
         mask = default_mask.clone()
         if count == 0:
             return mask
-        magnitudes = t.detach().abs().view(-1)
+        magnitudes = t.detach().abs().float().view(-1)
         threshold = np.partition(magnitudes.cpu().numpy(), count - 1)[count - 1].item()
         below = magnitudes < threshold
         mask.view(-1)[below] = 0

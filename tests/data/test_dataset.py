@@ -265,3 +265,25 @@ def test_images_of_one_name_in_two_folders_have_ids_of_their_own(tmp_path):
 def test_classes_whose_names_differ_in_case_have_ids_of_their_own(tmp_path):
     yaml = make(tmp_path, {"a": f"0 {BOX}\n1 0.2 0.2 0.1 0.1"}, names="[Cat, cat]")
     assert read_dataset(yaml, ["Cat", "cat"]).category_ids == (1, 2)
+
+
+def test_annotations_that_do_not_tell_two_images_apart_are_refused(tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder / "images").mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / folder / "images" / "a.png"), np.zeros((20, 20, 3), np.uint8))
+    image = {"id": 1, "file_name": "a.png", "width": 20, "height": 20}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": None}
+    content = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (tmp_path / "d.yaml").write_text("val: [x/images, y/images]\nnames: [cat]\nannotations: a.json\n")
+    with pytest.raises(InputError, match=r"several images of the data set are called a\.png"):
+        read_dataset(tmp_path / "d.yaml", ["cat"])
+
+
+def test_hidden_files_are_passed_over(tmp_path):
+    (tmp_path / "images" / ".checkpoints").mkdir(parents=True)
+    (tmp_path / "labels").mkdir()
+    for name in ("a.png", "._a.png", ".checkpoints/a.png"):
+        cv2.imwrite(str(tmp_path / "images" / name), np.zeros((20, 20, 3), np.uint8))
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    assert len(read_dataset(tmp_path, ["cat"]).images) == 1

@@ -226,7 +226,7 @@ def test_the_cache_is_json_and_used_again(files, cache, opened):
     assert content["images"][str(files[1])][2:] == [21, 20, ""]
     opened.clear()
     assert scan_images(files) == first
-    assert opened == []
+    assert opened == ["x.png"], "what had a problem is looked at again"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_changed_file_is_read_again(files, opened, change):
     opened.clear()
     change(files[1])
     assert sizes(files) == EXPECTED
-    assert opened == ["1.png"]
+    assert sorted(opened) == ["1.png", "x.png"]
 
 
 def test_a_changed_image_is_noticed(files):
