@@ -25,7 +25,7 @@ COMPARED = (
     *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
 )
 """The figures that the guide publishes."""
-_SAME_SETUP = (*("amount", "scope", "images", "instances", "imgsz", "batch_size", "conf_thres", "iou_thres"),)
+_SAME_SETUP = ("amount", "scope", "images", "instances", "imgsz", "batch_size", "conf_thres", "iou_thres")
 """What a run must share with one of the guide's to be compared to it."""
 
 

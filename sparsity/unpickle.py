@@ -62,14 +62,15 @@ class Record:
     """An object of the file: the name of its class, and the attributes stored for it."""
 
     class_name = ""
-
-    def __init__(self, *_arguments: object, **_keywords: object) -> None:
-        self.state: dict[str, Any] = {}
+    state: dict[str, Any]
 
     def __new__(cls, *_arguments: object, **_keywords: object) -> Record:
         record = super().__new__(cls)
         record.state = {}
         return record
+
+    def __init__(self, *_arguments: object, **_keywords: object) -> None:
+        """Take what the file gives; a pickle may make an object without this being called."""
 
     def __setstate__(self, state: object) -> None:
         if isinstance(state, dict):
