@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsity.detection.nms import Detections, non_maximum_suppression
 from sparsity.devices import synchronize
@@ -130,6 +130,8 @@ class Detector:
         anchors = self.network.head.anchors.float()
         self.network.to(self.lanes.device, self.dtype, memory_format=torch.channels_last)
         self.network.head.anchors = anchors.to(self.lanes.device)
+        if self.lanes.device.type == "cpu" and self.dtype == torch.float32:
+            _use_onednn(self.network)
 
     def detect(self, pixels: np.ndarray) -> list[Detections]:
         """uint8 [batch, height, width, 3] RGB -> each image's detections, in letterbox pixels."""
@@ -184,3 +186,24 @@ class _Piece:
 
     detections: list[Detections]
     times: list[float]
+
+
+class _OneDnnConv2d(nn.Conv2d):
+    """Conv2d by oneDNN whatever PyTorch prefers.
+
+    On one thread PyTorch takes 1 x 1 convolutions to a kernel that copies channels_last maps to and fro.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.mkldnn_convolution(
+            x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+        )
+
+
+def _use_onednn(network: nn.Module) -> None:
+    """Have oneDNN compute every Conv2d, in place, where this PyTorch has it."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch, "mkldnn_convolution"):
+        return
+    for module in network.modules():
+        if type(module) is nn.Conv2d:
+            module.__class__ = _OneDnnConv2d

@@ -41,6 +41,15 @@ def test_lanes_give_what_one_batch_gives(network, pixels):
         torch.testing.assert_close(piece.scores, one.scores, rtol=1e-4, atol=1e-6)
 
 
+def test_onednn_computes_what_pytorch_computes(network, pixels):
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    with Lanes(CPU) as lanes, torch.inference_mode():
+        ours = Detector(network, lanes).network
+        assert {type(m) for m in ours.modules() if isinstance(m, torch.nn.Conv2d)} != {torch.nn.Conv2d}
+        for one, other in zip(ours(images), network(images), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_detections_repeat_to_the_last_bit(network, pixels):
     with Lanes(CPU) as lanes:
         detector = Detector(network, lanes)
