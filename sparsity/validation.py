@@ -124,9 +124,15 @@ def validate(
                     updates.popleft().result()
         for update in updates:
             update.result()
-    own, figures = evaluator.compute()
-    metrics = _metrics(origin or Origin(), data, settings, counted, own, figures, detector)
-    return Validation(metrics, own, figures, evaluator.predictions, data)
+    own, predictions = evaluator.own(), evaluator.predictions()
+    figures = coco.evaluate(
+        data.annotations.content,
+        predictions,
+        image_ids=data.image_ids,
+        category_ids=counted_categories(data, settings),
+    )
+    metrics = make_metrics(origin or Origin(), data, settings, counted, own, figures, detector)
+    return Validation(metrics, own, figures, predictions, data)
 
 
 def fit(settings: ValidationSettings, network: Network) -> ValidationSettings:
@@ -161,12 +167,12 @@ def make_detector(network: Network, lanes: Lanes, settings: ValidationSettings) 
 
 
 class Evaluator:
-    """Gathers one network's detections over a data set: update() by batch, then compute()."""
+    """Gathers one network's detections over a data set: update() by batch, then the outcome."""
 
     def __init__(self, dataset: Dataset, *, single_cls: bool = False) -> None:
         self.dataset, self.single_cls = dataset, single_cls
-        self.predictions: list[dict[str, Any]] = []
         self._meter = AveragePrecisionMeter()
+        self._found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
 
     def update(
         self,
@@ -183,21 +189,26 @@ class Evaluator:
             true = placement.to_letterbox_xyxy(image.labels.boxes_cxcywhn)
             true = placement.to_image_xyxy(true)
             self._meter.update(boxes, scores, classes, true, image.labels.classes)
-            categories = [self.dataset.category_ids[label] for label in classes.tolist()]
-            self.predictions += coco.predictions(image.image_id, boxes, scores, categories)
+            self._found.append((image.image_id, boxes, scores, classes))
 
-    def compute(self) -> tuple[AveragePrecision, coco.CocoFigures]:
-        """YOLOv5's own metric, and pycocotools' figures."""
-        figures = coco.evaluate(
-            self.dataset.annotations.content,
-            self.predictions,
-            image_ids=[image.image_id for image in self.dataset.images],
-            category_ids=() if self.single_cls else self.dataset.category_ids,
-        )
-        return self._meter.compute(), figures
+    def own(self) -> AveragePrecision:
+        """YOLOv5's own metric."""
+        return self._meter.compute()
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """The detections as COCO results; made anew by each call, since dicts take much memory."""
+        ids, rows = self.dataset.category_ids, []
+        for image_id, boxes, scores, classes in self._found:
+            rows += coco.predictions(image_id, boxes, scores, [ids[label] for label in classes.tolist()])
+        return rows
 
 
-def _metrics(
+def counted_categories(dataset: Dataset, settings: ValidationSettings) -> tuple[int, ...]:
+    """The category ids that pycocotools tells apart: none where all classes count as one."""
+    return () if settings.single_cls else dataset.category_ids
+
+
+def make_metrics(
     origin: Origin,
     dataset: Dataset,
     settings: ValidationSettings,
@@ -206,6 +217,7 @@ def _metrics(
     figures: coco.CocoFigures,
     detector: Detector,
 ) -> Metrics:
+    """The row of a validation; times are those that the detector counted."""
     preprocess, inference, nms = detector.seconds.per_image_ms()
     return Metrics(
         weights=origin.weights,

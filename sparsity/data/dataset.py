@@ -61,6 +61,11 @@ class Dataset:
     scan: Scan
 
     @property
+    def image_ids(self) -> list[int]:
+        """The images' COCO ids, in their order."""
+        return [image.image_id for image in self.images]
+
+    @property
     def instances(self) -> int:
         """The number of true boxes, crowds left out."""
         return sum(len(image.labels) for image in self.images)
