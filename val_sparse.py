@@ -5,12 +5,14 @@ python val_sparse.py --weights yolov5x.pt --sparsity 0.3
 
 from pathlib import Path
 
-from sparsity import cli, report
+from sparsity import cli
 from sparsity.checkpoint import load
 from sparsity.data.dataset import read_dataset
 from sparsity.download import ensure_data, ensure_weights
 from sparsity.evaluation.coco import format_figures
 from sparsity.pruning.apply import count_sparsity, layer_sparsity, prune
+from sparsity.report import single as report
+from sparsity.run_files import write_run
 from sparsity.runs import run_folder
 from sparsity.validation import Origin, ValidationSettings, fit, validate
 
@@ -45,7 +47,7 @@ def main() -> None:
         layers = layer_sparsity(network)
         origin = Origin(options.weights, args.scope, amount)
         done = validate(network, dataset, settings, origin=origin, progress=True)
-        report.write_run(folder, done.metrics, layers, done.predictions, dataset.annotations)
+        write_run(folder, done.metrics, layers, done.predictions, dataset.annotations)
         count = len(dataset.images)
         print(report.format_table(done.own, count, dataset.names, verbose=options.verbose))
         print(report.format_speed(done.metrics) + "\n")

@@ -1,4 +1,4 @@
-"""Unstructured sparsity for YOLOv5 detectors: load, prune, validate.
+"""Unstructured sparsity for YOLOv5 detectors: load, prune, validate, sweep.
 
 from sparsity import load, prune, validate
 network = prune(load("yolov5n.pt"), 0.3)
@@ -9,6 +9,7 @@ from sparsity.checkpoint import load
 from sparsity.errors import InputError
 from sparsity.metrics import Metrics
 from sparsity.pruning.apply import count_sparsity, layer_sparsity, prune
+from sparsity.sweeping.sweep import sweep
 from sparsity.validation import Origin, Validation, ValidationSettings, validate
 from sparsity.yolo.network import Network
 
@@ -23,5 +24,6 @@ __all__ = [
     "layer_sparsity",
     "load",
     "prune",
+    "sweep",
     "validate",
 ]

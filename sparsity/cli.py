@@ -95,6 +95,26 @@ def add_pruning_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scope", choices=get_args(Scope), default="layer", help="per layer or over all")
 
 
+def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what to sweep."""
+    add = parser.add_argument
+    add("levels", help="sparsities: 0.1:0.9, 0.1:0.9:0.05, or 0,0.3,0.5; the dense baseline comes by itself")
+    add("--scope", default="layer", help="layer, global, or layer,global")
+    add("--batch-sizes", default="1,32", help="at which latency is measured; none to leave it out")
+    add("--title", default="", help="of the plots and the report")
+    add("--resume", type=Path, metavar="FOLDER", help="go on with the sweep in this folder")
+
+
+def read_batch_sizes(text: str) -> tuple[int, ...]:
+    """--batch-sizes as numbers; none for "none". Raises InputError unless it lists whole numbers."""
+    if text.strip().lower() == "none":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--batch-sizes is {text!r}; numbers such as 1,32, or none, are expected") from error
+
+
 def read_options(args: argparse.Namespace) -> Options:
     """The shared flags as values. Raises InputError for one out of range."""
     if not args.name or Path(args.name).name != args.name:

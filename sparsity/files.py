@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+from sparsity.errors import InputError
 
 
 @contextmanager
@@ -27,3 +30,17 @@ def write_text(path: Path, text: str) -> None:
     """Write text to path, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object, indent: int | None = None) -> None:
+    """Write content as JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")
+
+
+@contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Turn what the system says against writing into an InputError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{folder}: the results cannot be written ({error.strerror or error})") from error

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsity.detection.nms import Detections, non_maximum_suppression
-from sparsity.devices import synchronize
+from sparsity.devices import device_name, synchronize
 from sparsity.errors import InputError
 from sparsity.yolo.detect import Candidates
 from sparsity.yolo.network import Network
@@ -50,6 +50,20 @@ class PhaseSeconds:
         self.inference += inference
         self.nms += nms
 
+    def include(self, other: PhaseSeconds) -> None:
+        """Add what was counted elsewhere."""
+        for field_ in fields(self):
+            setattr(self, field_.name, getattr(self, field_.name) + getattr(other, field_.name))
+
+    def since(self, before: PhaseSeconds) -> PhaseSeconds:
+        """What was added since an earlier copy of this was taken."""
+        return PhaseSeconds(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
+
+    @property
+    def total(self) -> float:
+        """All phases together."""
+        return self.preprocess + self.inference + self.nms
+
     def per_image_ms(self) -> tuple[float, float, float]:
         """Preprocess, inference and NMS in milliseconds an image."""
         return tuple(1e3 * s / self.images for s in (self.preprocess, self.inference, self.nms))
@@ -72,17 +86,17 @@ class Lanes:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
+        self.device, self.device_name = device, device_name(device)
         threads = self._threads = torch.get_num_threads()
-        self._count = min(MOST_CPU_LANES, threads) if device.type == "cpu" else 1
+        self.count = min(MOST_CPU_LANES, threads) if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
-        if self._count > 1:
+        if self.count > 1:
             # The count is each thread's own, but new threads start from the last one set: see close.
             self._pool = ThreadPoolExecutor(
-                self._count,
+                self.count,
                 thread_name_prefix="lane",
                 initializer=torch.set_num_threads,
-                initargs=(threads // self._count,),
+                initargs=(threads // self.count,),
             )
 
     def split(self, batch: Tensor) -> tuple[Tensor, ...]:
@@ -145,6 +159,24 @@ class Detector:
             ) from error
         self.seconds.add(len(pixels), time.perf_counter() - start, [piece.times for piece in pieces])
         return [one for piece in pieces for one in piece.detections]
+
+    def place(self, images: Tensor) -> Tensor:
+        """Float images [batch, 3, height, width] in 0 to 1, as forward takes them."""
+        return images.to(self.lanes.device, self.dtype).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> None:
+        """Run the network alone, for a clock: placed images, in one piece if there are few for the lanes."""
+        pieces = self.lanes.split(images)
+        try:
+            if len(pieces) < self.lanes.count:
+                with torch.inference_mode():
+                    self.network(images)
+            else:
+                self.lanes.map(lambda piece: len(self.network(piece)), pieces)
+        except torch.cuda.OutOfMemoryError as error:
+            raise InputError(
+                f"--batch-sizes: the GPU's memory does not hold a batch of {len(images)}; give smaller ones"
+            ) from error
 
     def warm_up(self, shape: tuple[int, int]) -> None:
         """Run the network once, so that one-time costs of a GPU are not counted."""

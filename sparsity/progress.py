@@ -7,6 +7,11 @@ from typing import Any
 from tqdm import tqdm
 
 
+def say(line: str) -> None:
+    """Print a line, above whatever bar is shown."""
+    tqdm.write(line)
+
+
 def progress_bar(*args: Any, shown: bool, **options: Any) -> tqdm:
     """tqdm, silent unless shown and standard error is a terminal."""
     return tqdm(*args, disable=None if shown else True, **options)

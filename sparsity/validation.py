@@ -19,11 +19,11 @@ from sparsity.data.dataset import Dataset, DatasetImage, read_dataset
 from sparsity.data.letterbox import Placement
 from sparsity.data.loader import Batch, BatchLoader
 from sparsity.detection.nms import Detections
-from sparsity.devices import device_name, select_device, select_precision
+from sparsity.devices import select_device, select_precision
 from sparsity.errors import InputError
 from sparsity.evaluation import coco
 from sparsity.evaluation.average_precision import AveragePrecision, AveragePrecisionMeter
-from sparsity.inference import Detector, Lanes, Thresholds
+from sparsity.inference import Detector, Lanes, PhaseSeconds, Thresholds
 from sparsity.metrics import Metrics
 from sparsity.progress import progress_bar
 from sparsity.pruning.apply import Sparsity, count_sparsity
@@ -131,7 +131,9 @@ def validate(
         image_ids=data.image_ids,
         category_ids=counted_categories(data, settings),
     )
-    metrics = make_metrics(origin or Origin(), data, settings, counted, own, figures, detector)
+    metrics = make_metrics(
+        origin or Origin(), data, settings, counted, own, figures, detector, detector.seconds
+    )
     return Validation(metrics, own, figures, predictions, data)
 
 
@@ -141,17 +143,22 @@ def fit(settings: ValidationSettings, network: Network) -> ValidationSettings:
     return replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
 
 
-def batches(
-    dataset: Dataset, network: Network, settings: ValidationSettings, progress: bool = False
-) -> Iterator[Batch]:
-    """The data set's images in batches, with a progress bar if wanted."""
-    loader = BatchLoader(
+def make_loader(dataset: Dataset, network: Network, settings: ValidationSettings) -> BatchLoader:
+    """The data set's images in batches, as the network and the settings need them."""
+    return BatchLoader(
         dataset.images,
         imgsz=settings.imgsz,
         batch_size=settings.batch_size,
         stride=max(network.strides),
         workers=min(settings.workers, max(1, (os.cpu_count() or 1) // 2)),
     )
+
+
+def batches(
+    dataset: Dataset, network: Network, settings: ValidationSettings, progress: bool = False
+) -> Iterator[Batch]:
+    """The data set's images in batches, with a progress bar if wanted."""
+    loader = make_loader(dataset, network, settings)
     yield from progress_bar(loader, desc="Validating", unit="batch", shown=progress, leave=False)
 
 
@@ -216,9 +223,10 @@ def make_metrics(
     own: AveragePrecision,
     figures: coco.CocoFigures,
     detector: Detector,
+    seconds: PhaseSeconds,
 ) -> Metrics:
-    """The row of a validation; times are those that the detector counted."""
-    preprocess, inference, nms = detector.seconds.per_image_ms()
+    """The row of a validation. seconds: what the detector took."""
+    preprocess, inference, nms = seconds.per_image_ms()
     return Metrics(
         weights=origin.weights,
         data=dataset.name,
@@ -240,7 +248,7 @@ def make_metrics(
         preprocess_ms=preprocess,
         inference_ms=inference,
         nms_ms=nms,
-        device=device_name(detector.lanes.device),
+        device=detector.lanes.device_name,
         precision=str(detector.dtype).removeprefix("torch."),
         imgsz=settings.imgsz,
         batch_size=settings.batch_size,

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -31,3 +33,19 @@ def network() -> Network:
     network = build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird"))
     network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
     return fuse(network).requires_grad_(False)
+
+
+@pytest.fixture
+def shapes(tmp_path) -> Path:
+    """Six images, wide and tall, with labels of three classes; names in a yaml."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "shapes"
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for i in range(6):
+        height, width = (48, 64) if i % 2 else (64, 40)
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        cv2.imwrite(str(root / "images" / f"{i}.png"), pixels)
+        (root / "labels" / f"{i}.txt").write_text(f"{i % 3} 0.5 0.5 0.4 0.4\n")
+    (root / "shapes.yaml").write_text("val: images\nnames: [cat, dog, bird]\n")
+    return root / "shapes.yaml"

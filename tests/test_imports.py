@@ -10,6 +10,7 @@ EVERYWHERE = {"errors", "files", "progress"}
 """The exception, atomic writing and progress bars, which know nothing of the rest."""
 LEAVES = {
     *("errors", "files", "progress", "devices", "metrics", "unpickle", "runs", "download"),
+    *("latency", "memory"),
     *("levels", "yolo.blocks", "yolo.spec", "detection.boxes", "data.letterbox", "pruning.apply"),
 }
 ROOMS = {
@@ -24,10 +25,16 @@ TOP = {
     "checkpoint": {"unpickle", "yolo"},
     "inference": {"detection", "devices", "yolo"},
     "validation": {"data", "detection", "devices", "evaluation", "inference", "metrics", "pruning", "yolo"},
-    "report": {"data", "evaluation", "metrics", "pruning"},
+    "run_files": {"data", "metrics", "pruning"},
+    "rows": {"latency", "metrics"},
+    "report": {"data", "evaluation", "metrics", "pruning", "rows"},
+    "sweeping": {
+        *("data", "detection", "devices", "evaluation", "inference", "latency", "memory", "metrics"),
+        *("pruning", "rows", "run_files", "validation", "yolo"),
+    },
     "cli": {"devices", "pruning", "runs", "validation"},
 }
-PUBLIC = {"checkpoint", "metrics", "pruning", "validation", "yolo"}
+PUBLIC = {"checkpoint", "metrics", "pruning", "sweeping", "validation", "yolo"}
 
 
 def modules() -> dict[str, Path]:
@@ -60,7 +67,7 @@ def allowed(name: str) -> set[str]:
         return EVERYWHERE | PUBLIC
     if room in ROOMS:
         return EVERYWHERE | ROOMS[room] | {room}
-    return EVERYWHERE | TOP[name]
+    return EVERYWHERE | TOP[room] | {room}
 
 
 @pytest.mark.parametrize(("name", "file"), modules().items(), ids=modules())

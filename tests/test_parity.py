@@ -3,12 +3,12 @@
 import json
 import zlib
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sparsity import count_sparsity, load, prune, validate
-from sparsity.data.dataset import read_dataset
+from sparsity import Origin, load, prune, sweep, validate
 
 REFERENCE_TIE_ORDER = 595805190
 TWELVE = (
@@ -41,18 +41,17 @@ def differences(ours, row) -> str:
 
 
 @pytest.mark.parametrize("data", ["coco50", "coco250"])
-def test_figures_are_those_of_yolov5(assets, data):
+def test_figures_are_those_of_yolov5(assets, data, tmp_path):
     # Images of equal ratio that swap batches get other padding, which moves AP by up to 0.003.
     exact = ties_sort_as_in_the_reference()
     near, near_pr = (0.001, 0.005) if exact else (0.005, 0.02)
     rows = reference_rows(assets, data)
     assert {row["amount"] for row in rows} >= {0.0, 0.1, 0.2, 0.3, 0.4, 0.5}
-    dataset = read_dataset(assets / data, load(assets / "yolov5n.pt").names)
-    for row in rows:
-        network = prune(load(assets / "yolov5n.pt"), row["amount"])
-        assert count_sparsity(network).conv_zeros == row["conv_zeros"]
-        done = validate(network, dataset)
-        ours = asdict(done.metrics)
+    network, amounts = load(assets / "yolov5n.pt"), [row["amount"] for row in rows]
+    frame = sweep(network, assets / data, amounts, batch_sizes=(), folder=tmp_path)
+    for row, ours in zip(rows, frame.to_dict("records"), strict=True):
+        assert ours["amount"] == row["amount"]
+        assert ours["conv_zeros"] == row["conv_zeros"]
         where = f"amount {row['amount']}"
         print(f"{data} {where}: ours - YOLOv5's: {differences(ours, row)}")  # shown by pytest -s
         assert ours["mAP50"] == pytest.approx(row["mAP50"], abs=near), where
@@ -62,4 +61,22 @@ def test_figures_are_those_of_yolov5(assets, data):
         assert [ours["P"], ours["R"]] == pytest.approx([row["P"], row["R"]], abs=near_pr), where
         assert ours["sparsity_model"] == pytest.approx(row["global_sparsity"], abs=1e-6), where
         if exact:
-            assert len(done.predictions) == pytest.approx(row["detections"], rel=0.001), where
+            found = predictions(tmp_path, row["amount"])
+            assert len(found) == pytest.approx(row["detections"], rel=0.001), where
+
+
+def predictions(folder: Path, amount: float) -> list:
+    level = f"layer_{amount}" if amount else "dense"
+    return json.loads((folder / "levels" / level / "predictions.json").read_text())
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.3])
+def test_a_sweep_finds_what_a_single_validation_finds(assets, tmp_path, amount):
+    network = load(assets / "yolov5n.pt")
+    frame = sweep(network, assets / "coco50", [0.3], batch_sizes=(), folder=tmp_path)
+    single = validate(prune(network, amount), assets / "coco50", origin=Origin(amount=amount, scope="layer"))
+    assert predictions(tmp_path, amount) == single.predictions
+    row = frame[frame.amount == amount].iloc[0]
+    for name, value in asdict(single.metrics).items():
+        if not name.endswith("_ms"):
+            assert row[name] == value, name

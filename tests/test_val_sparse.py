@@ -7,8 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 
@@ -19,19 +17,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def data(tmp_path) -> Path:
-    """Six images, wide and tall, with labels of three classes; names in a yaml."""
-    rng = np.random.default_rng(0)
-    root = tmp_path / "shapes"
-    for folder in ("images", "labels"):
-        (root / folder).mkdir(parents=True)
-    for i in range(6):
-        height, width = (48, 64) if i % 2 else (64, 40)
-        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
-        cv2.imwrite(str(root / "images" / f"{i}.png"), pixels)
-        (root / "labels" / f"{i}.txt").write_text(f"{i % 3} 0.5 0.5 0.4 0.4\n")
-    (root / "shapes.yaml").write_text("val: images\nnames: [cat, dog, bird]\n")
-    return root / "shapes.yaml"
+def data(shapes) -> Path:
+    return shapes
 
 
 @pytest.fixture

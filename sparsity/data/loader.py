@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -54,43 +54,57 @@ class BatchLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.iterate()
+
+    def read(self, number: int) -> Batch:
+        """One batch, by its number."""
+        images = self.batches[number]
+        pixels = _empty(len(images), self.shapes[number])
+        for image, out in zip(images, pixels, strict=True):
+            self._decode(image, out)
+        return self._batch(number, pixels)
+
+    def iterate(self, *, without_pixels: Collection[int] = ()) -> Iterator[Batch]:
+        """The batches in order; those whose numbers are given are not decoded, their pixels are empty."""
         if self.workers == 0:
-            for images, shape in zip(self.batches, self.shapes, strict=True):
-                pixels = _empty(len(images), shape)
-                for image, out in zip(images, pixels, strict=True):
-                    self._decode(image, out)
-                yield self._batch(images, pixels)
+            for number in range(len(self)):
+                yield self._batch(number, _NONE) if number in without_pixels else self.read(number)
             return
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
         try:
-            yield from self._decoded_ahead(pool)
+            yield from self._decoded_ahead(pool, without_pixels)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _decoded_ahead(self, pool: ThreadPoolExecutor) -> Iterator[Batch]:
-        waiting: deque[tuple[tuple[DatasetImage, ...], np.ndarray, list[Future[None]]]] = deque()
-        upcoming = iter(zip(self.batches, self.shapes, strict=True))
+    def _decoded_ahead(self, pool: ThreadPoolExecutor, without_pixels: Collection[int]) -> Iterator[Batch]:
+        waiting: deque[tuple[int, np.ndarray, list[Future[None]]]] = deque()
+        upcoming = iter(range(len(self)))
         while True:
-            while len(waiting) <= BATCHES_AHEAD and (entry := next(upcoming, None)) is not None:
-                images, shape = entry
-                pixels = _empty(len(images), shape)
-                pairs = zip(images, pixels, strict=True)
+            while len(waiting) <= BATCHES_AHEAD and (number := next(upcoming, None)) is not None:
+                if number in without_pixels:
+                    waiting.append((number, _NONE, []))
+                    continue
+                pixels = _empty(len(self.batches[number]), self.shapes[number])
+                pairs = zip(self.batches[number], pixels, strict=True)
                 tasks = [pool.submit(self._decode, image, out) for image, out in pairs]
-                waiting.append((images, pixels, tasks))
+                waiting.append((number, pixels, tasks))
             if not waiting:
                 return
-            images, pixels, tasks = waiting.popleft()
+            number, pixels, tasks = waiting.popleft()
             for task in tasks:
                 task.result()
-            yield self._batch(images, pixels)
+            yield self._batch(number, pixels)
 
     def _decode(self, image: DatasetImage, out: np.ndarray) -> None:
         letterbox(read_image(image.path), self.imgsz, out)
 
-    def _batch(self, images: tuple[DatasetImage, ...], pixels: np.ndarray) -> Batch:
-        shape = pixels.shape[1:3]
+    def _batch(self, number: int, pixels: np.ndarray) -> Batch:
+        images, shape = self.batches[number], self.shapes[number]
         placements = tuple(place((i.height, i.width), self.imgsz, shape) for i in images)
         return Batch(images, placements, pixels)
+
+
+_NONE = np.empty((0, 0, 0, 3), np.uint8)
 
 
 def _empty(count: int, shape: Shape) -> np.ndarray:

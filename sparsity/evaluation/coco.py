@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import io
+import json
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,3 +192,17 @@ class _Ranked:
     scores: list[float]
     areas: np.ndarray
     near: np.ndarray
+
+
+def _answer() -> None:
+    """Evaluate the files that standard input names (see evaluation.processes); the figures as JSON."""
+    request = json.load(sys.stdin)
+    annotations, results = (
+        json.loads(Path(request[name]).read_text(encoding="utf-8")) for name in ("annotations", "predictions")
+    )
+    ids = {name: request[name] for name in ("image_ids", "category_ids")}
+    json.dump(asdict(evaluate(annotations, results, **ids)), sys.stdout)
+
+
+if __name__ == "__main__":
+    _answer()

@@ -12,9 +12,10 @@ from sparsity.data.dataset import Scan
 from sparsity.evaluation.average_precision import AveragePrecision, ClassPrecision
 from sparsity.metrics import Metrics
 from sparsity.pruning.apply import LayerSparsity
-from sparsity.report import format_guide, format_scan, format_speed, format_table, write_run
+from sparsity.report.single import format_guide, format_scan, format_speed, format_table
+from sparsity.run_files import write_run
 
-GUIDE = Path(__file__).parents[1] / "results" / "reference" / "guide_yolov5x.csv"
+GUIDE = Path(__file__).parents[2] / "results" / "reference" / "guide_yolov5x.csv"
 KEYS = [
     *("weights", "data", "scope", "amount", "conv_layers", "conv_weights", "conv_zeros", "parameters"),
     *("sparsity_conv", "sparsity_model", "images", "instances", "P", "R", "mAP50", "mAP50_95"),

@@ -1,0 +1,64 @@
+"""How long functions take, timed by turns so that drift of the machine hits all alike (a leaf)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds: median, 10th and 90th percentile, and of how many runs."""
+
+    median: float
+    p10: float
+    p90: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often each function runs: as often as fits into seconds, from least to most times."""
+
+    seconds: float = 20.0
+    least: int = 5
+    most: int = 50
+
+
+def take_turns(
+    functions: Sequence[Callable[[], object]],
+    rounds: Rounds,
+    tick: Callable[[int, int], None] | None = None,
+) -> list[list[float]]:
+    """Run the functions round by round and return each one's milliseconds.
+
+    A first round warms up and sets how many follow; it is not counted. Each round begins with
+    another function, so that none always follows the same one's traces. A function that hands its
+    work to a GPU must wait for it. tick is called after each round with the rounds done and to do.
+    """
+    start = time.perf_counter()
+    for function in functions:
+        function()
+    fitting = int(rounds.seconds / max(time.perf_counter() - start, 1e-9))
+    count = min(max(fitting, rounds.least), rounds.most)
+    spent: list[list[float]] = [[] for _ in functions]
+    for number in range(count):
+        if tick is not None:
+            tick(number + 1, count + 1)
+        for offset in range(len(functions)):
+            index = (number + offset) % len(functions)
+            start = time.perf_counter()
+            functions[index]()
+            spent[index].append((time.perf_counter() - start) * 1e3)
+    if tick is not None:
+        tick(count + 1, count + 1)
+    return spent
+
+
+def summarize(milliseconds: Sequence[float]) -> Latency:
+    """Median and spread of runs, at least one."""
+    p10, median, p90 = np.percentile(milliseconds, (10, 50, 90)).tolist()
+    return Latency(median, p10, p90, len(milliseconds))

@@ -1,0 +1,43 @@
+"""How much memory is free (a leaf)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Where a container's limit and use stand, cgroup v2 and v1."""
+UNKNOWN = 2 * 2**30
+"""Taken as free where the system doesn't say."""
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be used on the device: a GPU's own, else the system's or the container's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min([_free_of_system(), *_free_of_containers()])
+
+
+def _free_of_system() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return UNKNOWN
+
+
+def _free_of_containers() -> list[int]:
+    free = []
+    for limit, used in _LIMITS:
+        try:
+            free.append(max(0, int(Path(limit).read_text()) - int(Path(used).read_text())))
+        except (OSError, ValueError):
+            continue  # no such container, or "max": no limit
+    return free

@@ -1,0 +1,162 @@
+"""A sweep's figures as plots, legible in grey."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from sparsity.files import replacing
+from sparsity.rows import batch_sizes
+
+STYLE = {
+    "font.size": 9,
+    "axes.grid": True,
+    "grid.color": "0.88",
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "sparsity",
+}
+COLOURS = ("#0b3c5d", "#d95f02", "#1b9e77", "#7570b3")
+"""By scope; the first two differ in grey as well, and so do markers and lines."""
+MARKERS, LINES = "osD^", ("-", "--", "-.", ":")
+DPI = 150
+
+
+def plot_sweep(frame: pd.DataFrame, title: str, published: Sequence[dict[str, Any]] = ()) -> Figure:
+    """AP against sparsity; latency against sparsity; AP against latency.
+
+    published: rows with amount and AP to mark in the first, with weights and data to name them.
+    """
+    sizes = batch_sizes(frame)
+    with mpl.rc_context(STYLE):
+        columns = 3 if sizes else 1
+        figure = Figure(figsize=(4.6 * columns, 4.2), layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+        _plot_accuracy(axes[0], frame, published)
+        if sizes:
+            _plot_latency(axes[1], frame, sizes)
+            _plot_trade(axes[2], frame, sizes[0])
+        first = frame.iloc[0]
+        figure.suptitle(title, fontsize=11)
+        figure.supxlabel(
+            f"{first.device}, {first.precision}, {first.imgsz} px, {first.images} images", fontsize=8
+        )
+    return figure
+
+
+def plot_layers(layers: pd.DataFrame, title: str) -> Figure:
+    """The sparsity of every Conv2d, a row for each amount and a panel for each scope."""
+    scopes = list(dict.fromkeys(layers.scope))
+    names = list(dict.fromkeys(layers.name))
+    amounts = sorted(set(layers.amount))
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
+        width = max(8.0, 0.13 * len(names) + 2)
+        height = len(scopes) * max(1.1, 0.26 * len(amounts) + 0.5) + 1.9
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(len(scopes), 1, squeeze=False, sharex=True)[:, 0]
+        for axis, scope in zip(axes, scopes, strict=True):
+            rows = layers[layers.scope == scope]
+            grid = rows.pivot_table(index="amount", columns="name", values="sparsity")
+            image = axis.imshow(grid[names], aspect="auto", origin="lower", vmin=0, vmax=1, cmap="Greys")
+            axis.set_yticks(range(len(grid)), [f"{amount:g}" for amount in grid.index])
+            axis.set_ylabel(f"sparsity asked\nscope {scope}")
+        axes[-1].set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+        axes[-1].set_xlabel("Conv2d, in the network's order")
+        figure.colorbar(image, ax=list(axes), label="zeros of the layer's weights", pad=0.01)
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, whole or not at all, in the format that the path's suffix names."""
+    kind = path.suffix.removeprefix(".")
+    with mpl.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"]}), replacing(path) as temporary:
+        metadata = {"Date": None} if kind == "svg" else None
+        figure.savefig(temporary, format=kind, dpi=DPI, metadata=metadata, facecolor="white")
+
+
+def _plot_accuracy(axis: Axes, frame: pd.DataFrame, published: Sequence[dict[str, Any]]) -> None:
+    for number, (scope, rows) in enumerate(frame.groupby("scope", sort=False)):
+        style = {"color": COLOURS[number], "marker": MARKERS[number]}
+        axis.plot(rows.amount, rows.AP, "-", label=f"AP, {scope}", **style)
+        axis.plot(rows.amount, rows.AP50, ":", label=f"AP50, {scope}", markerfacecolor="white", **style)
+    if published:
+        places = [row["amount"] for row in published], [row["AP"] for row in published]
+        label = f"AP, guide ({published[0]['data']})"
+        axis.plot(*places, "*", color="black", markersize=13, label=label, zorder=5)
+    _sparsity_axis(axis)
+    axis.set_ylabel("AP (COCO), 0 to 1")
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False)
+    axis.set_title("Accuracy", fontsize=10)
+
+
+def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None:
+    shift, number = 0.006, 0
+    for scope, rows in frame.groupby("scope", sort=False):
+        colour = COLOURS[list(dict.fromkeys(frame.scope)).index(scope)]
+        for order, size in enumerate(sizes):
+            median, below, above = _spread(rows, size)
+            axis.errorbar(
+                rows.amount + shift * (number - 0.5),
+                median,
+                (below, above),
+                color=colour,
+                marker=MARKERS[order % len(MARKERS)],
+                linestyle=LINES[order % len(LINES)],
+                markerfacecolor=colour if order == 0 else "white",
+                capsize=2,
+                label=f"batch {size}, {scope}",
+            )
+            number += 1
+    _sparsity_axis(axis)
+    axis.set_ylabel("latency, ms an image")
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False)
+    axis.set_title("Latency (median, 10th to 90th percentile)", fontsize=10)
+
+
+def _plot_trade(axis: Axes, frame: pd.DataFrame, size: int) -> None:
+    for number, (scope, rows) in enumerate(frame.groupby("scope", sort=False)):
+        median, below, above = _spread(rows, size)
+        axis.errorbar(
+            median,
+            rows.AP,
+            xerr=(below, above),
+            color=COLOURS[number],
+            marker=MARKERS[number],
+            linestyle="",
+            elinewidth=0.8,
+            capsize=2,
+            label=scope,
+        )
+        for x, y, amount in zip(median, rows.AP, rows.amount, strict=True):
+            if number == 0 or amount:
+                axis.annotate(f"{amount:g}", (x, y), (5, 4), textcoords="offset points", fontsize=7)
+    axis.set_xlabel(f"latency, ms an image at batch {size}")
+    axis.set_ylabel("AP (COCO), 0 to 1")
+    axis.set_xlim(left=0)
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False, title="scope")
+    axis.set_title("Accuracy against latency (labels: sparsity)", fontsize=10)
+
+
+def _spread(rows: pd.DataFrame, size: int) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Median latency of an image, and how far the 10th and 90th percentile are below and above."""
+    median, p10, p90 = (rows[f"latency{part}_ms_b{size}"] / size for part in ("", "_p10", "_p90"))
+    return median, median - p10, p90 - median
+
+
+def _sparsity_axis(axis: Axes) -> None:
+    axis.set_xlabel("sparsity of the convolutions' weights")
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.set_xlim(-0.03, max(0.1, math.ceil(axis.get_xlim()[1] * 10) / 10))

@@ -1,0 +1,62 @@
+"""A sweep -> CSV, JSON, plots, a page, and the table that is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from sparsity.files import write_json, write_text, writing_into
+from sparsity.report.findings import findings
+from sparsity.report.guide import read_guide
+from sparsity.report.page import render_page
+from sparsity.report.plots import plot_layers, plot_sweep, save
+from sparsity.rows import Sweep, batch_sizes
+
+
+def write_sweep(folder: Path, sweep: Sweep, guide: Path, title: str = "") -> None:
+    """Write sweep.csv, sweep.json, sweep.png, sweep.svg, layers.png and report.html.
+
+    guide: a CSV of published rows; they are marked where the network's file is theirs.
+    """
+    frame = sweep.frame
+    title = title or default_title(sweep)
+    name = Path(sweep.about["weights"]).name
+    published = [row for row in read_guide(guide) if row["weights"] == name]
+    with writing_into(folder):
+        write_text(folder / "sweep.csv", frame.to_csv(index=False))
+        rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        content = {"title": title, **sweep.about, "settings": sweep.settings, "rows": rows}
+        write_json(folder / "sweep.json", content, indent=1)
+        figure = plot_sweep(frame, title, published)
+        save(figure, folder / "sweep.png")
+        save(figure, folder / "sweep.svg")
+        save(plot_layers(sweep.layers, title), folder / "layers.png")
+        write_text(folder / "report.html", render_page(sweep, title, folder))
+
+
+def default_title(sweep: Sweep) -> str:
+    """Which network on which data."""
+    weights, data = (Path(str(sweep.about[name])).name for name in ("weights", "data"))
+    return f"{weights or 'network'} on {data}: sparsity against AP against latency"
+
+
+def format_sweep(frame: pd.DataFrame) -> str:
+    """The table for the terminal, dense first, and the findings."""
+    sizes = batch_sizes(frame)
+    columns = ["scope", "sparsity", "AP", "change", "AP50", "mAP50-95"]
+    columns += [f"ms b{size} (p10-p90)" for size in sizes] + [f"speedup b{size}" for size in sizes[:1]]
+    widths = [max(9, len(name) + 2, 24 if "p10" in name else 0) for name in columns]
+    lines = ["".join(f"{name:>{width}}" for name, width in zip(columns, widths, strict=True))]
+    for number, row in enumerate(frame.to_dict("records")):
+        if row["amount"] == 0 and number:
+            continue  # the dense row stands once, at the top
+        cells = [row["scope"] if row["amount"] else "dense", f"{row['amount']:g}", f"{row['AP']:.3f}"]
+        cells += [f"{-row['AP_drop'] + 0.0:+.3f}" if row["amount"] else "", f"{row['AP50']:.3f}"]
+        cells += [f"{row['mAP50_95']:.3f}"]
+        for size in sizes:
+            times = (row[f"latency{part}_ms_b{size}"] for part in ("", "_p10", "_p90"))
+            cells.append("{:.1f} ({:.1f}-{:.1f})".format(*times))
+        cells += [f"{row[f'speedup_b{size}']:.2f}x" for size in sizes[:1]]
+        lines.append("".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
+    return "\n".join([*lines, "", *findings(frame)])

@@ -1,0 +1,66 @@
+"""Pruned copies of a network, as many at a time as memory holds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparsity.inference import Detector, Lanes
+from sparsity.memory import free_memory
+from sparsity.pruning.apply import LayerSparsity, Sparsity, count_sparsity, layer_sparsity, prune
+from sparsity.sweeping.level import Level
+from sparsity.validation import ValidationSettings, make_detector
+from sparsity.yolo.network import Network
+
+CPU_SHARE, GPU_SHARE = 0.5, 0.25
+"""Of the free memory, for copies; the rest is for feature maps, and on a CPU for pruning."""
+LEAST = 2
+"""The dense network and one other must be there together, to be compared in speed."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A pruned copy, ready to detect, and what is zero in it."""
+
+    detector: Detector
+    layers: list[LayerSparsity]
+    counted: Sparsity
+
+
+class Copies:
+    """Gives the copies for some levels, and keeps them until others are wanted.
+
+    Copies share nothing: their weights are nearly all that a network holds, and differ.
+    fitting: how many there may be at a time; each takes copy_bytes.
+    """
+
+    def __init__(self, network: Network, lanes: Lanes, settings: ValidationSettings) -> None:
+        self._network, self._lanes, self._settings = network, lanes, settings
+        self._made: dict[Level, Copy] = {}
+        share = CPU_SHARE if lanes.device.type == "cpu" else GPU_SHARE
+        first = make_detector(network, lanes, settings)
+        self.copy_bytes = sum(p.numel() * p.element_size() for p in first.network.parameters())
+        self.free_bytes = free_memory(lanes.device)
+        self.fitting = max(LEAST, int(self.free_bytes * share / max(1, self.copy_bytes)))
+
+    def groups(self, levels: Sequence[Level]) -> list[tuple[Level, ...]]:
+        """The levels in groups that fit."""
+        return [tuple(levels[i : i + self.fitting]) for i in range(0, len(levels), self.fitting)]
+
+    def get(self, levels: Sequence[Level]) -> dict[Level, Copy]:
+        """A copy for each of the levels, which must fit."""
+        for level in self._made.keys() - set(levels):
+            del self._made[level]
+        for level in levels:
+            if level not in self._made:
+                self._made[level] = self._make(level)
+        return {level: self._made[level] for level in levels}
+
+    def _make(self, level: Level) -> Copy:
+        network = self._network
+        if level.amount:
+            network = prune(copy.deepcopy(network), level.amount, level.scope)
+        detector = make_detector(network, self._lanes, self._settings)
+        detector.warm_up((self._settings.imgsz, self._settings.imgsz))
+        return Copy(detector, layer_sparsity(network), count_sparsity(network))

@@ -1,0 +1,343 @@
+"""Levels -> rows: latency by turns, accuracy in one pass over the images, evaluations side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.devices import describe_environment, device_name, select_device, select_precision, usable_cores
+from sparsity.errors import InputError
+from sparsity.evaluation import processes
+from sparsity.evaluation.average_precision import AveragePrecision
+from sparsity.files import write_json, writing_into
+from sparsity.inference import Lanes, PhaseSeconds
+from sparsity.latency import Rounds, summarize
+from sparsity.memory import free_memory
+from sparsity.metrics import Metrics
+from sparsity.progress import progress_bar
+from sparsity.rows import Sweep, SweepRow, make_frame
+from sparsity.run_files import write_annotations, write_layers
+from sparsity.sweeping.accuracy import detect_levels
+from sparsity.sweeping.copies import Copies, Copy
+from sparsity.sweeping.level import DENSE, Level, plan
+from sparsity.sweeping.store import Finished, Store
+from sparsity.sweeping.timing import time_levels
+from sparsity.validation import (
+    Evaluator,
+    Origin,
+    ValidationSettings,
+    counted_categories,
+    fit,
+    make_metrics,
+)
+from sparsity.yolo.network import Network
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What to sweep; see ValidationSettings for how each level is validated.
+
+    amounts: fractions in [0, 1); the dense baseline comes by itself. scopes: "layer", "global".
+    batch_sizes: at which latency is measured; none to leave it out.
+    """
+
+    amounts: Sequence[float]
+    scopes: Sequence[str] = ("layer",)
+    batch_sizes: Sequence[int] = (1, 32)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    rounds: Rounds = field(default_factory=Rounds)
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a value out of range."""
+        plan(self.amounts, self.scopes)
+        for size in self.batch_sizes:
+            if not isinstance(size, int) or size < 1:
+                raise InputError(f"--batch-sizes: {size!r}; whole numbers from 1 on are expected")
+        if len(set(self.batch_sizes)) < len(self.batch_sizes):
+            raise InputError("--batch-sizes: a size is named twice")
+
+
+def sweep(
+    network: Network,
+    data: str | PathLike[str] | Dataset,
+    amounts: Sequence[float],
+    *,
+    scopes: Sequence[str] = ("layer",),
+    settings: ValidationSettings | None = None,
+    batch_sizes: Sequence[int] = (1, 32),
+    folder: str | PathLike[str] | None = None,
+    weights: str = "",
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Validate the network at every amount of sparsity in one pass over the images, and time it.
+
+    network: as load gives it, fused; copies of it are pruned. data: as for validate.
+    amounts: fractions in [0, 1); the dense baseline comes first by itself. scopes: "layer", "global".
+    batch_sizes: at which latency is measured; () to leave it out.
+    folder: where each finished level is kept; a sweep that was begun there goes on. None keeps nothing.
+    weights: what the rows call the network.
+    Returns a row per scope and amount; rows.make_frame tells the columns.
+    Raises InputError where something can't be used, or folder holds a sweep with other settings.
+    """
+    wanted = SweepSettings(amounts, scopes, batch_sizes, settings or ValidationSettings())
+    with ExitStack() as stack:
+        if folder is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-"))
+        return run_sweep(network, data, wanted, Path(folder), weights=weights, progress=progress).frame
+
+
+def run_sweep(
+    network: Network,
+    data: str | PathLike[str] | Dataset,
+    wanted: SweepSettings,
+    folder: Path,
+    *,
+    weights: str = "",
+    command: str = "",
+    progress: bool = False,
+    say: Callable[[str], None] = lambda _line: None,
+    on_level: Callable[[Metrics, AveragePrecision], None] = lambda _metrics, _own: None,
+) -> Sweep:
+    """As sweep, with all that a report needs.
+
+    command: how it was called. say: takes lines of news. on_level: takes each level when it is finished,
+    with its own metric by class.
+    """
+    settings = fit(wanted.validation, network)
+    device = select_device(settings.device)
+    if not isinstance(data, Dataset):
+        data = read_dataset(data, network.names, single_cls=settings.single_cls, progress=progress)
+    levels = plan(wanted.amounts, wanted.scopes)
+    about = {
+        "weights": weights,
+        "data": data.name,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command": command,
+        "environment": describe_environment(device),
+    }
+    store = Store(folder)
+    with store.locked():
+        identity = _identity(network, data, wanted, settings, device)
+        about = store.begin(identity, about)
+        with writing_into(folder):
+            write_annotations(folder, data.annotations)
+        with Lanes(device) as lanes:
+            job = _Job(network, data, wanted, settings, levels, store, about, progress, say, on_level)
+            job.run(Copies(network, lanes, settings))
+        result = _collect(store, levels, wanted, settings, about, identity)
+        store.clear()
+    return result
+
+
+@dataclass
+class _Job:
+    """A sweep at work."""
+
+    network: Network
+    dataset: Dataset
+    wanted: SweepSettings
+    settings: ValidationSettings
+    levels: tuple[Level, ...]
+    store: Store
+    about: dict[str, Any]
+    progress: bool
+    say: Callable[[str], None]
+    on_level: Callable[[Metrics, AveragePrecision], None]
+
+    def run(self, copies: Copies) -> None:
+        """Measure what the store doesn't hold yet."""
+        missing = [level for level in self.levels if self.store.finished(level) is None]
+        untimed = [size for size in self.wanted.batch_sizes if self.store.latency(size) is None]
+        if len(missing) < len(self.levels):
+            self.say(f"{len(self.levels) - len(missing)} of {len(self.levels)} levels are there already")
+        groups = copies.groups(missing)
+        if missing:
+            self.say(_describe_passes(copies, groups, len(self.dataset.images)))
+        work = len(missing) * len(self.dataset.images)
+        with progress_bar(total=work, unit="img", shown=self.progress, smoothing=0.1, leave=False) as bar:
+            self._time(copies, untimed, bar)
+            self._validate(copies, groups, bar)
+
+    def _time(self, copies: Copies, sizes: Sequence[int], bar: Any) -> None:
+        """Latency first, while nothing else runs."""
+        for size in sizes:
+            bar.set_description(f"Latency, batch {size}")
+            counted, total = bar.n, bar.total
+
+            def tick(done: int, todo: int, counted: int = counted, total: int = total) -> None:
+                bar.total = total + todo
+                bar.update(counted + done - bar.n)
+
+            imgsz = self.settings.imgsz
+            times = time_levels(copies, self.levels, size, imgsz, self.wanted.rounds, tick)
+            self.store.write_latency(size, times)
+
+    def _validate(self, copies: Copies, groups: Sequence[Sequence[Level]], bar: Any) -> None:
+        """Pass by pass; a pass's evaluations run beside the next."""
+        annotations = self.store.scratch("annotations.json")
+        with writing_into(self.store.folder):
+            write_json(annotations, self.dataset.annotations.content)
+        pending: list[Future[None]] = []
+        pool = ThreadPoolExecutor(self._evaluations_at_a_time(), thread_name_prefix="pycocotools")
+        try:
+            for group in groups:
+                bar.set_description("Validating")
+                made = copies.get(group)
+                outcomes = detect_levels(
+                    made, self.network, self.dataset, self.settings, self.store, bar.update
+                )
+                for level in group:
+                    evaluator, seconds = outcomes.pop(level)
+                    pending.append(self._submit(pool, level, made[level], evaluator, seconds, annotations))
+                    for future in pending:
+                        if future.done():
+                            future.result()
+            bar.set_description("Evaluating")
+            for future in pending:
+                future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(
+        self,
+        pool: ThreadPoolExecutor,
+        level: Level,
+        made: Copy,
+        evaluator: Evaluator,
+        seconds: PhaseSeconds,
+        annotations: Path,
+    ) -> Future[None]:
+        """Write a level's detections and have pycocotools look at them."""
+        start = time.perf_counter()
+        with writing_into(self.store.folder):
+            folder = self.store.level_folder(level)
+            write_json(folder / "predictions.json", evaluator.predictions())
+            write_layers(folder, made.layers)
+        own = evaluator.own()
+        spent = time.perf_counter() - start + seconds.total
+        return pool.submit(self._finish, level, made, own, seconds, annotations, spent)
+
+    def _finish(
+        self,
+        level: Level,
+        made: Copy,
+        own: AveragePrecision,
+        seconds: PhaseSeconds,
+        annotations: Path,
+        spent: float,
+    ) -> None:
+        start = time.perf_counter()
+        figures = processes.evaluate_files(
+            annotations,
+            self.store.level_folder(level) / "predictions.json",
+            image_ids=self.dataset.image_ids,
+            category_ids=counted_categories(self.dataset, self.settings),
+        )
+        origin = Origin(self.about["weights"], level.scope, level.amount)
+        dataset, settings = self.dataset, self.settings
+        metrics = make_metrics(origin, dataset, settings, made.counted, own, figures, made.detector, seconds)
+        self.store.finish(level, Finished(metrics, spent + time.perf_counter() - start))
+        self.on_level(metrics, own)
+
+    def _evaluations_at_a_time(self) -> int:
+        most = len(self.dataset.images) * self.settings.max_det * processes.BYTES_PER_RESULT
+        fitting = free_memory(torch.device("cpu")) // (most + processes.BYTES_PER_PROCESS)
+        return int(max(1, min(usable_cores(), fitting)))
+
+
+def _describe_passes(copies: Copies, groups: Sequence[Sequence[Level]], images: int) -> str:
+    return (
+        f"{len(groups[0])} networks in memory at a time ({copies.copy_bytes / 2**30:.2f} GiB each, "
+        f"{copies.free_bytes / 2**30:.1f} GiB free): {len(groups)} pass{'es' * (len(groups) > 1)} "
+        f"over {images} images"
+    )
+
+
+def _identity(
+    network: Network,
+    dataset: Dataset,
+    wanted: SweepSettings,
+    settings: ValidationSettings,
+    device: torch.device,
+) -> dict[str, Any]:
+    """What two sweeps must share to be one."""
+    validation = asdict(settings)
+    for name in ("device", "half", "workers"):
+        del validation[name]
+    return {
+        "amounts": sorted({level.amount for level in plan(wanted.amounts, wanted.scopes)}),
+        "scopes": list(dict.fromkeys(wanted.scopes)),
+        "batch_sizes": list(wanted.batch_sizes),
+        "weights": _network_digest(network),
+        "data": _dataset_digest(dataset),
+        "device": device_name(device),
+        "precision": str(select_precision(device, settings.half)).removeprefix("torch."),
+        "torch": torch.__version__,
+        **validation,
+    }
+
+
+def _network_digest(network: Network) -> str:
+    digest = hashlib.sha256(repr(network.architecture).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return f"sha256 {digest.hexdigest()[:16]}"
+
+
+def _dataset_digest(dataset: Dataset) -> str:
+    digest = hashlib.sha256(json.dumps(dataset.category_ids).encode())
+    for image in dataset.images:
+        digest.update(f"{image.path.name} {image.image_id} {image.width} {image.height}".encode())
+        digest.update(image.labels.classes.tobytes() + image.labels.boxes_cxcywhn.tobytes())
+    content = dataset.annotations.content
+    digest.update(json.dumps(content.get("annotations"), sort_keys=True).encode())
+    return f"{len(dataset.images)} images, sha256 {digest.hexdigest()[:16]}"
+
+
+def _collect(
+    store: Store,
+    levels: Sequence[Level],
+    wanted: SweepSettings,
+    settings: ValidationSettings,
+    about: dict[str, Any],
+    identity: dict[str, Any],
+) -> Sweep:
+    """The store's levels as one table."""
+    rows = [_row(store, level, wanted) for level in levels]
+    setup = {
+        "max_det": settings.max_det,
+        "single_cls": settings.single_cls,
+        "threads": about["environment"]["threads"],
+        "started": about["started"],
+    }
+    layers = []
+    for scope in dict.fromkeys(wanted.scopes):
+        for level in levels:
+            if level == DENSE or level.scope == scope:
+                one = pd.read_csv(store.level_folder(level) / "layers.csv")
+                layers.append(one.assign(scope=scope, amount=level.amount))
+    return Sweep(make_frame(rows[0], rows[1:], setup), pd.concat(layers, ignore_index=True), about, identity)
+
+
+def _row(store: Store, level: Level, wanted: SweepSettings) -> SweepRow:
+    done = store.finished(level)
+    assert done is not None, f"{level.key} was just finished"
+    latency = {}
+    for size in wanted.batch_sizes:
+        group = next(times for times in store.latency(size) or () if level.key in times)
+        latency[size] = summarize(group[level.key]), summarize(group[DENSE.key])
+    return SweepRow(done.metrics, done.seconds, latency)

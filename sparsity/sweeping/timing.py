@@ -1,0 +1,54 @@
+"""The latency of levels: the network alone, at fixed batch sizes, by turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
+from sparsity.devices import synchronize
+from sparsity.inference import Detector
+from sparsity.latency import Rounds, take_turns
+from sparsity.sweeping.copies import Copies
+from sparsity.sweeping.level import DENSE, Level
+
+SEED = 0
+
+
+def time_levels(
+    copies: Copies,
+    levels: Sequence[Level],
+    batch_size: int,
+    imgsz: int,
+    rounds: Rounds,
+    tick: Callable[[int, int], None],
+) -> list[dict[str, list[float]]]:
+    """Each level's milliseconds for a batch of random images, imgsz x imgsz.
+
+    Levels that don't fit into memory together take turns in groups, the dense one in each of them.
+    levels: the dense one first. tick gets the images done and to do, of the groups so far.
+    Returns, by group, the milliseconds of every run by the level's key.
+    """
+    size = copies.fitting - 1
+    others = [level for level in levels if level != DENSE]
+    groups = [(DENSE, *others[i : i + size]) for i in range(0, len(others), size)] or [(DENSE,)]
+    pixels = torch.rand(batch_size, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(SEED))
+    times, before = [], 0
+    for group in groups:
+        detectors = [copy.detector for copy in copies.get(group).values()]
+        images = detectors[0].place(pixels)
+        each = batch_size * len(group)
+
+        def count(done: int, todo: int, before: int = before, each: int = each) -> None:
+            tick(before + done * each, before + todo * each)
+
+        spent = take_turns([partial(_run, one, images) for one in detectors], rounds, count)
+        times.append({level.key: one for level, one in zip(group, spent, strict=True)})
+        before += each * (len(spent[0]) + 1)
+    return times
+
+
+def _run(detector: Detector, images: torch.Tensor) -> None:
+    detector.forward(images)
+    synchronize(detector.lanes.device)

@@ -1,0 +1,80 @@
+"""Prune a YOLOv5 checkpoint at many sparsities, validate each, and time it.
+
+python sweep.py 0.1:0.9
+"""
+
+import shlex
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from sparsity import cli
+from sparsity.checkpoint import load
+from sparsity.data.dataset import read_dataset
+from sparsity.download import ensure_data, ensure_weights
+from sparsity.evaluation.average_precision import AveragePrecision
+from sparsity.levels import parse_levels
+from sparsity.metrics import Metrics
+from sparsity.progress import say
+from sparsity.pruning.apply import count_sparsity
+from sparsity.report.single import format_model, format_scan, format_table
+from sparsity.report.sweep import format_sweep, write_sweep
+from sparsity.runs import run_folder
+from sparsity.sweeping.store import read_settings
+from sparsity.sweeping.sweep import SweepSettings, run_sweep
+
+GUIDE = Path(__file__).parent / "results" / "reference" / "guide_yolov5x.csv"
+
+
+def main() -> None:
+    """Flags in, tables and files out."""
+    parser = cli.Parser(description=__doc__.splitlines()[0])
+    cli.add_sweep_flags(parser)
+    cli.add_shared_flags(parser)
+    parser.set_defaults(name="sweep")
+    args = parser.parse_args()
+    options = cli.read_options(args)
+    wanted = SweepSettings(
+        parse_levels(args.levels),
+        args.scope.split(","),
+        cli.read_batch_sizes(args.batch_sizes),
+        options.settings,
+    )
+    print("sweep: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
+    print(cli.format_environment(options.settings) + "\n")
+    if args.resume:
+        read_settings(args.resume)
+
+    place = run_folder(options.project, options.name, exist_ok=options.exist_ok)
+    with nullcontext(args.resume) if args.resume else place as folder:
+        network = load(ensure_weights(options.weights, progress=True), fused=True)
+        print("Fusing layers...")
+        print(format_model(count_sparsity(network)))
+        data = ensure_data(options.data, progress=True)
+        dataset = read_dataset(data, network.names, single_cls=options.settings.single_cls, progress=True)
+        print(f"Scanning {data}... {format_scan(dataset.scan)}")
+
+        def show(metrics: Metrics, own: AveragePrecision) -> None:
+            table = format_table(own, metrics.images, dataset.names, verbose=True)
+            say(f"\n{metrics.scope} {metrics.amount:g}\n{table}")
+
+        command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+        print(f"Sweeping into {folder}; if it is stopped, --resume {folder} goes on")
+        done = run_sweep(
+            network,
+            dataset,
+            wanted,
+            folder,
+            weights=options.weights,
+            command=command,
+            progress=True,
+            say=say,
+            **({"on_level": show} if options.verbose else {}),
+        )
+        write_sweep(folder, done, GUIDE, args.title)
+        print("\n" + format_sweep(done.frame) + "\n")
+        print(f"Results saved to {folder}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

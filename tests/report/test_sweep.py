@@ -1,0 +1,138 @@
+"""The files of a sweep: same figures everywhere, same bytes every time."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import pandas as pd
+import pytest
+
+from sparsity.report.sweep import format_sweep, write_sweep
+from sparsity.rows import batch_sizes
+
+GUIDE = Path(__file__).parents[2] / "results" / "reference" / "guide_yolov5x.csv"
+FILES = ("sweep.csv", "sweep.json", "sweep.png", "sweep.svg", "layers.png", "report.html")
+
+
+class Page(HTMLParser):
+    """Collects the cells of the table of rows, the links, and the list of findings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.values: list[list[str]] = []
+        self.links: list[str] = []
+        self.heads, self.items, self._inside = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.links += [value for name, value in attrs.items() if name in ("src", "href")]
+        if tag == "tr":
+            self.values.append([])
+        if "data-value" in attrs:
+            self.values[-1].append(attrs["data-value"])
+        self._inside = tag
+
+    def handle_data(self, data):
+        if self._inside == "button":
+            self.heads.append(data.strip())
+        if self._inside == "li" and data.strip():
+            self.items.append(data.strip())
+
+    def handle_endtag(self, _tag):
+        self._inside = ""
+
+
+@pytest.fixture
+def folder(usual, tmp_path) -> Path:
+    write_sweep(tmp_path, usual, GUIDE)
+    return tmp_path
+
+
+def test_every_file_is_written(folder):
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+
+
+def test_the_csv_is_the_frame(usual, folder):
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "sweep.csv"), usual.frame, check_exact=True)
+
+
+def test_the_page_shows_the_csvs_figures(folder):
+    frame, page = pd.read_csv(folder / "sweep.csv"), Page((folder / "report.html").read_text())
+    rows = [values for values in page.values if values]
+    assert len(rows) == len(frame)
+    for values, expected in zip(rows, frame.to_dict("records"), strict=True):
+        for name, value in zip(page.heads, values, strict=True):
+            assert value == str(expected[name])
+    assert {"AP", "AP_drop", "latency_ms_b1", "speedup_b1", "seconds"} <= set(page.heads)
+
+
+def test_the_page_needs_no_network(folder):
+    text = (folder / "report.html").read_text()
+    links = Page(text).links
+    assert len(links) == 2
+    assert all(link.startswith("data:image/") for link in links)
+    assert not re.findall(r"https?://", re.sub(r"data:[^\"]*", "", text))
+
+
+def test_the_page_says_the_findings(folder):
+    assert "Zeros bought no speed" in Page((folder / "report.html").read_text()).items[-1]
+
+
+@pytest.mark.parametrize("title", ["<script>alert(1)</script>", 'a "quoted" & title'])
+def test_titles_are_escaped(usual, tmp_path, title):
+    write_sweep(tmp_path, usual, GUIDE, title)
+    text = (tmp_path / "report.html").read_text()
+    assert title not in text
+    assert json.loads((tmp_path / "sweep.json").read_text())["title"] == title
+
+
+def test_the_json_holds_rows_and_environment(usual, folder):
+    saved = json.loads((folder / "sweep.json").read_text())
+    assert [row["AP"] for row in saved["rows"]] == usual.frame.AP.tolist()
+    assert saved["environment"]["device"] == "CPU"
+    assert saved["command"] == "python sweep.py 0.1:0.9"
+
+
+@pytest.mark.parametrize("name", ["sweep.png", "layers.png"])
+def test_plots_are_pictures_with_something_on_them(folder, name):
+    pixels = cv2.imread(str(folder / name))
+    assert min(pixels.shape[:2]) > 300
+    assert (pixels < 128).any(axis=2).mean() > 0.002
+
+
+def test_the_same_sweep_gives_the_same_bytes(usual, folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    write_sweep(other, usual, GUIDE)
+    for name in FILES:
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_the_guides_points_are_marked_for_its_model_alone(usual, tmp_path):
+    for weights in ("some/yolov5x.pt", "yolov5l.pt"):
+        usual.about["weights"] = weights
+        (tmp_path / weights[-4]).mkdir()
+        write_sweep(tmp_path / weights[-4], usual, GUIDE)
+    with_marks, without = ((tmp_path / letter / "sweep.svg").read_text() for letter in "xl")
+    assert "guide (COCO val2017)" in with_marks
+    assert "guide" not in without
+
+
+def test_what_was_not_measured_is_null_in_json(usual, tmp_path):
+    usual.frame.loc[0, "speedup_b1"] = float("nan")
+    write_sweep(tmp_path, usual, GUIDE)
+    assert json.loads((tmp_path / "sweep.json").read_text())["rows"][0]["speedup_b1"] is None
+
+
+def test_the_printed_table(usual):
+    lines = format_sweep(usual.frame).splitlines()
+    assert lines[1].split() == ["dense", "0", "0.500", "0.500", "0.500", "10.0", "(9.0-11.0)", "1.00x"]
+    assert lines[2].split()[:4] == ["layer", "0.1", "0.496", "-0.004"]
+    assert lines[4].split()[:4] == ["global", "0.1", "0.480", "-0.020"]
+    assert len({len(line) for line in lines[:6]}) == 1
+
+
+def test_batch_sizes_of_a_frame(usual):
+    assert batch_sizes(usual.frame) == [1]

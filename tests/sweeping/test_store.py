@@ -1,0 +1,141 @@
+"""A sweep's folder: what is written comes back, what is broken counts as missing."""
+
+from dataclasses import asdict, fields
+
+import pytest
+import torch
+from filelock import FileLock
+
+from sparsity.detection.nms import Detections
+from sparsity.errors import InputError
+from sparsity.inference import PhaseSeconds
+from sparsity.metrics import Metrics
+from sparsity.sweeping.level import DENSE, Level
+from sparsity.sweeping.store import Finished, Found, Store
+
+LEVEL = Level("layer", 0.3)
+SECONDS = PhaseSeconds(0.125, 2.5, 0.25, images=3)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "sweep")
+    with store.locked():
+        yield store
+
+
+def detections(*counts: int) -> tuple[Detections, ...]:
+    torch.manual_seed(0)
+    return tuple(Detections(torch.rand(n, 4), torch.rand(n), torch.randint(0, 80, (n,))) for n in counts)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        pytest.param((0,), id="nothing found"),
+        pytest.param((0, 0, 0), id="nothing found in any image"),
+        pytest.param((2, 0, 300), id="some without"),
+    ],
+)
+def test_detections_come_back_to_the_last_bit(store, counts):
+    found = detections(*counts)
+    store.write_found(LEVEL, 7, Found(found, SECONDS))
+    back = store.found(LEVEL, 7)
+    assert [len(one) for one in back.detections] == list(counts)
+    for one, other in zip(found, back.detections, strict=True):
+        for name in ("boxes_xyxy", "scores", "classes"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+            assert getattr(one, name).dtype == getattr(other, name).dtype
+    assert back.seconds == SECONDS
+    assert store.has_found(LEVEL, 7)
+    assert store.found(LEVEL, 8) is None
+    assert store.found(DENSE, 7) is None
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -1], ids=lambda n: f"{n} bytes")
+def test_a_damaged_batch_counts_as_missing(store, keep):
+    store.write_found(LEVEL, 0, Found(detections(5), SECONDS))
+    path = next(store.folder.glob("partial/*/*.npz"))
+    path.write_bytes(path.read_bytes()[:keep])
+    assert store.found(LEVEL, 0) is None
+
+
+def metrics() -> Metrics:
+    texts = {"weights", "data", "scope", "device", "precision", "torch"}
+    return Metrics(**{f.name: "x" if f.name in texts else 0.1 for f in fields(Metrics)})
+
+
+def test_a_finished_level_comes_back_and_its_batches_go(store):
+    store.write_found(LEVEL, 0, Found(detections(5), SECONDS))
+    assert store.finished(LEVEL) is None
+    store.finish(LEVEL, Finished(metrics(), 12.5))
+    assert store.finished(LEVEL) == Finished(metrics(), 12.5)
+    assert not store.has_found(LEVEL, 0)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"AP": 1}'])
+def test_a_damaged_row_counts_as_missing(store, text):
+    (store.level_folder(LEVEL) / "metrics.json").write_text(text)
+    assert store.finished(LEVEL) is None
+
+
+def test_a_row_has_the_keys_of_metrics_and_its_seconds(store):
+    store.finish(LEVEL, Finished(metrics(), 1.0))
+    text = (store.level_folder(LEVEL) / "metrics.json").read_text()
+    assert all(f'"{name}"' in text for name in (*asdict(metrics()), "seconds"))
+
+
+def test_latency_comes_back_by_batch_size(store):
+    assert store.latency(1) is None
+    store.write_latency(1, [{"dense": [1.5], "layer_0.3": [2.0]}])
+    store.write_latency(32, [{"dense": [3.0]}])
+    assert store.latency(1) == [{"dense": [1.5], "layer_0.3": [2.0]}]
+    assert store.latency(32) == [{"dense": [3.0]}]
+
+
+def test_the_same_settings_go_on_and_keep_the_first_start(store):
+    assert store.begin({"amounts": (0.1, 0.2)}, {"started": "monday"}) == {"started": "monday"}
+    assert store.begin({"amounts": [0.1, 0.2]}, {"started": "friday"}) == {"started": "monday"}
+
+
+def test_other_settings_are_refused_and_named(store):
+    store.begin({"amounts": [0.1], "imgsz": 640, "torch": "2"}, {})
+    with pytest.raises(InputError) as error:
+        store.begin({"amounts": [0.2], "imgsz": 640, "half": True}, {})
+    for words in (
+        "amounts was [0.1], now is [0.2]",
+        "torch was 2, now is None",
+        "half was None, now is True",
+    ):
+        assert words in str(error.value)
+    assert "imgsz" not in str(error.value)
+
+
+def test_two_sweeps_never_share_a_folder(store):
+    with pytest.raises(InputError, match="another sweep is running"), Store(store.folder).locked():
+        pass
+
+
+def test_a_lock_that_a_killed_sweep_left_does_not_hold(tmp_path):
+    (tmp_path / "partial").mkdir()
+    lock = tmp_path / "partial" / ".lock"
+    with FileLock(lock):
+        pass
+    lock.touch()
+    with Store(tmp_path).locked():
+        assert lock.exists()
+
+
+def test_nothing_is_left_of_a_sweep_that_never_began(tmp_path):
+    with Store(tmp_path / "new").locked():
+        pass
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match="file: the results cannot be written"),
+        Store(tmp_path / "file").locked(),
+    ):
+        pass

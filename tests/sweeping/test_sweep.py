@@ -1,0 +1,256 @@
+"""A sweep gives what single validations give, in one pass, and goes on where it was stopped."""
+
+import copy
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sparsity import ValidationSettings, prune, sweep, validate
+from sparsity.errors import InputError
+from sparsity.inference import Detector
+from sparsity.latency import Rounds
+from sparsity.sweeping import copies as copies_module
+from sparsity.sweeping import store as store_module
+from sparsity.sweeping import sweep as module
+from sparsity.sweeping.sweep import SweepSettings, run_sweep
+from sparsity.validation import Origin
+
+SETTINGS = ValidationSettings(imgsz=64, batch_size=2, device="cpu", workers=1)
+QUICK = Rounds(0, 2, 2)
+
+
+def wanted(*amounts: float, **changes) -> SweepSettings:
+    values = {"scopes": ("layer", "global"), "batch_sizes": (1, 2), "validation": SETTINGS, "rounds": QUICK}
+    return SweepSettings(amounts, **values | changes)
+
+
+def same_figures(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    """All but what a clock said is equal."""
+    clocked = [
+        name for name in one.columns if "_ms" in name or name.startswith(("speedup", "seconds", "started"))
+    ]
+    pd.testing.assert_frame_equal(one.drop(columns=clocked), other.drop(columns=clocked), check_exact=True)
+
+
+def test_every_level_is_what_validate_gives(network, shapes, tmp_path):
+    frame = run_sweep(network, shapes, wanted(0.3, 0.6), tmp_path / "s", weights="n.pt").frame
+    assert list(zip(frame.scope, frame.amount, strict=True)) == [
+        *(("layer", amount) for amount in (0.0, 0.3, 0.6)),
+        *(("global", amount) for amount in (0.0, 0.3, 0.6)),
+    ]
+    found = {path.read_bytes() for path in (tmp_path / "s").glob("levels/*/predictions.json")}
+    assert len(found) == 5, "levels that differ in nothing show nothing"
+    for row in frame.to_dict("records"):
+        pruned = prune(copy.deepcopy(network), row["amount"], row["scope"])
+        origin = Origin("n.pt", row["scope"], row["amount"])
+        single = validate(pruned, shapes, SETTINGS, origin=origin)
+        for name, value in asdict(single.metrics).items():
+            if not name.endswith("_ms"):
+                assert row[name] == value, (name, row["scope"], row["amount"])
+        key = f"{row['scope']}_{row['amount']}" if row["amount"] else "dense"
+        predictions = json.loads((tmp_path / "s" / "levels" / key / "predictions.json").read_text())
+        assert predictions == single.predictions
+
+
+def test_the_network_itself_is_left_alone(network, shapes):
+    before = copy.deepcopy(network.state_dict())
+    sweep(network, shapes, [0.5], settings=SETTINGS, batch_sizes=())
+    assert all((before[name] == tensor).all() for name, tensor in network.state_dict().items())
+
+
+def test_latency_columns(network, shapes, tmp_path):
+    frame = run_sweep(network, shapes, wanted(0.5, scopes=("layer",)), tmp_path).frame
+    for size in (1, 2):
+        median, p10, p90 = (frame[f"latency{part}_ms_b{size}"] for part in ("", "_p10", "_p90"))
+        assert (p10 > 0).all()
+        assert (p10 <= median).all()
+        assert (median <= p90).all()
+        assert frame[f"speedup_b{size}"][1] == median[0] / median[1]
+        assert (frame[f"latency_runs_b{size}"] == 2).all()
+    assert frame.AP_drop.tolist() == [0.0, frame.AP[0] - frame.AP[1]]
+    assert (frame.seconds > 0).all()
+
+
+def test_without_latency_or_folder(network, shapes):
+    frame = sweep(network, shapes, [0.5], settings=SETTINGS, batch_sizes=())
+    assert frame.amount.tolist() == [0.0, 0.5]
+    assert not [name for name in frame.columns if name.startswith(("latency", "speedup"))]
+
+
+def test_the_dense_baseline_alone(network, shapes):
+    frame = sweep(network, shapes, [], settings=SETTINGS, batch_sizes=(1,))
+    assert frame.amount.tolist() == [0.0]
+    assert frame.speedup_b1.tolist() == [1.0]
+
+
+def test_copies_that_do_not_fit_take_several_passes(network, shapes, tmp_path, monkeypatch):
+    together = run_sweep(network, shapes, wanted(0.2, 0.4, 0.6), tmp_path / "one").frame
+    monkeypatch.setattr(copies_module, "free_memory", lambda _device: 1)
+    said: list[str] = []
+    apart = run_sweep(network, shapes, wanted(0.2, 0.4, 0.6), tmp_path / "two", say=said.append).frame
+    assert "2 networks in memory at a time" in said[0]
+    assert "4 passes over 6 images" in said[0]
+    same_figures(together, apart)
+    groups = json.loads((tmp_path / "two" / "latency.json").read_text())["1"]
+    assert [list(group) for group in groups][:2] == [["dense", "layer_0.2"], ["dense", "layer_0.4"]]
+
+
+def test_what_stays_in_the_folder(network, shapes, tmp_path):
+    run_sweep(network, shapes, wanted(0.5), tmp_path / "s")
+    assert {path.name for path in (tmp_path / "s").iterdir()} == {
+        *("settings.json", "latency.json", "levels", "annotations.json")
+    }
+    for level in ("dense", "layer_0.5", "global_0.5"):
+        files = {path.name for path in (tmp_path / "s" / "levels" / level).iterdir()}
+        assert files == {"metrics.json", "layers.csv", "predictions.json"}
+
+
+class StoppedError(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("batches", [0, 1, 4, 7])
+def test_a_stopped_pass_goes_on_where_it_was(network, shapes, tmp_path, monkeypatch, batches):
+    whole = run_sweep(network, shapes, wanted(0.5), tmp_path / "whole").frame
+    detect, calls = Detector.detect, [0]
+
+    def failing(detector, pixels):
+        calls[0] += 1
+        if calls[0] > batches:
+            raise StoppedError
+        return detect(detector, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sparsity.inference.Detector.detect", failing)
+        with pytest.raises(StoppedError):
+            run_sweep(network, shapes, wanted(0.5), tmp_path / "s")
+    kept = len(list((tmp_path / "s").glob("partial/*/*.npz")))
+    assert kept == batches
+
+    calls[0] = -1000
+    with monkeypatch.context() as patch:
+        patch.setattr("sparsity.inference.Detector.detect", failing)
+        again = run_sweep(network, shapes, wanted(0.5), tmp_path / "s").frame
+    assert calls[0] + 1000 == 3 * 3 - batches, "what was done is not done again"
+    same_figures(whole, again)
+    assert not (tmp_path / "s" / "partial").exists()
+
+
+def test_a_finished_sweep_is_only_read(network, shapes, tmp_path, monkeypatch):
+    first = run_sweep(network, shapes, wanted(0.5), tmp_path).frame
+    monkeypatch.setattr(module, "detect_levels", None)
+    monkeypatch.setattr(module, "time_levels", None)
+    said: list[str] = []
+    pd.testing.assert_frame_equal(
+        first, run_sweep(network, shapes, wanted(0.5), tmp_path, say=said.append).frame
+    )
+    assert said == ["3 of 3 levels are there already"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param({"scopes": ("layer",)}, "scopes was ['layer', 'global'], now is ['layer']", id="scopes"),
+        pytest.param({"batch_sizes": (1,)}, "batch_sizes was [1, 2], now is [1]", id="latency"),
+        pytest.param(
+            {"validation": ValidationSettings(imgsz=64, device="cpu")}, "batch_size was 2", id="batch"
+        ),
+    ],
+)
+def test_other_settings_are_refused(network, shapes, tmp_path, change, words):
+    run_sweep(network, shapes, wanted(0.5), tmp_path)
+    with pytest.raises(InputError) as error:
+        run_sweep(network, shapes, wanted(0.5, **change), tmp_path)
+    assert words in str(error.value)
+
+
+def test_another_network_or_other_labels_are_refused(network, shapes, tmp_path):
+    run_sweep(network, shapes, wanted(0.5), tmp_path)
+    with pytest.raises(InputError, match="weights was sha256"):
+        run_sweep(prune(copy.deepcopy(network), 0.1), shapes, wanted(0.5), tmp_path)
+    (shapes.parent / "labels" / "0.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+    with pytest.raises(InputError, match="data was 6 images"):
+        run_sweep(network, shapes, wanted(0.5), tmp_path)
+
+
+@pytest.mark.parametrize("sizes", [(0,), (1, 1), (-1,), (1.5,)])
+def test_batch_sizes_out_of_range_are_refused(sizes):
+    with pytest.raises(InputError, match="--batch-sizes"):
+        wanted(0.5, batch_sizes=sizes)
+
+
+def test_a_failing_evaluation_is_an_error(network, shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.processes.coco, "__file__", str(tmp_path / "none.py"))
+    with pytest.raises(RuntimeError, match=r"none\.py"):
+        run_sweep(network, shapes, wanted(0.5), tmp_path / "s")
+    assert store_module.Store(tmp_path / "s").finished(module.DENSE) is None
+
+
+KILLED = """
+import sys, torch
+from pathlib import Path
+from sparsity import ValidationSettings
+from sparsity.latency import Rounds
+from sparsity.sweeping.sweep import SweepSettings, run_sweep
+from sparsity.yolo.architectures import yolov5
+from sparsity.yolo.network import build, fuse
+
+torch.manual_seed(0)
+network = fuse(build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird"))).requires_grad_(False)
+network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
+validation = ValidationSettings(imgsz=320, batch_size=2, device="cpu", workers=1)
+wanted = SweepSettings([0.1 * i for i in range(1, 10)], batch_sizes=(1,), validation=validation,
+                       rounds=Rounds(0, 2, 2))
+frame = run_sweep(network, sys.argv[1], wanted, Path(sys.argv[2]), weights="n.pt").frame
+frame.to_csv(Path(sys.argv[2]) / "sweep.csv", index=False)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_loses_nothing(shapes, tmp_path):
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+
+    def start(folder: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", KILLED, str(shapes), str(tmp_path / folder)]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+
+    began = time.perf_counter()
+    whole = start("whole")
+    assert whole.wait() == 0, whole.stderr.read()
+    seconds = time.perf_counter() - began
+    moments = random.Random()
+    killed, progress = 0, []
+    while killed < 5:
+        process = start("killed")
+        try:
+            process.wait(moments.uniform(0.5, 0.9) * seconds / (1 + killed / 2))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        killed += 1
+        folder = tmp_path / "killed"
+        done = {path.name for path in folder.glob("levels/*") if (path / "metrics.json").exists()}
+        assert set(progress) <= done, "a finished level stays"
+        progress = done
+        for path in folder.rglob("*.json"):
+            if not path.name.startswith("."):
+                json.loads(path.read_text())
+    last = start("killed")
+    assert last.wait() == 0, last.stderr.read()
+    one, other = (pd.read_csv(tmp_path / folder / "sweep.csv") for folder in ("whole", "killed"))
+    same_figures(one, other)
+    assert not (tmp_path / "killed" / "partial").exists()
+    for level in (tmp_path / "whole" / "levels").iterdir():
+        for name in ("predictions.json", "layers.csv"):
+            other_file = tmp_path / "killed" / "levels" / level.name / name
+            assert (level / name).read_bytes() == other_file.read_bytes()

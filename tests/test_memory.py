@@ -1,0 +1,46 @@
+"""Free memory is the least of what system and container leave."""
+
+import pytest
+import torch
+
+from sparsity import memory
+from sparsity.memory import free_memory
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def container(tmp_path, monkeypatch):
+    """Set the container's limit and use, as the files' text."""
+
+    def put(limit: str, used: str) -> None:
+        (tmp_path / "max").write_text(limit)
+        (tmp_path / "current").write_text(used)
+        monkeypatch.setattr(memory, "_LIMITS", ((str(tmp_path / "max"), str(tmp_path / "current")),))
+
+    return put
+
+
+def test_a_container_without_limit_leaves_the_systems(container):
+    container("max\n", "12345\n")
+    assert free_memory(CPU) > 2**20
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "free"),
+    [
+        pytest.param("1000\n", "400\n", 600, id="room"),
+        pytest.param("1000\n", "1200\n", 0, id="above the limit"),
+    ],
+)
+def test_a_containers_limit_counts(container, limit, used, free):
+    container(limit, used)
+    assert free_memory(CPU) == free
+
+
+def test_a_system_that_says_nothing(monkeypatch):
+    def unreadable(*_args, **_kw):
+        raise OSError
+
+    monkeypatch.setattr(memory.Path, "read_text", unreadable)
+    assert free_memory(CPU) == memory.UNKNOWN
