@@ -29,6 +29,8 @@ COLOURS = ("#0b3c5d", "#d95f02", "#1b9e77", "#7570b3")
 """By scope; the first two differ in grey as well, and so do markers and lines."""
 MARKERS, LINES = "osD^", ("-", "--", "-.", ":")
 DPI = 150
+LEAST_LABELLED = 0.05
+"""Of the highest AP; points below lie on top of each other."""
 
 
 def plot_sweep(frame: pd.DataFrame, title: str, published: Sequence[dict[str, Any]] = ()) -> Figure:
@@ -140,7 +142,8 @@ def _plot_trade(axis: Axes, frame: pd.DataFrame, size: int) -> None:
             label=scope,
         )
         for x, y, amount in zip(median, rows.AP, rows.amount, strict=True):
-            if number == 0 or amount:
+            labelled = y >= LEAST_LABELLED * frame.AP.max() and (number == 0 or amount)
+            if labelled:
                 axis.annotate(f"{amount:g}", (x, y), (5, 4), textcoords="offset points", fontsize=7)
     axis.set_xlabel(f"latency, ms an image at batch {size}")
     axis.set_ylabel("AP (COCO), 0 to 1")

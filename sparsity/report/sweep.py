@@ -28,17 +28,17 @@ def write_sweep(folder: Path, sweep: Sweep, guide: Path, title: str = "") -> Non
         rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
         content = {"title": title, **sweep.about, "settings": sweep.settings, "rows": rows}
         write_json(folder / "sweep.json", content, indent=1)
-        figure = plot_sweep(frame, title, published)
+        figure = plot_sweep(frame, f"{title}: sparsity against AP against latency", published)
         save(figure, folder / "sweep.png")
         save(figure, folder / "sweep.svg")
-        save(plot_layers(sweep.layers, title), folder / "layers.png")
+        save(plot_layers(sweep.layers, f"Zeros by layer: {title}"), folder / "layers.png")
         write_text(folder / "report.html", render_page(sweep, title, folder))
 
 
 def default_title(sweep: Sweep) -> str:
     """Which network on which data."""
     weights, data = (Path(str(sweep.about[name])).name for name in ("weights", "data"))
-    return f"{weights or 'network'} on {data}: sparsity against AP against latency"
+    return f"{weights or 'network'} on {data}"
 
 
 def format_sweep(frame: pd.DataFrame) -> str:
