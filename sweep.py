@@ -67,11 +67,12 @@ def main() -> None:
             folder,
             weights=options.weights,
             command=command,
+            title=args.title,
+            then=lambda finished: write_sweep(folder, finished, GUIDE, args.title),
             progress=True,
             say=say,
             **({"on_level": show} if options.verbose else {}),
         )
-        write_sweep(folder, done, GUIDE, args.title)
         print("\n" + format_sweep(done.frame) + "\n")
         print(f"Results saved to {folder}")
 

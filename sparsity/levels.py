@@ -44,6 +44,6 @@ def _range(part: str, first: Decimal, last: Decimal, step: Decimal = DEFAULT_STE
         raise InputError(f"levels {part!r}: the step is {step}; more than 0 is expected")
     if first > last:
         raise InputError(f"levels {part!r}: goes from {first} down to {last}; a rising range is expected")
-    if (last - first) / step >= MOST_LEVELS:
+    if last - first >= step * MOST_LEVELS:
         raise InputError(f"levels {part!r}: more than {MOST_LEVELS} levels; a larger step is expected")
     return [first + step * i for i in range(int((last - first) / step) + 1)]

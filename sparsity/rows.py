@@ -42,7 +42,9 @@ def make_frame(dense: SweepRow, others: Sequence[SweepRow], setup: Mapping[str, 
     """The levels as a table: for each scope the dense row, then its amounts.
 
     Columns: those of Metrics; latency_ms_bN, the median milliseconds of a batch of N; its percentiles
-    latency_p10_ms_bN and latency_p90_ms_bN; speedup_bN, dense over this; AP_drop, dense minus this;
+    latency_p10_ms_bN and latency_p90_ms_bN; the same three as latency_dense... of the dense network that
+    took turns with it (where not all levels fit into memory, each group has its own); speedup_bN, that
+    dense median over this; AP_drop, dense minus this;
     seconds; setup. The dense row is the same under each scope: it was measured once.
     """
     scopes = dict.fromkeys(row.metrics.scope for row in others) or {dense.metrics.scope: None}
@@ -67,6 +69,9 @@ def _record(row: SweepRow, dense: Metrics) -> dict[str, Any]:
         **{f"latency_ms_b{size}": one.median for size, one in times.items()},
         **{f"latency_p10_ms_b{size}": one.p10 for size, one in times.items()},
         **{f"latency_p90_ms_b{size}": one.p90 for size, one in times.items()},
+        **{f"latency_dense_ms_b{size}": base.median for size, (_, base) in row.latency.items()},
+        **{f"latency_dense_p10_ms_b{size}": base.p10 for size, (_, base) in row.latency.items()},
+        **{f"latency_dense_p90_ms_b{size}": base.p90 for size, (_, base) in row.latency.items()},
         **{f"speedup_b{size}": base.median / own.median for size, (own, base) in row.latency.items()},
         "AP_drop": dense.AP - row.metrics.AP,
         "seconds": row.seconds,

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from sparsity.data.annotations import Annotations
 from sparsity.files import write_json, write_text, writing_into
 from sparsity.metrics import Metrics
@@ -44,6 +46,14 @@ def write_annotations(folder: Path, annotations: Annotations) -> None:
     """Write annotations.json where the annotations were derived from labels."""
     if annotations.path is None:
         write_json(folder / "annotations.json", annotations.content)
+
+
+def read_layers(folder: Path) -> pd.DataFrame:
+    """Read layers.csv. Raises OSError or ValueError where it is not one."""
+    frame = pd.read_csv(folder / "layers.csv")
+    if tuple(frame.columns) != LAYERS or frame.empty:
+        raise ValueError(f"columns {', '.join(LAYERS)} are expected")
+    return frame
 
 
 def write_layers(folder: Path, layers: Sequence[LayerSparsity]) -> None:

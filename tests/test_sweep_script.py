@@ -13,7 +13,7 @@ from sparsity.latency import Rounds
 
 FILES = {
     *("sweep.csv", "sweep.json", "sweep.png", "sweep.svg", "layers.png", "report.html"),
-    *("settings.json", "latency.json", "levels", "annotations.json"),
+    *("settings.json", "latency.json", "levels", "annotations.json", ".lock"),
 }
 
 

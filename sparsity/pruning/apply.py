@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
@@ -60,7 +61,7 @@ class Sparsity:
 
 def check_amount(amount: float) -> float:
     """Return the amount. Raises InputError unless it is a number with 0 <= amount < 1."""
-    if not isinstance(amount, float | int) or not 0 <= amount < 1 or math.isnan(amount):
+    if not isinstance(amount, Real) or not 0 <= amount < 1 or math.isnan(amount):
         raise InputError(
             f"sparsity is {amount!r}; a fraction from 0 (dense) to less than 1 is expected, "
             "for example 0.3 for 30%"

@@ -8,6 +8,8 @@ from sparsity.rows import batch_sizes
 
 KEPT = (0.99, 0.95, 0.90)
 """Shares of the dense AP that users ask about."""
+UNSTEADY = 2.0
+"""A 90th percentile of so many times the 10th, of the median level, tells nothing about small gains."""
 
 
 def findings(frame: pd.DataFrame) -> list[str]:
@@ -27,20 +29,22 @@ def findings(frame: pd.DataFrame) -> list[str]:
 def _kept(scope: str, rows: pd.DataFrame, dense: pd.Series) -> list[str]:
     where = "pruned per layer" if scope == "layer" else "pruned over all layers together"
     if not dense.AP > 0:
-        return [f"Scope {scope} ({where}): the dense network finds nothing here, so nothing can be kept."]
+        return [
+            f"Scope {scope} ({where}): the dense network has AP {dense.AP:.3f} here, so nothing can be kept."
+        ]
     lines = []
     for share in KEPT:
         enough = rows[rows.AP.ge(share * dense.AP)]
         if len(enough):
             best = enough.loc[enough.amount.idxmax()]
             what = (
-                f"the largest sparsity that keeps {share:.0%} of the dense AP is {best.amount:g} "
+                f"the largest sparsity that keeps {share:.0%} of the dense AP is {best.amount:.9g} "
                 f"(AP {best.AP:.3f}, {best.AP / dense.AP:.1%})"
             )
         else:
             least = rows.loc[rows.amount.idxmin()]
             what = (
-                f"no sparsity tried keeps {share:.0%} of the dense AP; the smallest, {least.amount:g}, "
+                f"no sparsity tried keeps {share:.0%} of the dense AP; the smallest, {least.amount:.9g}, "
                 f"keeps {least.AP / dense.AP:.1%} (AP {least.AP:.3f})"
             )
         lines.append(f"Scope {scope} ({where}): {what}.")
@@ -50,22 +54,33 @@ def _kept(scope: str, rows: pd.DataFrame, dense: pd.Series) -> list[str]:
 def _speed(rows: pd.DataFrame, dense: pd.Series, size: int) -> str:
     """Whether any level's latency is off the dense one's by more than both their spreads."""
     median, p10, p90 = (f"latency{part}_ms_b{size}" for part in ("", "_p10", "_p90"))
+    dense_p10, dense_p90 = (f"latency_dense_{part}_ms_b{size}" for part in ("p10", "p90"))
     base = f"{dense[median]:.1f} ms ({dense[p10]:.1f} to {dense[p90]:.1f})"
-    faster, slower = rows[rows[p90] < dense[p10]], rows[rows[p10] > dense[p90]]
     start = f"Batch {size}: the dense network takes {base}, median and 10th to 90th percentile."
-    if len(faster):
-        names = ", ".join(_speedup(row, size) for _, row in faster.iterrows())
-        return f"{start} Faster beyond the spread: {names}."
     low, high = rows[f"speedup_b{size}"].min(), rows[f"speedup_b{size}"].max()
-    text = (
-        f"{start} Zeros bought no speed: no level is faster beyond the spread "
-        f"(speedups {low:.2f}x to {high:.2f}x); PyTorch multiplies by zeros like by any number."
-    )
+    spread = (rows[p90] / rows[p10]).median()
+    faster, slower = rows[rows[p90] < rows[dense_p10]], rows[rows[p10] > rows[dense_p90]]
+    parts = [start]
+    if len(faster):
+        parts.append(f"Faster beyond the spread: {_speedups(faster, size)}.")
+    elif spread > UNSTEADY:
+        parts.append(
+            f"The clock was too unsteady to tell whether zeros bought speed: a level's 90th percentile is "
+            f"{spread:.1f} times its 10th (speedups {low:.2f}x to {high:.2f}x); measure on a quiet machine."
+        )
+    else:
+        parts.append(
+            f"Zeros bought no speed: no level is faster beyond the spread (speedups {low:.2f}x to "
+            f"{high:.2f}x); PyTorch multiplies by zeros like by any number."
+        )
     if len(slower):
-        names = ", ".join(_speedup(row, size) for _, row in slower.iterrows())
-        text += f" Slower beyond the spread: {names}."
-    return text
+        parts.append(f"Slower beyond the spread: {_speedups(slower, size)}.")
+    return " ".join(parts)
+
+
+def _speedups(rows: pd.DataFrame, size: int) -> str:
+    return ", ".join(_speedup(row, size) for _, row in rows.iterrows())
 
 
 def _speedup(row: pd.Series, size: int) -> str:
-    return f"{row.scope} {row.amount:g} ({row[f'speedup_b{size}']:.2f}x)"
+    return f"{row.scope} {row.amount:.9g} ({row[f'speedup_b{size}']:.2f}x)"

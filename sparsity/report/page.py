@@ -61,7 +61,7 @@ def _shown(name: str, value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     if name == "amount":
-        return f"{value:g}"
+        return f"{value:.9g}"
     if name == "seconds" or "_ms" in name:
         return f"{value:.1f}"
     return f"{value:.2f}" if name.startswith("speedup") else f"{value:.3f}"

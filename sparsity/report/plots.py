@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def plot_sweep(frame: pd.DataFrame, title: str, published: Sequence[dict[str, An
             _plot_latency(axes[1], frame, sizes)
             _plot_trade(axes[2], frame, sizes[0])
         first = frame.iloc[0]
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
         figure.supxlabel(
             f"{first.device}, {first.precision}, {first.imgsz} px, {first.images} images", fontsize=8
         )
@@ -69,19 +70,24 @@ def plot_layers(layers: pd.DataFrame, title: str) -> Figure:
             rows = layers[layers.scope == scope]
             grid = rows.pivot_table(index="amount", columns="name", values="sparsity")
             image = axis.imshow(grid[names], aspect="auto", origin="lower", vmin=0, vmax=1, cmap="Greys")
-            axis.set_yticks(range(len(grid)), [f"{amount:g}" for amount in grid.index])
+            axis.set_yticks(range(len(grid)), [f"{amount:.9g}" for amount in grid.index])
             axis.set_ylabel(f"sparsity asked\nscope {scope}")
         axes[-1].set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         axes[-1].set_xlabel("Conv2d, in the network's order")
         figure.colorbar(image, ax=list(axes), label="zeros of the layer's weights", pad=0.01)
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure, whole or not at all, in the format that the path's suffix names."""
     kind = path.suffix.removeprefix(".")
-    with mpl.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"]}), replacing(path) as temporary:
+    with (
+        mpl.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"]}),
+        warnings.catch_warnings(),
+        replacing(path) as temporary,
+    ):
+        warnings.filterwarnings("ignore", message="Glyph")  # a title in another script shows boxes
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(temporary, format=kind, dpi=DPI, metadata=metadata, facecolor="white")
 
@@ -144,7 +150,7 @@ def _plot_trade(axis: Axes, frame: pd.DataFrame, size: int) -> None:
         for x, y, amount in zip(median, rows.AP, rows.amount, strict=True):
             labelled = y >= LEAST_LABELLED * frame.AP.max() and (number == 0 or amount)
             if labelled:
-                axis.annotate(f"{amount:g}", (x, y), (5, 4), textcoords="offset points", fontsize=7)
+                axis.annotate(f"{amount:.9g}", (x, y), (5, 4), textcoords="offset points", fontsize=7)
     axis.set_xlabel(f"latency, ms an image at batch {size}")
     axis.set_ylabel("AP (COCO), 0 to 1")
     axis.set_xlim(left=0)

@@ -20,11 +20,12 @@ def write_sweep(folder: Path, sweep: Sweep, guide: Path, title: str = "") -> Non
     guide: a CSV of published rows; they are marked where the network's file is theirs.
     """
     frame = sweep.frame
-    title = title or default_title(sweep)
+    title = title or sweep.about.get("title") or default_title(sweep)
+    title = _encodable(title)
     name = Path(sweep.about["weights"]).name
     published = [row for row in read_guide(guide) if row["weights"] == name]
     with writing_into(folder):
-        write_text(folder / "sweep.csv", frame.to_csv(index=False))
+        write_text(folder / "sweep.csv", _encodable(frame.to_csv(index=False)))
         rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
         content = {"title": title, **sweep.about, "settings": sweep.settings, "rows": rows}
         write_json(folder / "sweep.json", content, indent=1)
@@ -32,7 +33,12 @@ def write_sweep(folder: Path, sweep: Sweep, guide: Path, title: str = "") -> Non
         save(figure, folder / "sweep.png")
         save(figure, folder / "sweep.svg")
         save(plot_layers(sweep.layers, f"Zeros by layer: {title}"), folder / "layers.png")
-        write_text(folder / "report.html", render_page(sweep, title, folder))
+        write_text(folder / "report.html", _encodable(render_page(sweep, title, folder)))
+
+
+def _encodable(text: str) -> str:
+    """Text of file names that are no UTF-8, with escapes for the bytes that aren't."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def default_title(sweep: Sweep) -> str:
@@ -51,7 +57,7 @@ def format_sweep(frame: pd.DataFrame) -> str:
     for number, row in enumerate(frame.to_dict("records")):
         if row["amount"] == 0 and number:
             continue  # the dense row stands once, at the top
-        cells = [row["scope"] if row["amount"] else "dense", f"{row['amount']:g}", f"{row['AP']:.3f}"]
+        cells = [row["scope"] if row["amount"] else "dense", f"{row['amount']:.9g}", f"{row['AP']:.3f}"]
         cells += [f"{-row['AP_drop'] + 0.0:+.3f}" if row["amount"] else "", f"{row['AP50']:.3f}"]
         cells += [f"{row['mAP50_95']:.3f}"]
         for size in sizes:

@@ -26,6 +26,13 @@ class Level:
         return f"{self.scope}_{self.amount!r}" if self.amount else "dense"
 
 
+def _rounded(amount: float) -> float:
+    rounded = check_amount(round(check_amount(amount), DECIMALS))
+    if amount and not rounded:
+        raise InputError(f"sparsity {amount!r} is too small to be told from 0")
+    return rounded
+
+
 DENSE = Level("layer", 0.0)
 
 
@@ -34,7 +41,7 @@ def plan(amounts: Sequence[float], scopes: Sequence[str]) -> tuple[Level, ...]:
 
     Raises InputError for an amount outside 0 <= amount < 1 or an unknown scope.
     """
-    rising = sorted({round(check_amount(amount), DECIMALS) for amount in amounts} - {0.0})
+    rising = sorted({_rounded(amount) for amount in amounts} - {0.0})
     for scope in scopes:
         if scope not in get_args(Scope):
             raise InputError(f"--scope: {scope!r} is none of {', '.join(get_args(Scope))}")

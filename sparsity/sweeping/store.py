@@ -26,7 +26,8 @@ from sparsity.errors import InputError
 from sparsity.files import replacing, write_json, writing_into
 from sparsity.inference import PhaseSeconds
 from sparsity.metrics import Metrics
-from sparsity.sweeping.level import Level
+from sparsity.run_files import read_layers
+from sparsity.sweeping.level import DENSE, Level
 
 SETTINGS = "settings.json"
 
@@ -56,20 +57,27 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other sweeps out of the folder. Raises InputError where one is in it."""
+        """Keep other sweeps out of the folder. Raises InputError where one is in it.
+
+        The lock's file stays, so that nobody waits on one that is gone, unless no sweep began.
+        """
+        lock = FileLock(self.folder / ".lock")
         with writing_into(self.folder):
             self._partial.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._partial / ".lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise InputError(f"{self.folder}: another sweep is running in this folder") from error
         try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(f"{self.folder}: another sweep is running in this folder") from error
-        try:
+            for left_over in self.folder.rglob(".*.part"):
+                left_over.unlink(missing_ok=True)
             yield
         finally:
-            lock.release()
             if not any(self._partial.glob("*/*")):
                 shutil.rmtree(self._partial, ignore_errors=True)
+            if not (self.folder / SETTINGS).exists():
+                (self.folder / ".lock").unlink(missing_ok=True)
+            lock.release()
 
     def begin(self, settings: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
         """Start a sweep, or go on with the one of the same settings; returns what began it says.
@@ -79,6 +87,11 @@ class Store:
         """
         path = self.folder / SETTINGS
         if not path.exists():
+            if (self.folder / "levels").exists() or (self.folder / "latency.json").exists():
+                raise InputError(
+                    f"{self.folder}: holds levels of a sweep, but not what they were made with ({SETTINGS}); "
+                    "choose another folder"
+                )
             with writing_into(self.folder):
                 write_json(path, {"settings": settings, "about": about}, indent=1)
             return about
@@ -92,7 +105,7 @@ class Store:
         if differences:
             raise InputError(
                 f"{self.folder}: holds a sweep with other settings: {'; '.join(differences)}; "
-                "repeat its settings to go on with it, or begin a new one without --resume"
+                "repeat its settings to go on with it, or begin a new one in another folder"
             )
         return made["about"]
 
@@ -110,11 +123,16 @@ class Store:
         shutil.rmtree(self._partial / level.key, ignore_errors=True)
 
     def finished(self, level: Level) -> Finished | None:
-        """A level's row, None where it is not finished."""
+        """A level's row, None where it is not finished or one of its files is not there."""
+        folder = self.folder / "levels" / level.key
+        if not (folder / "predictions.json").is_file():
+            return None
         try:
-            row = json.loads((self.folder / "levels" / level.key / "metrics.json").read_text("utf-8"))
-            names = [field.name for field in fields(Metrics)]
-            return Finished(Metrics(**{name: row[name] for name in names}), row["seconds"])
+            read_layers(folder)
+            row = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            metrics = Metrics(**{field.name: row[field.name] for field in fields(Metrics)})
+            _check_numbers(metrics)
+            return Finished(metrics, float(row["seconds"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -124,15 +142,20 @@ class Store:
             times = {**self._latencies(), str(batch_size): list(groups)}
             write_json(self.folder / "latency.json", times)
 
-    def latency(self, batch_size: int) -> list[dict[str, list[float]]] | None:
-        """A batch size's milliseconds, None where they were not taken."""
-        return self._latencies().get(str(batch_size))
+    def latency(self, batch_size: int, levels: Sequence[Level]) -> list[dict[str, list[float]]] | None:
+        """A batch size's milliseconds, None where they were not taken of every level."""
+        groups = self._latencies().get(str(batch_size))
+        if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+            return None
+        timed = {key for group in groups if group.get(DENSE.key) for key, spent in group.items() if spent}
+        return groups if timed >= {level.key for level in levels} else None
 
-    def _latencies(self) -> dict[str, list[dict[str, list[float]]]]:
+    def _latencies(self) -> dict[str, Any]:
         try:
-            return json.loads((self.folder / "latency.json").read_text(encoding="utf-8"))
+            content = json.loads((self.folder / "latency.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
+        return content if isinstance(content, dict) else {}
 
     def write_found(self, level: Level, batch: int, found: Found) -> None:
         """Keep what a level found in a batch until the level is finished."""
@@ -180,10 +203,20 @@ class Store:
         return self._partial / level.key / f"{batch:06d}.npz"
 
 
+def _check_numbers(metrics: Metrics) -> None:
+    """Raise TypeError where a figure is none."""
+    for field in fields(Metrics):
+        value = getattr(metrics, field.name)
+        if field.type in ("int", "float") and not isinstance(value, int | float):
+            raise TypeError(f"{field.name} is {value!r}")
+
+
 def read_settings(folder: Path) -> dict[str, Any]:
     """What the sweep in a folder was asked for. Raises InputError where there is none."""
     try:
         made = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        return {"settings": dict(made["settings"]), "about": dict(made["about"])}
+        about = dict(made["about"])
+        about["environment"] = dict(about["environment"])
+        return {"settings": dict(made["settings"]), "about": about}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: holds no sweep to go on with (no {SETTINGS} of one)") from error

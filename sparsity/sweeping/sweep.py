@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from sparsity.memory import free_memory
 from sparsity.metrics import Metrics
 from sparsity.progress import progress_bar
 from sparsity.rows import Sweep, SweepRow, make_frame
-from sparsity.run_files import write_annotations, write_layers
+from sparsity.run_files import read_layers, write_annotations, write_layers
 from sparsity.sweeping.accuracy import detect_levels
 from sparsity.sweeping.copies import Copies, Copy
 from sparsity.sweeping.level import DENSE, Level, plan
@@ -44,6 +45,10 @@ from sparsity.validation import (
     make_metrics,
 )
 from sparsity.yolo.network import Network
+
+MOST_BATCH = 4096
+_EVALUATED = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+"""What pycocotools looks at in an annotation."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,18 @@ class SweepSettings:
     rounds: Rounds = field(default_factory=Rounds)
 
     def __post_init__(self) -> None:
-        """Raise InputError for a value out of range."""
+        """Keep the sequences as tuples. Raise InputError for a value out of range."""
+        if isinstance(self.amounts, Real):
+            raise InputError(f"amounts is {self.amounts!r}; a list of fractions is expected")
+        for name in ("amounts", "scopes", "batch_sizes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         plan(self.amounts, self.scopes)
         for size in self.batch_sizes:
-            if not isinstance(size, int) or size < 1:
-                raise InputError(f"--batch-sizes: {size!r}; whole numbers from 1 on are expected")
+            if not isinstance(size, Integral) or not 1 <= size <= MOST_BATCH:
+                raise InputError(
+                    f"--batch-sizes: {size!r}; whole numbers from 1 to {MOST_BATCH} are expected"
+                )
+        object.__setattr__(self, "batch_sizes", tuple(int(size) for size in self.batch_sizes))
         if len(set(self.batch_sizes)) < len(self.batch_sizes):
             raise InputError("--batch-sizes: a size is named twice")
 
@@ -107,13 +119,16 @@ def run_sweep(
     *,
     weights: str = "",
     command: str = "",
+    title: str = "",
     progress: bool = False,
     say: Callable[[str], None] = lambda _line: None,
     on_level: Callable[[Metrics, AveragePrecision], None] = lambda _metrics, _own: None,
+    then: Callable[[Sweep], None] = lambda _sweep: None,
 ) -> Sweep:
     """As sweep, with all that a report needs.
 
-    command: how it was called. say: takes lines of news. on_level: takes each level when it is finished,
+    command, title: kept with the figures. then: takes the finished sweep while no other one can get into
+    the folder. say: takes lines of news. on_level: takes each level when it is finished,
     with its own metric by class.
     """
     settings = fit(wanted.validation, network)
@@ -126,6 +141,7 @@ def run_sweep(
         "data": data.name,
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": command,
+        "title": title,
         "environment": describe_environment(device),
     }
     store = Store(folder)
@@ -138,6 +154,7 @@ def run_sweep(
             job = _Job(network, data, wanted, settings, levels, store, about, progress, say, on_level)
             job.run(Copies(network, lanes, settings))
         result = _collect(store, levels, wanted, settings, about, identity)
+        then(result)
         store.clear()
     return result
 
@@ -160,7 +177,7 @@ class _Job:
     def run(self, copies: Copies) -> None:
         """Measure what the store doesn't hold yet."""
         missing = [level for level in self.levels if self.store.finished(level) is None]
-        untimed = [size for size in self.wanted.batch_sizes if self.store.latency(size) is None]
+        untimed = [size for size in self.wanted.batch_sizes if self.store.latency(size, self.levels) is None]
         if len(missing) < len(self.levels):
             self.say(f"{len(self.levels) - len(missing)} of {len(self.levels)} levels are there already")
         groups = copies.groups(missing)
@@ -189,8 +206,10 @@ class _Job:
         """Pass by pass; a pass's evaluations run beside the next."""
         annotations = self.store.scratch("annotations.json")
         with writing_into(self.store.folder):
-            write_json(annotations, self.dataset.annotations.content)
+            write_json(annotations, _evaluated(self.dataset.annotations.content))
         pending: list[Future[None]] = []
+        if groups:
+            copies.get(groups[0])  # they take memory before evaluations may
         pool = ThreadPoolExecutor(self._evaluations_at_a_time(), thread_name_prefix="pycocotools")
         try:
             for group in groups:
@@ -254,8 +273,14 @@ class _Job:
 
     def _evaluations_at_a_time(self) -> int:
         most = len(self.dataset.images) * self.settings.max_det * processes.BYTES_PER_RESULT
-        fitting = free_memory(torch.device("cpu")) // (most + processes.BYTES_PER_PROCESS)
+        fitting = free_memory(torch.device("cpu")) // 2 // (most + processes.BYTES_PER_PROCESS)
         return int(max(1, min(usable_cores(), fitting)))
+
+
+def _evaluated(content: dict[str, Any]) -> dict[str, Any]:
+    """COCO annotations without what pycocotools doesn't look at, such as outlines."""
+    rows = [{key: row[key] for key in _EVALUATED if key in row} for row in content["annotations"]]
+    return {"images": content["images"], "categories": content["categories"], "annotations": rows}
 
 
 def _describe_passes(copies: Copies, groups: Sequence[Sequence[Level]], images: int) -> str:
@@ -294,7 +319,7 @@ def _network_digest(network: Network) -> str:
     digest = hashlib.sha256(repr(network.architecture).encode())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return f"sha256 {digest.hexdigest()[:16]}"
 
 
@@ -302,6 +327,7 @@ def _dataset_digest(dataset: Dataset) -> str:
     digest = hashlib.sha256(json.dumps(dataset.category_ids).encode())
     for image in dataset.images:
         digest.update(f"{image.path.name} {image.image_id} {image.width} {image.height}".encode())
+        digest.update(str(image.path.stat().st_size).encode())
         digest.update(image.labels.classes.tobytes() + image.labels.boxes_cxcywhn.tobytes())
     content = dataset.annotations.content
     digest.update(json.dumps(content.get("annotations"), sort_keys=True).encode())
@@ -328,7 +354,7 @@ def _collect(
     for scope in dict.fromkeys(wanted.scopes):
         for level in levels:
             if level == DENSE or level.scope == scope:
-                one = pd.read_csv(store.level_folder(level) / "layers.csv")
+                one = read_layers(store.level_folder(level))
                 layers.append(one.assign(scope=scope, amount=level.amount))
     return Sweep(make_frame(rows[0], rows[1:], setup), pd.concat(layers, ignore_index=True), about, identity)
 
@@ -338,6 +364,6 @@ def _row(store: Store, level: Level, wanted: SweepSettings) -> SweepRow:
     assert done is not None, f"{level.key} was just finished"
     latency = {}
     for size in wanted.batch_sizes:
-        group = next(times for times in store.latency(size) or () if level.key in times)
+        group = next(times for times in store.latency(size, [level]) or () if level.key in times)
         latency[size] = summarize(group[level.key]), summarize(group[DENSE.key])
     return SweepRow(done.metrics, done.seconds, latency)

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from sparsity.devices import synchronize
+from sparsity.errors import InputError
 from sparsity.inference import Detector
 from sparsity.latency import Rounds, take_turns
 from sparsity.sweeping.copies import Copies
@@ -33,7 +34,7 @@ def time_levels(
     size = copies.fitting - 1
     others = [level for level in levels if level != DENSE]
     groups = [(DENSE, *others[i : i + size]) for i in range(0, len(others), size)] or [(DENSE,)]
-    pixels = torch.rand(batch_size, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(SEED))
+    pixels = _random_images(batch_size, imgsz)
     times, before = [], 0
     for group in groups:
         detectors = [copy.detector for copy in copies.get(group).values()]
@@ -47,6 +48,15 @@ def time_levels(
         times.append({level.key: one for level, one in zip(group, spent, strict=True)})
         before += each * (len(spent[0]) + 1)
     return times
+
+
+def _random_images(count: int, imgsz: int) -> torch.Tensor:
+    try:
+        return torch.rand(count, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(SEED))
+    except RuntimeError as error:
+        raise InputError(
+            f"--batch-sizes: memory does not hold a batch of {count}; give smaller ones"
+        ) from error
 
 
 def _run(detector: Detector, images: torch.Tensor) -> None:

@@ -28,9 +28,9 @@ def test_zeros_that_buy_nothing_are_called_so(usual):
     ("latency", "words", "absent"),
     [
         pytest.param((5.0, 4.0, 8.9), "Faster beyond the spread: layer 0.5 (2.00x)", "no speed", id="faster"),
-        pytest.param((5.0, 4.0, 9.0), "Zeros bought no speed", "Faster", id="spreads touch"),
+        pytest.param((7.0, 6.0, 9.0), "Zeros bought no speed", "Faster", id="spreads touch"),
         pytest.param(
-            (20.0, 12.0, 30.0), "Slower beyond the spread: layer 0.5 (0.50x)", "Faster", id="slower"
+            (20.0, 16.0, 30.0), "Slower beyond the spread: layer 0.5 (0.50x)", "Faster", id="slower"
         ),
     ],
 )
@@ -38,6 +38,18 @@ def test_speed(make_sweep, latency, words, absent):
     frame = make_sweep({("layer", 0.0): (0.5, SAME), ("layer", 0.5): (0.4, latency)}).frame
     assert words in findings(frame)[-1]
     assert absent not in findings(frame)[-1]
+
+
+def test_an_unsteady_clock_tells_nothing(make_sweep):
+    frame = make_sweep({("layer", 0.0): (0.5, SAME), ("layer", 0.5): (0.4, (10.0, 8.0, 17.0))}).frame
+    assert "too unsteady to tell" in findings(frame)[-1]
+    assert "no speed:" not in findings(frame)[-1]
+
+
+def test_a_level_is_compared_with_the_dense_network_of_its_own_group(make_sweep):
+    frame = make_sweep({("layer", 0.0): (0.5, SAME), ("layer", 0.5): (0.4, (7.1, 7.0, 7.2))}).frame
+    frame.loc[1, ["latency_dense_p10_ms_b1", "latency_dense_p90_ms_b1"]] = (6.9, 7.3)
+    assert "Faster" not in findings(frame)[-1]
 
 
 @pytest.mark.parametrize("dense", [0.0, -1.0])

@@ -81,6 +81,13 @@ def test_the_page_says_the_findings(folder):
     assert "Zeros bought no speed" in Page((folder / "report.html").read_text()).items[-1]
 
 
+@pytest.mark.parametrize("title", [r"fig $\sparsity$", "$5 vs $10", "caf\udce9", "\u7a00\u758f \U0001f680"])
+def test_any_title_can_be_drawn(usual, tmp_path, title, recwarn):
+    write_sweep(tmp_path, usual, GUIDE, title)
+    assert (tmp_path / "report.html").exists()
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
 @pytest.mark.parametrize("title", ["<script>alert(1)</script>", 'a "quoted" & title'])
 def test_titles_are_escaped(usual, tmp_path, title):
     write_sweep(tmp_path, usual, GUIDE, title)

@@ -31,6 +31,8 @@ def test_plan(amounts, scopes, keys):
     [
         pytest.param([1.0], ["layer"], "sparsity is 1.0", id="all"),
         pytest.param([-0.1], ["layer"], "sparsity is -0.1", id="negative"),
+        pytest.param([1 - 1e-12], ["layer"], "sparsity is 1.0", id="all, once rounded"),
+        pytest.param([1e-12], ["layer"], "too small to be told from 0", id="none, once rounded"),
         pytest.param([float("nan")], ["layer"], "sparsity is nan", id="nan"),
         pytest.param([0.1], ["model"], "'model' is none of layer, global", id="unknown scope"),
         pytest.param([0.1], [""], "'' is none of", id="empty scope"),

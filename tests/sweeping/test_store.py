@@ -1,10 +1,10 @@
 """A sweep's folder: what is written comes back, what is broken counts as missing."""
 
+import json
 from dataclasses import asdict, fields
 
 import pytest
 import torch
-from filelock import FileLock
 
 from sparsity.detection.nms import Detections
 from sparsity.errors import InputError
@@ -14,6 +14,7 @@ from sparsity.sweeping.level import DENSE, Level
 from sparsity.sweeping.store import Finished, Found, Store
 
 LEVEL = Level("layer", 0.3)
+MONDAY = {"started": "monday", "environment": {}}
 SECONDS = PhaseSeconds(0.125, 2.5, 0.25, images=3)
 
 
@@ -65,7 +66,14 @@ def metrics() -> Metrics:
     return Metrics(**{f.name: "x" if f.name in texts else 0.1 for f in fields(Metrics)})
 
 
+def give_files(store: Store) -> None:
+    folder = store.level_folder(LEVEL)
+    (folder / "predictions.json").write_text("[]")
+    (folder / "layers.csv").write_text("name,shape,weights,zeros,sparsity\nconv,1x1x1x1,1,0,0\n")
+
+
 def test_a_finished_level_comes_back_and_its_batches_go(store):
+    give_files(store)
     store.write_found(LEVEL, 0, Found(detections(5), SECONDS))
     assert store.finished(LEVEL) is None
     store.finish(LEVEL, Finished(metrics(), 12.5))
@@ -73,8 +81,30 @@ def test_a_finished_level_comes_back_and_its_batches_go(store):
     assert not store.has_found(LEVEL, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("predictions.json", None, id="detections gone"),
+        pytest.param("layers.csv", None, id="layers gone"),
+        pytest.param("layers.csv", "", id="layers empty"),
+        pytest.param("layers.csv", "a,b\n1,2\n", id="other layers"),
+        pytest.param("metrics.json", json.dumps(asdict(metrics()) | {"seconds": 1, "AP": "x"}), id="a text"),
+    ],
+)
+def test_a_level_with_a_damaged_file_counts_as_missing(store, name, text):
+    give_files(store)
+    store.finish(LEVEL, Finished(metrics(), 1.0))
+    assert store.finished(LEVEL) is not None
+    path = store.level_folder(LEVEL) / name
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    assert store.finished(LEVEL) is None
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"AP": 1}'])
 def test_a_damaged_row_counts_as_missing(store, text):
+    give_files(store)
     (store.level_folder(LEVEL) / "metrics.json").write_text(text)
     assert store.finished(LEVEL) is None
 
@@ -86,20 +116,27 @@ def test_a_row_has_the_keys_of_metrics_and_its_seconds(store):
 
 
 def test_latency_comes_back_by_batch_size(store):
-    assert store.latency(1) is None
+    assert store.latency(1, [LEVEL]) is None
     store.write_latency(1, [{"dense": [1.5], "layer_0.3": [2.0]}])
     store.write_latency(32, [{"dense": [3.0]}])
-    assert store.latency(1) == [{"dense": [1.5], "layer_0.3": [2.0]}]
-    assert store.latency(32) == [{"dense": [3.0]}]
+    assert store.latency(1, [DENSE, LEVEL]) == [{"dense": [1.5], "layer_0.3": [2.0]}]
+    assert store.latency(32, [DENSE]) == [{"dense": [3.0]}]
+    assert store.latency(32, [DENSE, LEVEL]) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"1": 5}', '{"1": [5]}', '{"1": [{"dense": []}]}'])
+def test_damaged_latencies_count_as_missing(store, text):
+    (store.folder / "latency.json").write_text(text)
+    assert store.latency(1, [DENSE]) is None
 
 
 def test_the_same_settings_go_on_and_keep_the_first_start(store):
-    assert store.begin({"amounts": (0.1, 0.2)}, {"started": "monday"}) == {"started": "monday"}
-    assert store.begin({"amounts": [0.1, 0.2]}, {"started": "friday"}) == {"started": "monday"}
+    assert store.begin({"amounts": (0.1, 0.2)}, MONDAY) == MONDAY
+    assert store.begin({"amounts": [0.1, 0.2]}, MONDAY | {"started": "friday"}) == MONDAY
 
 
 def test_other_settings_are_refused_and_named(store):
-    store.begin({"amounts": [0.1], "imgsz": 640, "torch": "2"}, {})
+    store.begin({"amounts": [0.1], "imgsz": 640, "torch": "2"}, MONDAY)
     with pytest.raises(InputError) as error:
         store.begin({"amounts": [0.2], "imgsz": 640, "half": True}, {})
     for words in (
@@ -117,13 +154,29 @@ def test_two_sweeps_never_share_a_folder(store):
 
 
 def test_a_lock_that_a_killed_sweep_left_does_not_hold(tmp_path):
-    (tmp_path / "partial").mkdir()
-    lock = tmp_path / "partial" / ".lock"
-    with FileLock(lock):
-        pass
-    lock.touch()
+    (tmp_path / ".lock").touch()
     with Store(tmp_path).locked():
-        assert lock.exists()
+        pass
+
+
+def test_a_lock_stays_where_a_sweep_began(tmp_path):
+    with Store(tmp_path).locked():
+        Store(tmp_path).begin({}, {})
+    assert (tmp_path / ".lock").exists()
+
+
+def test_what_a_kill_left_half_written_goes(tmp_path):
+    (tmp_path / "levels" / "dense").mkdir(parents=True)
+    left_over = tmp_path / "levels" / "dense" / ".predictions.json.abc.part"
+    left_over.touch()
+    with Store(tmp_path).locked():
+        assert not left_over.exists()
+
+
+def test_levels_without_settings_are_refused(store):
+    store.level_folder(LEVEL)
+    with pytest.raises(InputError, match="not what they were made with"):
+        store.begin({}, {})
 
 
 def test_nothing_is_left_of_a_sweep_that_never_began(tmp_path):

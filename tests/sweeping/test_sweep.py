@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -107,7 +108,7 @@ def test_copies_that_do_not_fit_take_several_passes(network, shapes, tmp_path, m
 def test_what_stays_in_the_folder(network, shapes, tmp_path):
     run_sweep(network, shapes, wanted(0.5), tmp_path / "s")
     assert {path.name for path in (tmp_path / "s").iterdir()} == {
-        *("settings.json", "latency.json", "levels", "annotations.json")
+        *("settings.json", "latency.json", "levels", "annotations.json", ".lock")
     }
     for level in ("dense", "layer_0.5", "global_0.5"):
         files = {path.name for path in (tmp_path / "s" / "levels" / level).iterdir()}
@@ -182,7 +183,19 @@ def test_another_network_or_other_labels_are_refused(network, shapes, tmp_path):
         run_sweep(network, shapes, wanted(0.5), tmp_path)
 
 
-@pytest.mark.parametrize("sizes", [(0,), (1, 1), (-1,), (1.5,)])
+def test_generators_and_numpy_will_do(network, shapes):
+    amounts, scopes = (np.float32(x) / 10 for x in (5,)), (scope for scope in ("global",))
+    frame = sweep(network, shapes, amounts, scopes=scopes, settings=SETTINGS, batch_sizes=np.array([1]))
+    assert frame.scope.tolist() == ["global"] * 2
+    assert frame.amount.tolist() == [0.0, 0.5]
+
+
+def test_one_amount_that_is_no_list_is_refused(network, shapes):
+    with pytest.raises(InputError, match="a list of fractions"):
+        sweep(network, shapes, 0.3)
+
+
+@pytest.mark.parametrize("sizes", [(0,), (10**9,), (1, 1), (-1,), (1.5,)])
 def test_batch_sizes_out_of_range_are_refused(sizes):
     with pytest.raises(InputError, match="--batch-sizes"):
         wanted(0.5, batch_sizes=sizes)
