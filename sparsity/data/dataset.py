@@ -14,9 +14,9 @@ from sparsity.data.annotations import (
     derive_annotations,
     read_annotations,
 )
-from sparsity.data.images import scan_images
+from sparsity.data.images import SUFFIXES, scan_images
 from sparsity.data.labels import label_path, read_labels
-from sparsity.data.sources import Source, find_source
+from sparsity.data.sources import Source, Split, find_source, images_below
 from sparsity.errors import InputError
 
 ONE_CLASS = ("item",)
@@ -77,8 +77,9 @@ def read_dataset(
     *,
     single_cls: bool = False,
     progress: bool = False,
+    split: Split = "val",
 ) -> Dataset:
-    """Read the validation images of a YOLOv5 data yaml, or of a folder with images/ and labels/.
+    """Read a split's images of a YOLOv5 data yaml, or of a folder with images/ and labels/.
 
     names: the class names of the checkpoint, which the data's own must match (unless single_cls,
     where all classes count as one). Labels come from text files, or from the COCO annotation file
@@ -86,7 +87,7 @@ def read_dataset(
     Corrupt images and label files are left out and told in scan.
     Raises InputError where the data can't be found, match no checkpoint, or hold no true box.
     """
-    source = find_source(Path(data))
+    source = find_source(Path(data), split)
     if not single_cls:
         _check_names(source, names)
     headers = scan_images(source.images, progress=progress)
@@ -114,6 +115,27 @@ def read_dataset(
     empty = sum(not len(labels[path]) for path in found)
     scan = Scan(len(found), len(sizes) - len(found), empty, tuple(problems.values()))
     return Dataset(str(data), images, names, annotations, tuple(categories), scan)
+
+
+def read_images(folder: str | PathLike[str]) -> tuple[DatasetImage, ...]:
+    """Read a folder of images without labels (those of its images/, where it has one), sorted by path.
+
+    Their ids count from 1; corrupt ones are left out. Raises InputError where there is none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; one of images is expected")
+    paths = images_below(folder / "images" if (folder / "images").is_dir() else folder)
+    if not paths:
+        raise InputError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))}) in it")
+    headers = scan_images(paths)
+    usable = [path for path in paths if not headers[path].problem]
+    if not usable:
+        raise InputError(f"{folder}: no usable image; {paths[0]}: {headers[paths[0]].problem}")
+    return tuple(
+        DatasetImage(path, image_id, *headers[path].size, NO_LABELS)
+        for image_id, path in enumerate(usable, 1)
+    )
 
 
 def _check_names(source: Source, names: Sequence[str]) -> None:

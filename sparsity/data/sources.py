@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from sparsity.data.images import SUFFIXES
 from sparsity.errors import InputError
+
+Split = Literal["train", "val"]
 
 
 @dataclass(frozen=True)
@@ -24,60 +26,94 @@ class Source:
     annotations: Path | None = None
 
 
-def find_source(path: Path) -> Source:
-    """Find the validation images that a data yaml, or a folder, describes.
+def find_source(path: Path, split: Split = "val") -> Source:
+    """Find the images of a split that a data yaml, or a folder, describes.
 
+    In a folder without a yaml, a list file or a folder of images named after the split is taken;
+    where there is none for train, what val would take. The yaml's annotations are those of val.
     Raises InputError where path is neither, keys are missing, or there are no images.
     """
     if path.is_dir():
         yamls = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
-        return _from_yaml(yamls[0]) if len(yamls) == 1 else _from_folder(path)
+        return _from_yaml(yamls[0], split) if len(yamls) == 1 else _from_folder(path, split)
     if not path.is_file():
         raise InputError(f"{path}: no such data yaml or folder")
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"{path}: a data yaml (.yaml) or a folder is expected")
-    return _from_yaml(path)
+    return _from_yaml(path, split)
 
 
-def _from_yaml(path: Path) -> Source:
-    content = _read_yaml(path)
+def images_below(folder: Path) -> list[Path]:
+    """The image files in a folder and those below it, hidden ones left out, sorted."""
+    found = (f for f in folder.rglob("*") if _is_image(f) and not _is_hidden(f.relative_to(folder)))
+    return sorted(found, key=str)
+
+
+def _from_yaml(path: Path, split: Split) -> Source:
+    content = _read_yaml(path, split)
     names = _names(path, content)
     nc = content.get("nc", len(names))
     if nc != len(names):
         raise InputError(f"{path}: nc is {nc}, but there are {len(names)} names")
     root = _root(path, content)
-    values = content["val"] if isinstance(content["val"], list) else [content["val"]]
+    values = content[split] if isinstance(content[split], list) else [content[split]]
     images: list[Path] = []
     for value in values:
-        images += _listed(path, root, str(value))
-    given = content.get("annotations")
+        images += _listed(path, split, root, str(value))
+    given = content.get("annotations") if split == "val" else None
     annotations = None if given is None else _existing(path, "annotations", root, str(given))
     if annotations is None:
         annotations = _find_annotations(root, [Path(str(v)).stem for v in values], only=False)
-    return Source(path, _sorted(path, images), names, nc, annotations)
+    return Source(path, _sorted(path, split, images), names, nc, annotations)
 
 
-def _from_folder(path: Path) -> Source:
-    lists = [file for file in sorted(path.glob("*.txt")) if any(_read_list(file))]
+def _from_folder(path: Path, split: Split) -> Source:
+    named = _named_train(path) if split == "train" else None
+    chosen = named or _choose(path)
+    images = _listed(path, split, path, str(chosen.resolve()))
+    annotations = _find_annotations(path, [chosen.stem], only=named is None)
+    return Source(path, _sorted(path, split, images), annotations=annotations)
+
+
+def _choose(path: Path) -> Path:
+    """The list file or folder that holds a folder's images: those named val, else the only ones."""
+    lists = _lists(path)
     preferred = [file for file in lists if file.stem.startswith("val")] or lists
     if len(preferred) == 1:
-        chosen = preferred[0]
-    else:
-        folder = path / "images" if (path / "images").is_dir() else path
-        splits = sorted(p for p in folder.glob("val*") if p.is_dir())
-        chosen = splits[0] if len(splits) == 1 else folder
-    images = _listed(path, path, str(chosen.resolve()))
-    return Source(path, _sorted(path, images), annotations=_find_annotations(path, [chosen.stem], only=True))
+        return preferred[0]
+    splits = _folders(path, "val")
+    return splits[0] if len(splits) == 1 else _images_folder(path)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _named_train(path: Path) -> Path | None:
+    """The one list file, else the one folder of images, whose name begins with train."""
+    lists = [file for file in _lists(path) if file.stem.startswith("train")]
+    for found in (lists, _folders(path, "train")):
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def _lists(path: Path) -> list[Path]:
+    return [file for file in sorted(path.glob("*.txt")) if any(_read_list(file))]
+
+
+def _folders(path: Path, split: Split) -> list[Path]:
+    return sorted(p for p in _images_folder(path).glob(f"{split}*") if p.is_dir())
+
+
+def _images_folder(path: Path) -> Path:
+    return path / "images" if (path / "images").is_dir() else path
+
+
+def _read_yaml(path: Path, split: Split) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as yaml: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: keys and values are expected (path, val, names)")
-    absent = [key for key in ("val", "names") if not content.get(key)]
+        raise InputError(f"{path}: keys and values are expected (path, {split}, names)")
+    absent = [key for key in (split, "names") if not content.get(key)]
     if absent:
         raise InputError(f"{path}: has no key {' and no key '.join(map(repr, absent))}")
     return content
@@ -113,13 +149,13 @@ def _existing(path: Path, key: str, root: Path, value: str) -> Path:
     raise InputError(f"{path}: {key} is {value!r}, but there is no {places}")
 
 
-def _listed(path: Path, root: Path, value: str) -> list[Path]:
+def _listed(path: Path, split: Split, root: Path, value: str) -> list[Path]:
     """The images of a folder, or of a list file."""
-    place = _existing(path, "val", root, value)
+    place = _existing(path, split, root, value)
     if place.is_dir():
-        return [f for f in place.rglob("*") if _is_image(f) and not _is_hidden(f.relative_to(place))]
+        return images_below(place)
     if place.suffix != ".txt":
-        raise InputError(f"{path}: val is {value!r}; a folder or a list file (.txt) is expected")
+        raise InputError(f"{path}: {split} is {value!r}; a folder or a list file (.txt) is expected")
     return list(_read_list(place))
 
 
@@ -143,9 +179,9 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def _sorted(path: Path, images: list[Path]) -> tuple[Path, ...]:
+def _sorted(path: Path, split: Split, images: list[Path]) -> tuple[Path, ...]:
     if not images:
-        raise InputError(f"{path}: no images ({', '.join(sorted(SUFFIXES))}) where val points to")
+        raise InputError(f"{path}: no images ({', '.join(sorted(SUFFIXES))}) where {split} points to")
     return tuple(sorted(set(images), key=str))
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.data.dataset import Dataset, read_dataset, read_images
 from sparsity.errors import InputError
 
 NAMES = ("cat", "dog")
@@ -287,3 +287,57 @@ def test_hidden_files_are_passed_over(tmp_path):
         cv2.imwrite(str(tmp_path / "images" / name), np.zeros((20, 20, 3), np.uint8))
     (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     assert len(read_dataset(tmp_path, ["cat"]).images) == 1
+
+
+def test_the_train_split(tmp_path):
+    yaml = make(tmp_path, {"a": f"0 {BOX}"})
+    for name in ("x", "y"):
+        picture(tmp_path / "images" / "train" / f"{name}.png")
+    (tmp_path / "labels" / "train").mkdir()
+    (tmp_path / "labels" / "train" / "y.txt").write_text(f"1 {BOX}")
+    with pytest.raises(InputError, match="no key 'train'"):
+        read_dataset(yaml, NAMES, split="train")
+    yaml.write_text(yaml.read_text() + "train: images/train\nannotations: gone.json\n")
+    dataset = read_dataset(yaml, NAMES, split="train")
+    assert [image.path.name for image in dataset.images] == ["x.png", "y.png"]
+    assert [image.labels.classes.tolist() for image in dataset.images] == [[], [1]]
+    assert dataset.annotations.path is None
+
+
+def test_the_train_split_of_a_folder(tmp_path):
+    make(tmp_path, {"a": f"0 {BOX}"}).unlink()
+    (tmp_path / "images" / "val").rename(tmp_path / "images" / "train")
+    (tmp_path / "labels" / "val").rename(tmp_path / "labels" / "train")
+    annotate(tmp_path, ["a"], [("a", 17)], "instances_train")
+    dataset = read_dataset(tmp_path, NAMES, split="train")
+    assert [image.image_id for image in dataset.images] == [100]
+
+
+@pytest.mark.parametrize("below", ["", "images"])
+def test_images_without_labels(tmp_path, below):
+    picture(tmp_path / below / "b.png", 30, 50)
+    picture(tmp_path / below / "sub" / "c.png")
+    picture(tmp_path / below / ".hidden.png")
+    (tmp_path / below / "a.png").write_bytes(b"text")
+    images = read_images(str(tmp_path))
+    assert [(i.path.name, i.image_id, i.width, i.height) for i in images] == [
+        ("b.png", 1, 50, 30),
+        ("c.png", 2, 40, 20),
+    ]
+    assert [len(image.labels) for image in images] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("files", "folder", "message"),
+    [
+        pytest.param([], "none", "none: no such folder", id="missing"),
+        pytest.param(["a.txt"], "", r"no images \(.*\.png", id="no images"),
+        pytest.param(["a.png", "b.png"], "", r"no usable image; .*a\.png: is no image", id="all corrupt"),
+        pytest.param(["a.png"], "a.png", r"a\.png: no such folder; one of images", id="a file"),
+    ],
+)
+def test_a_folder_without_usable_images(tmp_path, files, folder, message):
+    for name in files:
+        (tmp_path / name).write_bytes(b"text")
+    with pytest.raises(InputError, match=message):
+        read_images(tmp_path / folder)

@@ -243,6 +243,112 @@ def test_folder(tmp_path, files, lists, expected, annotations):
     assert (source.path, source.names, source.nc) == (tmp_path, None, None)
 
 
+@pytest.mark.parametrize(
+    ("content", "expected", "annotations"),
+    [
+        pytest.param(
+            "train: images/train", ["images/train/b.jpg"], "annotations/instances_train.json", id="no val"
+        ),
+        pytest.param(
+            "train: [images/train, images/more]\nval: none",
+            ["images/more/c.jpg", "images/train/b.jpg"],
+            "annotations/instances_train.json",
+            id="val is not looked at",
+        ),
+        pytest.param(
+            "train: train.txt", ["images/more/c.jpg"], "annotations/instances_train.json", id="list"
+        ),
+        pytest.param(
+            "train: images/more\nannotations: gone.json",
+            ["images/more/c.jpg"],
+            None,
+            id="the key annotations is val's",
+        ),
+    ],
+)
+def test_train_of_a_yaml(tmp_path, content, expected, annotations):
+    make(tmp_path, "images/val/a.jpg", "images/train/b.jpg", "images/more/c.jpg")
+    make(tmp_path, "annotations/instances_val.json", "annotations/instances_train.json")
+    make(tmp_path, train_dot_txt="./images/more/c.jpg\n", data_dot_yaml=f"{content}\nnames: [a]\n")
+    source = find_source(tmp_path / "data.yaml", "train")
+    assert found(source, tmp_path) == expected
+    assert source.annotations == (None if annotations is None else tmp_path / annotations)
+    assert (source.names, source.nc) == (("a",), 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param("val: images\nnames: [a]", "no key 'train'$", id="no train"),
+        pytest.param("val: images", "no key 'train' and no key 'names'$", id="neither"),
+        pytest.param("- a", r"expected \(path, train, names\)", id="a list"),
+        pytest.param("train: none\nnames: [a]", "train is 'none', but there is no .*none", id="no folder"),
+        pytest.param("train: a.md\nnames: [a]", r"train is 'a\.md'; a folder or a list", id="another file"),
+        pytest.param("train: empty\nnames: [a]", r"no images \(.*\) where train points to", id="no images"),
+    ],
+)
+def test_a_yaml_without_train(tmp_path, content, message):
+    make(tmp_path, "images/a.jpg", "a.md", "empty/a.txt", data_dot_yaml=content)
+    with pytest.raises(InputError, match=message):
+        find_source(tmp_path / "data.yaml", "train")
+
+
+@pytest.mark.parametrize(
+    ("files", "lists", "expected", "annotations"),
+    [
+        pytest.param(
+            ["images/a.jpg", "images/b.jpg", "annotations/instances_val2017.json"],
+            {"val2017_dot_txt": "./images/a.jpg\n", "train2017_dot_txt": "./images/b.jpg\n"},
+            ["images/b.jpg"],
+            None,
+            id="the list file named train, and not val's annotations",
+        ),
+        pytest.param(
+            ["images/val/a.jpg", "images/train/b.jpg", "annotations/instances_train.json"],
+            {},
+            ["images/train/b.jpg"],
+            "annotations/instances_train.json",
+            id="the folder named train",
+        ),
+        pytest.param(
+            ["images/val/a.jpg", "images/train/b.jpg"],
+            {"val_dot_txt": "./images/val/a.jpg\n"},
+            ["images/train/b.jpg"],
+            None,
+            id="a folder named train before the only list",
+        ),
+        pytest.param(
+            ["valid/images/a.jpg", "train/images/b.jpg"], {}, ["train/images/b.jpg"], None, id="above images"
+        ),
+        pytest.param(
+            ["images/a.jpg", "images/b.jpg"],
+            {"mine_dot_txt": "./images/b.jpg\n"},
+            ["images/b.jpg"],
+            None,
+            id="the only list",
+        ),
+        pytest.param(
+            ["images/a.jpg", "annotations/instances_mine.json"],
+            {},
+            ["images/a.jpg"],
+            "annotations/instances_mine.json",
+            id="all images, the only annotations",
+        ),
+    ],
+)
+def test_train_of_a_folder(tmp_path, files, lists, expected, annotations):
+    make(tmp_path, *files, **lists)
+    source = find_source(tmp_path, "train")
+    assert found(source, tmp_path) == expected
+    assert source.annotations == (None if annotations is None else tmp_path / annotations)
+
+
+def test_a_folder_of_train_images_alone_serves_for_both(tmp_path):
+    make(tmp_path, "images/train2017/a.jpg", "annotations/instances_train2017.json")
+    make(tmp_path, train2017_dot_txt="./images/train2017/a.jpg\n")
+    assert find_source(tmp_path, "train") == find_source(tmp_path)
+
+
 def test_a_folder_without_images(tmp_path):
     make(tmp_path, "labels/a.txt")
     with pytest.raises(InputError, match="no images"):

@@ -1,0 +1,135 @@
+"""Images with true boxes -> augmented samples and batches for training, the same in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from sparsity.data.annotations import Labels
+from sparsity.data.augment import Augmentation, Sample, finish, letterboxed, mosaic
+from sparsity.data.dataset import DatasetImage
+from sparsity.data.images import read_image
+from sparsity.data.letterbox import letterbox, place
+
+CACHE_BYTES = 2**30
+
+
+class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
+    """Augmented samples, one for each image: what is random depends on seed, epoch and index alone.
+
+    So an epoch is the same with any number of workers, in any order and after a resumption.
+    set_epoch reaches the workers of a DataLoader too, persistent ones included.
+    cache_bytes: how much memory decoded images may take, all workers of a DataLoader together.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[DatasetImage],
+        *,
+        imgsz: int,
+        augmentation: Augmentation,
+        seed: int,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self.images, self.imgsz = images, imgsz
+        self.augmentation, self.seed = augmentation, seed
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._cache = _Cache(imgsz, cache_bytes)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the samples those of this epoch; call it between epochs, not within."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """One sample: pixels uint8 [3, imgsz, imgsz], RGB; targets float32 [n, 5].
+
+        A target is class, cx, cy, w, h, normalised to the sample. Raises InputError where an image
+        can't be read any more.
+        """
+        tile = self._tile(index)
+        rng = np.random.default_rng((self.seed, int(self._epoch), index))
+        if rng.random() < self.augmentation.mosaic:
+            others = [self._tile(i) for i in rng.integers(len(self), size=3).tolist()]
+            sample = mosaic((tile, *others), self.imgsz, rng)
+        else:
+            sample = letterboxed(tile, self.imgsz)
+        sample = finish(sample, self.imgsz, self.augmentation, rng)
+        pixels = np.ascontiguousarray(sample.pixels.transpose(2, 0, 1))
+        return torch.from_numpy(pixels), torch.from_numpy(_targets(sample))
+
+    def _tile(self, index: int) -> Sample:
+        """An image with its longer side resized to imgsz, and its boxes."""
+        image = self.images[index]
+        pixels = self._cache.read(index, image)
+        return Sample(pixels, image.labels.classes, _boxes_xyxy(image.labels, pixels))
+
+
+def collate(samples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Samples -> pixels uint8 [b, 3, h, w]; targets float32 [m, 6].
+
+    A target is the index of its image in the batch, class, cx, cy, w, h.
+    """
+    pixels, targets = zip(*samples, strict=True)
+    numbers = torch.repeat_interleave(torch.tensor([len(rows) for rows in targets]))
+    return torch.stack(pixels), torch.cat((numbers[:, None].float(), torch.cat(targets)), 1)
+
+
+class _Cache:
+    """Decoded and resized images by index, kept until they take up so many bytes.
+
+    Those that came first stay: images are drawn at random, so that none is worth more than another.
+    """
+
+    def __init__(self, imgsz: int, limit: int) -> None:
+        self.imgsz, self.limit = imgsz, limit
+        self.used = 0
+        self.kept: dict[int, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers that are started afresh decode for themselves."""
+        return {"imgsz": self.imgsz, "limit": self.limit, "used": 0, "kept": {}}
+
+    def read(self, index: int, image: DatasetImage) -> np.ndarray:
+        """An image, longer side imgsz: uint8 [height, width, 3] RGB, not to be written to."""
+        if (known := self.kept.get(index)) is not None:
+            return known
+        pixels = _resized(read_image(image.path), self.imgsz)
+        pixels.setflags(write=False)
+        worker = get_worker_info()
+        if self.used + pixels.nbytes <= self.limit // (worker.num_workers if worker else 1):
+            self.kept[index] = pixels
+            self.used += pixels.nbytes
+        return pixels
+
+
+def _resized(pixels: np.ndarray, imgsz: int) -> np.ndarray:
+    """The image as the letterbox of imgsz x imgsz holds it, without the grey."""
+    square = np.empty((imgsz, imgsz, 3), np.uint8)
+    letterbox(pixels, imgsz, square)
+    height, width = place(pixels.shape[:2], imgsz, (imgsz, imgsz)).resized
+    top, left = (imgsz - height) // 2, (imgsz - width) // 2
+    return square[top : top + height, left : left + width].copy()
+
+
+def _boxes_xyxy(labels: Labels, pixels: np.ndarray) -> np.ndarray:
+    """Boxes float64 [n, 4] in pixels, clipped to the image."""
+    boxes = labels.boxes_cxcywhn.astype(np.float64)
+    centre, half = boxes[:, :2], boxes[:, 2:] / 2
+    size = np.array(pixels.shape[1::-1] * 2)
+    return np.concatenate((centre - half, centre + half), 1).clip(0, 1) * size
+
+
+def _targets(sample: Sample) -> np.ndarray:
+    """class, cx, cy, w, h normalised to the sample: float32 [n, 5]."""
+    size = np.array(sample.pixels.shape[1::-1])
+    corner, opposite = sample.boxes_xyxy[:, :2] / size, sample.boxes_xyxy[:, 2:] / size
+    columns = (sample.classes[:, None], (corner + opposite) / 2, opposite - corner)
+    return np.concatenate(columns, 1).astype(np.float32)

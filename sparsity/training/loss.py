@@ -1,0 +1,117 @@
+"""The detection loss: boxes, objectness and classes of the raw maps against the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
+
+from sparsity.errors import InputError
+from sparsity.training.ciou import complete_iou_cxcywh
+from sparsity.training.matching import Matches, match_targets
+
+BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
+"""Number of levels -> how much each one's objectness counts, the finest first."""
+BOX_GAIN, CLASSES_GAIN, OBJECTNESS_GAIN = 0.05, 0.5, 1.0
+"""For 3 levels, 80 classes and images of 640 pixels."""
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """The parts of a loss, float32 scalars, gains and batch size included."""
+
+    box: Tensor
+    objectness: Tensor
+    classes: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What is to be minimised: the parts' sum."""
+        return self.box + self.objectness + self.classes
+
+
+class DetectionLoss:
+    """Loss of raw maps against targets, summed over the images of the batch.
+
+    anchors: [levels, na, 2], width and height in units of the level's stride, on the maps' device.
+    nc: number of classes. imgsz: side of the network's input in pixels.
+    levels: as many as the anchors have, if given.
+    Raises InputError unless they are 3 or 4, and the anchors' number.
+    """
+
+    def __init__(self, anchors: Tensor, nc: int, imgsz: int, levels: int | None = None) -> None:
+        levels = len(anchors) if levels is None else levels
+        if len(anchors) != levels:
+            raise InputError(f"anchors: expected those of {levels} levels, got {len(anchors)} levels")
+        assert (anchors > 0).all(), "anchors not yet set"
+        self.anchors, self.nc = anchors.detach().float(), nc
+        self.balance = balance_of(levels)
+        self.box_gain = BOX_GAIN * 3 / levels
+        self.classes_gain = CLASSES_GAIN * nc / 80 * 3 / levels
+        self.objectness_gain = OBJECTNESS_GAIN * (imgsz / 640) ** 2 * 3 / levels
+
+    def __call__(self, raw: Sequence[Tensor], targets: Tensor) -> LossParts:
+        """Raw maps and targets -> loss, in float32 whatever the maps' type and autocast are.
+
+        raw: a level each, [batch, na * (5 + nc), height, width].
+        targets: float [n, 6]: index of the image, class, cx, cy, w, h, normalised to 0..1; n may be 0.
+        """
+        shapes = [(x.shape[2], x.shape[3]) for x in raw]
+        matches = match_targets(targets.float(), self.anchors, shapes)
+        levels = [self._level(*level) for level in zip(raw, matches, self.balance, strict=True)]
+        box, objectness, classes = (torch.stack(part).sum() for part in zip(*levels, strict=True))
+        batch = len(raw[0])
+        return LossParts(
+            box=box * self.box_gain * batch,
+            objectness=objectness * self.objectness_gain * batch,
+            classes=classes * self.classes_gain * batch,
+        )
+
+    def _level(self, raw: Tensor, matches: Matches, balance: float) -> tuple[Tensor, Tensor, Tensor]:
+        """One level's box, balanced objectness and classes terms, without gains."""
+        cells = raw.float().unflatten(1, (self.anchors.shape[1], 5 + self.nc)).permute(0, 1, 3, 4, 2)
+        places = matches.image, matches.anchor, matches.row, matches.column
+        found = cells[places]
+        ciou = complete_iou_cxcywh(_decode_cxcywh(found[:, :4], matches.anchors_wh), matches.boxes_cxcywh)
+        logits = cells[..., 4]
+        wanted = _objectness_targets(logits, places, ciou.detach())
+        objectness = binary_cross_entropy_with_logits(logits, wanted)
+        return _mean(1 - ciou), objectness * balance, self._classes(found[:, 5:], matches.classes)
+
+    def _classes(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """Logits [m, nc] of the matched places against their classes [m]; 0 if there is but one class."""
+        if self.nc == 1:
+            return logits.new_zeros(())
+        wanted = one_hot(classes, self.nc).float()
+        return _mean(binary_cross_entropy_with_logits(logits, wanted, reduction="none"))
+
+
+def balance_of(levels: int) -> tuple[float, ...]:
+    """How much each level's objectness counts. Raises InputError where that isn't known."""
+    if levels not in BALANCE:
+        raise InputError(f"levels: expected a head with 3 or 4 of them, got {levels}")
+    return BALANCE[levels]
+
+
+def _decode_cxcywh(values: Tensor, anchors_wh: Tensor) -> Tensor:
+    """Raw x, y, w, h [m, 4] -> boxes [m, 4] in cells, the centre relative to the cell."""
+    doubled = values.sigmoid() * 2
+    return torch.cat((doubled[:, :2] - 0.5, doubled[:, 2:].square() * anchors_wh), 1)
+
+
+def _objectness_targets(logits: Tensor, places: tuple[Tensor, ...], ciou: Tensor) -> Tensor:
+    """Zeros like logits [batch, na, height, width], but at each place its highest CIoU, if above 0."""
+    wanted = torch.zeros(logits.shape, dtype=ciou.dtype, device=ciou.device)
+    image, anchor, row, column = places
+    _, na, height, width = logits.shape
+    flat = ((image * na + anchor) * height + row) * width + column
+    wanted.view(-1).scatter_reduce_(0, flat, ciou.clamp(min=0), "amax")
+    return wanted
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean, and 0 of nothing."""
+    return values.sum() / max(values.numel(), 1)
