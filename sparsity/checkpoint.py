@@ -1,4 +1,4 @@
-"""A YOLOv5 .pt file -> architecture, weights and class names, without running what it holds."""
+"""A .pt file, YOLOv5's or ours -> architecture, weights and class names, without running what it holds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sparsity import own_format
 from sparsity.errors import InputError
 from sparsity.unpickle import Record, StoredFile, StoredTensor, UnknownGlobalError, read_file
 from sparsity.yolo.network import Network, build, fuse
@@ -55,6 +56,8 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
         stored = read_file(path, CLASS_NAMES)
     except UnknownGlobalError as error:
         raise InputError(f"{path}: {_refusal(error.name)}") from None
+    if own_format.is_ours(stored.root):
+        return _read_own(stored)
     model = _model_record(stored)
     try:
         tree = _TreeReader(stored)
@@ -65,6 +68,23 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     weights = stored.read_tensors(tree.tensors)
     floats = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
     return Checkpoint(path, architecture, floats, names)
+
+
+def _read_own(stored: StoredFile) -> Checkpoint:
+    """A file that save wrote."""
+    try:
+        architecture, weights, names = own_format.read_root(stored.root)
+        if architecture[-1].module.kind != "Detect":
+            raise _UnreadableError(f"its last layer is {architecture[-1].module.kind}; Detect is expected")
+        if _checked_head(architecture) != len(names):
+            raise _UnreadableError(f"has {len(names)} class names, but its head another number of classes")
+    except (_UnreadableError, own_format.UnreadableError) as error:
+        raise InputError(f"{stored.path}: {error}") from None
+    if not all(isinstance(k, str) and isinstance(v, StoredTensor) for k, v in weights.items()):
+        raise InputError(f"{stored.path}: its weights are not tensors by name")
+    tensors = stored.read_tensors(weights)
+    floats = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    return Checkpoint(stored.path, architecture, floats, names)
 
 
 class _UnreadableError(Exception):

@@ -19,6 +19,7 @@ from sparsity.devices import device_name, select_device, select_precision
 from sparsity.errors import InputError
 from sparsity.pruning.apply import Scope, check_amount
 from sparsity.runs import DEFAULT_NAME
+from sparsity.training.settings import TrainingSettings
 from sparsity.validation import ValidationSettings
 
 
@@ -103,6 +104,29 @@ def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     add("--batch-sizes", default="1,32", help="at which latency is measured; none to leave it out")
     add("--title", default="", help="of the plots and the report")
     add("--resume", type=Path, metavar="FOLDER", help="go on with the sweep in this folder")
+
+
+def add_training_flags(parser: argparse.ArgumentParser) -> None:
+    """Add how to train."""
+    d, add = TrainingSettings(), parser.add_argument
+    add("--cfg", default="", help="yolov5n to yolov5x: begin from random weights instead of --weights")
+    add("--images", default="", help="folder of images without labels, to distil on; instead of --data")
+    add("--teacher", default="", help="dense checkpoint to distil from")
+    add("--distil", type=float, default=d.distil, help="weight of the distillation's loss")
+    add("--epochs", type=int, default=d.epochs, help="times over the images")
+    add("--gradual", type=int, default=d.gradual, metavar="EPOCHS", help="prune along these first epochs")
+    add("--nominal-batch", type=int, default=d.nominal_batch, help="images to a step, gathered over batches")
+    add("--optimizer", default=d.optimizer, help="SGD or AdamW")
+    add("--lr0", type=float, default=d.lr0, help="first learning rate")
+    add("--lrf", type=float, default=d.lrf, help="last learning rate, as a share of the first")
+    add("--momentum", type=float, default=d.momentum, help="SGD's momentum, AdamW's first beta")
+    add("--decay", type=float, default=d.decay, help="weight decay")
+    add("--warmup", type=float, default=d.warmup, help="epochs over which the learning rate rises")
+    add("--patience", type=int, default=d.patience, help="epochs without a better AP before it ends")
+    add("--mosaic", type=float, default=d.mosaic, help="probability of putting four images together")
+    add("--no-augment", action="store_true", help="train on the images as they are")
+    add("--seed", type=int, default=d.seed, help="a seed makes a run repeatable")
+    add("--resume", type=Path, metavar="FOLDER", help="go on with the training in this folder")
 
 
 def read_batch_sizes(text: str) -> tuple[int, ...]:

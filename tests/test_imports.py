@@ -17,12 +17,14 @@ ROOMS = {
     "yolo": set(),
     "pruning": set(),
     "data": set(),
+    "demo": set(),
     "detection": set(),
     "evaluation": {"detection.boxes"},
 }
 """A room imports itself and these alone."""
 TOP = {
-    "checkpoint": {"unpickle", "yolo"},
+    "own_format": {"yolo"},
+    "checkpoint": {"own_format", "unpickle", "yolo"},
     "inference": {"detection", "devices", "yolo"},
     "validation": {"data", "detection", "devices", "evaluation", "inference", "metrics", "pruning", "yolo"},
     "run_files": {"data", "metrics", "pruning"},
@@ -32,7 +34,10 @@ TOP = {
         *("data", "detection", "devices", "evaluation", "inference", "latency", "memory", "metrics"),
         *("pruning", "rows", "run_files", "validation", "yolo"),
     },
-    "cli": {"devices", "pruning", "runs", "validation"},
+    "training": {
+        *("checkpoint", "data", "devices", "metrics", "own_format", "pruning", "validation", "yolo"),
+    },
+    "cli": {"devices", "pruning", "runs", "training", "validation"},
 }
 PUBLIC = {"checkpoint", "metrics", "pruning", "sweeping", "validation", "yolo"}
 

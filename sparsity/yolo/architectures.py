@@ -33,6 +33,12 @@ SCALES: Mapping[str, Scale] = {
 }
 STRIDES = (8, 16, 32)
 ANCHORS_PER_LEVEL = 3
+ANCHORS = (
+    *((10.0, 13.0), (16.0, 30.0), (33.0, 23.0)),
+    *((30.0, 61.0), (62.0, 45.0), (59.0, 119.0)),
+    *((116.0, 90.0), (156.0, 198.0), (373.0, 326.0)),
+)
+"""Width and height in pixels, three to a level, of the published networks."""
 
 
 def yolov5(name: str, nc: int = 80) -> Architecture:

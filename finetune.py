@@ -1,0 +1,62 @@
+"""Train a pruned YOLOv5 checkpoint with its zeros kept, or a dense one, by labels or by a teacher.
+
+python finetune.py --weights best.pt --data my.yaml --sparsity 0.5 --epochs 10
+"""
+
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from sparsity import cli
+from sparsity.download import ensure_data, ensure_weights
+from sparsity.progress import say
+from sparsity.pruning.apply import count_sparsity
+from sparsity.report.single import format_model, format_sparsity
+from sparsity.report.training import write_training
+from sparsity.runs import run_folder
+from sparsity.training.settings import TrainingSettings
+from sparsity.training.start import Material, make_run
+from sparsity.validation import ValidationSettings
+
+
+def main() -> None:
+    """Flags in, files out."""
+    parser = cli.Parser(description=__doc__.splitlines()[0])
+    cli.add_shared_flags(parser)
+    cli.add_pruning_flags(parser)
+    cli.add_training_flags(parser)
+    parser.set_defaults(name="train", weights="", data="", batch_size=TrainingSettings.batch_size)
+    args = parser.parse_args()
+    options, amount = cli.read_options(args), cli.read_amount(args.sparsity)
+    names = set(asdict(TrainingSettings())) - {"amount", "augment", "distil"}
+    values = {name: getattr(args, name) for name in names}
+    settings = TrainingSettings(amount=amount, augment=not args.no_augment, distil=args.distil, **values)
+    validation = replace(options.settings, batch_size=ValidationSettings.batch_size)
+    given = (args.weights, args.cfg, args.data, args.images, args.teacher)
+    material = Material(*given)
+    print("finetune: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
+    print(cli.format_environment(options.settings) + "\n")
+
+    place = run_folder(options.project, options.name, exist_ok=options.exist_ok)
+    with nullcontext(args.resume) if args.resume else place as folder:
+        material = replace(
+            material,
+            weights=ensure_weights(args.weights, progress=True) if args.weights else "",
+            teacher=ensure_weights(args.teacher, progress=True) if args.teacher else "",
+            data=ensure_data(args.data, progress=True) if args.data else "",
+        )
+        run = make_run(material, settings, validation, Path(folder), progress=True)
+        if args.resume:
+            run.resume()
+        counted = count_sparsity(run.trainer.average.network)
+        print(format_model(counted))
+        print(format_sparsity(counted))
+        print(f"Training into {folder}; if it is stopped, --resume {folder} goes on", flush=True)
+        run.run(progress=True, say=say)
+        if run.accelerator.is_main_process:
+            write_training(folder, run.rows)
+            print(f"Results saved to {folder}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,46 @@
+"""The epochs of a training -> a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sparsity.files import writing_into
+from sparsity.report.plots import COLOURS, LINES, MARKERS, STYLE, save
+
+
+def write_training(folder: Path, rows: Sequence[Any]) -> None:
+    """Write epochs.png: losses, AP and sparsity by epoch. rows: dataclasses, one an epoch."""
+    frame = pd.DataFrame([asdict(row) for row in rows])
+    if len(frame):
+        with writing_into(folder):
+            save(plot_training(frame), folder / "epochs.png")
+
+
+def plot_training(frame: pd.DataFrame) -> Figure:
+    """Losses against epochs; AP, AP50 and sparsity against epochs where they were measured."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.2, 4), layout="constrained")
+        losses, accuracy = figure.subplots(1, 2)
+        shown = [name for name in ("box", "objectness", "classes", "distillation") if frame[name].any()]
+        for number, name in enumerate(shown):
+            style = {"color": COLOURS[number], "linestyle": LINES[number], "marker": MARKERS[number]}
+            losses.plot(frame.epoch, frame[name], label=name, markersize=3, **style)
+        losses.set(xlabel="epoch", ylabel="loss of an image", title="Losses")
+        losses.set_ylim(bottom=0)
+        measured = frame[frame.AP >= 0]
+        for number, name in enumerate(("AP", "AP50") if len(measured) else ()):
+            style = {"color": COLOURS[number], "linestyle": LINES[number], "marker": MARKERS[number]}
+            accuracy.plot(measured.epoch, measured[name], label=name, markersize=3, **style)
+        accuracy.plot(frame.epoch, frame.sparsity_conv, color="0.5", label="sparsity")
+        accuracy.set(xlabel="epoch", ylabel="0 to 1", title="Accuracy and sparsity")
+        accuracy.set_ylim(0, 1)
+        for axis in (losses, accuracy):
+            axis.legend(frameon=False)
+    return figure

@@ -1,0 +1,204 @@
+"""One epoch after another, with masks, average and losses; knows no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from sparsity.data.training import TrainingImages, collate
+from sparsity.devices import usable_cores
+from sparsity.errors import InputError
+from sparsity.progress import progress_bar
+from sparsity.training.distillation import distillation_loss
+from sparsity.training.ema import Average
+from sparsity.training.loss import DetectionLoss
+from sparsity.training.masks import Masks, cubic_amount, nonzero_masks, prune_unfused
+from sparsity.training.optimizer import make_optimizer, set_rates
+from sparsity.training.settings import TrainingSettings
+from sparsity.yolo.network import Network
+
+CLIP_NORM = 10.0
+GRADUAL_STEPS = 40
+"""In how many steps a gradual schedule rises."""
+
+
+class DivergedError(InputError):
+    """A loss is no number any more."""
+
+
+@dataclass
+class EpochLosses:
+    """Losses of an epoch, and how many images they are of."""
+
+    box: float = 0.0
+    objectness: float = 0.0
+    classes: float = 0.0
+    distillation: float = 0.0
+    images: int = 0
+
+    def add(self, parts: dict[str, Tensor], images: int) -> None:
+        """Add a batch, whose losses are sums over its images."""
+        self.images += images
+        for name, value in parts.items():
+            setattr(self, name, getattr(self, name) + float(value.detach()))
+
+    def mean(self) -> EpochLosses:
+        """An image's."""
+        parts = (self.box, self.objectness, self.classes, self.distillation)
+        return EpochLosses(*(value / max(1, self.images) for value in parts), self.images)
+
+
+class EpochSampler(Sampler[int]):
+    """All indices, in an order that seed and epoch alone decide."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed, self.epoch = count, seed, 0
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        return iter(torch.randperm(self.count, generator=generator).tolist())
+
+    def __len__(self) -> int:
+        return self.count
+
+
+@dataclass
+class Trainer:
+    """A network in training.
+
+    network: with its batch norms; trained in place. labelled: whether there are labels to learn from.
+    teacher: a dense network whose raw maps the student's shall follow.
+    """
+
+    network: Network
+    images: TrainingImages
+    settings: TrainingSettings
+    accelerator: Accelerator
+    labelled: bool = True
+    teacher: Network | None = None
+    masks: Masks = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings, self._pruned_to = self.settings, 0
+        self.masks = nonzero_masks(self.network)
+        if settings.amount and not settings.gradual:
+            self.masks = prune_unfused(self.network, settings.amount, settings.scope)
+        self.average = Average(self.network)
+        self.network.requires_grad_(True).to(memory_format=torch.channels_last)
+        self._sampler = EpochSampler(len(self.images), settings.seed)
+        optimizer = make_optimizer(self.network, settings)
+        prepared = self.accelerator.prepare(self.network, optimizer, self._make_loader())
+        self.model, self.optimizer, self._loader = prepared
+        self.average.network.to(self.accelerator.device)
+        if self.teacher is not None:
+            self.teacher = self.teacher.eval().requires_grad_(False).to(self.accelerator.device)
+        self._loss = DetectionLoss(self.network.head.anchors, self.network.head.nc, settings.imgsz)
+
+    def _make_loader(self) -> DataLoader:
+        workers = min(self.settings.workers, max(1, usable_cores() // 2))
+        return DataLoader(
+            self.images,
+            batch_size=self.settings.batch_size,
+            sampler=self._sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    def run_epoch(self, epoch: int, *, progress: bool = False) -> EpochLosses:
+        """Train on every image once; returns the mean losses of an image.
+
+        epoch: from 0. Raises DivergedError where a loss is nan or infinite; the average is then as it
+        was after the last step.
+        """
+        self.images.set_epoch(epoch)
+        self._sampler.epoch = epoch
+        self.model.train()
+        losses, batches = EpochLosses(), len(self._loader)
+        title = f"Epoch {epoch + 1}/{self.settings.epochs}"
+        shown = progress and self.accelerator.is_main_process
+        bar = progress_bar(self._loader, desc=title, unit="batch", shown=shown, leave=False)
+        for number, (pixels, targets) in enumerate(bar):
+            moment = epoch + number / batches
+            set_rates(self.optimizer.optimizer, self.settings, moment)
+            self._prune_gradually(moment)
+            losses.add(self._backward(pixels, targets), len(pixels))
+            if (number + 1) % self.settings.accumulate == 0 or number + 1 == batches:
+                self._step()
+        return losses.mean()
+
+    def _backward(self, pixels: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        device = self.accelerator.device
+        images = pixels.to(device, non_blocking=True).float().div_(255)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            raw = self.model(images)
+        parts = self._losses(raw, images, targets.to(device))
+        total = torch.stack(list(parts.values())).sum()
+        if not math.isfinite(float(total.detach())):
+            raise DivergedError(
+                f"the loss is {float(total.detach())}: training diverged; give a smaller --lr0 "
+                f"(it is {self.settings.lr0:g}) or a longer --warmup"
+            )
+        # Gradients of several processes are averaged; the recipes' learning rates expect their sum.
+        self.accelerator.backward(total * self.accelerator.num_processes)
+        return parts
+
+    def _losses(self, raw: Sequence[Tensor], images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        parts: dict[str, Tensor] = {}
+        if self.labelled:
+            found = self._loss(raw, targets)
+            parts |= {"box": found.box, "objectness": found.objectness, "classes": found.classes}
+        if self.teacher is not None:
+            with torch.no_grad(), self.accelerator.autocast():
+                wanted = self.teacher(images)
+            head = self.network.head
+            away = distillation_loss(raw, wanted, na=head.na, nc=head.nc)
+            parts["distillation"] = away * self.settings.distil
+        return parts
+
+    def _step(self) -> None:
+        self.masks.apply_to_gradients(self.network)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.masks.apply(self.network)
+        self.average.update(self.network)
+        self.masks.apply(self.average.network)
+
+    def _prune_gradually(self, moment: float) -> None:
+        """Raise the sparsity along the cubic schedule; what is zero stays so, being the smallest."""
+        settings = self.settings
+        if not settings.gradual or not settings.amount:
+            return
+        step = min(math.floor(moment / settings.gradual * GRADUAL_STEPS) + 1, GRADUAL_STEPS)
+        if step != self._pruned_to:
+            self._pruned_to = step
+            amount = cubic_amount(step / GRADUAL_STEPS, settings.amount)
+            self.masks = prune_unfused(self.network, amount, settings.scope)
+            self.masks.apply(self.average.network)
+
+    def state(self) -> dict[str, object]:
+        """All that going on needs, beside settings."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "masks": self.masks.keep,
+        }
+
+    def load_state(self, state: dict) -> None:
+        """Go on from what state gave."""
+        self.network.load_state_dict(state["network"])
+        self.average.network.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.masks = Masks(state["masks"])

@@ -1,0 +1,44 @@
+"""Optimizer and learning rate."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from sparsity.training.settings import TrainingSettings
+
+WARMUP_MOMENTUM = 0.8
+
+
+def make_optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
+    """SGD with Nesterov momentum, or AdamW; only weights of convolutions and linear layers decay."""
+    decaying, others = [], []
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            decays = name != "bias" and not isinstance(module, nn.BatchNorm2d | nn.LayerNorm)
+            (decaying if decays else others).append(parameter)
+    decay = settings.decay * settings.batch_size * settings.accumulate / settings.nominal_batch
+    groups = [{"params": others, "weight_decay": 0.0}, {"params": decaying, "weight_decay": decay}]
+    if settings.optimizer == "AdamW":
+        return torch.optim.AdamW(groups, lr=settings.lr0, betas=(settings.momentum, 0.999))
+    return torch.optim.SGD(groups, lr=settings.lr0, momentum=settings.momentum, nesterov=True)
+
+
+def set_rates(optimizer: Optimizer, settings: TrainingSettings, epoch: float) -> float:
+    """Set the learning rate and momentum for a moment of training; returns the learning rate.
+
+    epoch: counted in fractions. Cosine from lr0 to lr0 x lrf; during the warm-up the learning rate
+    rises from 0 to that, and SGD's momentum from 0.8.
+    """
+    cosine = (1 + math.cos(math.pi * min(epoch / settings.epochs, 1.0))) / 2
+    warm = min(epoch / settings.warmup, 1.0) if settings.warmup else 1.0
+    rate = settings.lr0 * (settings.lrf + (1 - settings.lrf) * cosine) * warm
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if "momentum" in group:
+            low = min(WARMUP_MOMENTUM, settings.momentum)
+            group["momentum"] = low + (settings.momentum - low) * warm
+    return rate

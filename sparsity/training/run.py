@@ -1,0 +1,179 @@
+"""A training run: its folder, an epoch's row, the best and the last file, going on."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from sparsity import own_format
+from sparsity.data.dataset import Dataset
+from sparsity.errors import InputError
+from sparsity.files import replacing, write_text, writing_into
+from sparsity.metrics import Metrics
+from sparsity.pruning.apply import count_sparsity
+from sparsity.training.engine import DivergedError, EpochLosses, Trainer
+from sparsity.training.settings import TrainingSettings
+from sparsity.validation import Origin, ValidationSettings, validate
+from sparsity.yolo.network import Network, fuse
+
+STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """A row of epochs.csv. Figures are the average network's; -1 where it was not validated."""
+
+    epoch: int
+    lr: float
+    box: float
+    objectness: float
+    classes: float
+    distillation: float
+    sparsity_conv: float
+    P: float = -1.0
+    R: float = -1.0
+    mAP50: float = -1.0
+    mAP50_95: float = -1.0
+    AP: float = -1.0
+    AP50: float = -1.0
+    seconds: float = 0.0
+
+
+class Run:
+    """Trains epoch by epoch into a folder: last.pt, best.pt, epochs.csv, and state.pt to go on from.
+
+    dataset: to validate the average network on after each epoch, none to leave that out.
+    identity: what two runs must share to be one; a folder of other settings is refused.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        dataset: Dataset | None,
+        validation: ValidationSettings,
+        identity: dict[str, Any],
+    ) -> None:
+        self.trainer, self.folder, self.dataset = trainer, folder, dataset
+        self.validation, self.identity = validation, identity
+        self.rows: list[EpochRow] = []
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """The trainer's."""
+        return self.trainer.settings
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The trainer's."""
+        return self.trainer.accelerator
+
+    def resume(self) -> None:
+        """Go on where the folder's run was. Raises InputError where there is none, or of other settings."""
+        try:
+            state = torch.load(self.folder / STATE, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise InputError(f"{self.folder}: holds no training to go on with (no {STATE})") from None
+        except Exception as error:
+            raise InputError(f"{self.folder / STATE}: cannot be read; begin a new run") from error
+        made, now = state["identity"], self.identity
+        differing = [f"{k} was {made.get(k)}, now is {now.get(k)}" for k in now if made.get(k) != now[k]]
+        if differing:
+            raise InputError(
+                f"{self.folder}: holds a training with other settings: {'; '.join(differing)}; "
+                "repeat its settings to go on with it, or begin a new one without --resume"
+            )
+        self.rows = [EpochRow(**row) for row in state["rows"]]
+        self.trainer.load_state(state["trainer"])
+
+    def run(self, *, progress: bool = False, say: Callable[[str], None] = lambda _line: None) -> None:
+        """Train to the last epoch, or until patience ends."""
+        for epoch in range(len(self.rows), self.settings.epochs):
+            if self._out_of_patience():
+                say(f"No better AP for {self.settings.patience} epochs: stopped after {epoch}")
+                break
+            start = time.perf_counter()
+            losses = self._run_epoch(epoch, progress)
+            row: list[EpochRow | None] = [None]
+            if self.accelerator.is_main_process:
+                row = [self._make_row(epoch, losses, start)]
+            broadcast_object_list(row)
+            self.rows.append(row[0])
+            if self.accelerator.is_main_process:
+                self._write()
+                say(_format_row(self.rows[-1], self.settings.epochs))
+            self.accelerator.wait_for_everyone()
+
+    def _run_epoch(self, epoch: int, progress: bool) -> EpochLosses:
+        try:
+            return self.trainer.run_epoch(epoch, progress=progress)
+        except DivergedError as error:
+            kept = f"; last.pt is that of epoch {epoch}" if self.rows else ""
+            raise DivergedError(f"epoch {epoch + 1}: {error}{kept}") from None
+
+    def _make_row(self, epoch: int, losses: EpochLosses, start: float) -> EpochRow:
+        network = self.trainer.average.network
+        figures = {} if self.dataset is None else self._validate(network)
+        return EpochRow(
+            epoch + 1,
+            self.trainer.optimizer.param_groups[0]["lr"],
+            losses.box,
+            losses.objectness,
+            losses.classes,
+            losses.distillation,
+            count_sparsity(network).conv,
+            seconds=time.perf_counter() - start,
+            **figures,
+        )
+
+    def _write(self) -> None:
+        """Keep the average network and the state; epochs.csv last."""
+        network = self.trainer.average.network
+        own_format.save(network, self.folder / "last.pt")
+        if max(row.AP for row in self.rows) == self.rows[-1].AP:
+            own_format.save(network, self.folder / "best.pt")
+        rows = [asdict(row) for row in self.rows]
+        state = {"identity": self.identity, "rows": rows, "trainer": self.trainer.state()}
+        with writing_into(self.folder):
+            with replacing(self.folder / STATE) as temporary:
+                torch.save(state, temporary)
+            write_text(self.folder / "epochs.csv", pd.DataFrame(rows).to_csv(index=False))
+
+    def _validate(self, network: Network) -> dict[str, float]:
+        metrics = validate_fused(network, self.dataset, self.validation)
+        wanted = {field.name for field in fields(EpochRow)} - {"seconds", "sparsity_conv"}
+        return {name: value for name, value in asdict(metrics).items() if name in wanted}
+
+    def _out_of_patience(self) -> bool:
+        if self.dataset is None or not self.rows:
+            return False
+        best = max(range(len(self.rows)), key=lambda i: (self.rows[i].AP, i))
+        return len(self.rows) - 1 - best >= self.settings.patience
+
+
+def validate_fused(network: Network, dataset: Dataset, settings: ValidationSettings) -> Metrics:
+    """Validate as val_sparse.py does with the saved file: its batch norms folded in."""
+    return validate(fuse(_copy(network)), dataset, settings, origin=Origin()).metrics
+
+
+def _copy(network: Network) -> Network:
+    return copy.deepcopy(network).cpu()
+
+
+def _format_row(row: EpochRow, epochs: int) -> str:
+    parts = {"box": row.box, "obj": row.objectness, "cls": row.classes, "distil": row.distillation}
+    losses = " ".join(f"{name} {value:.4f}" for name, value in parts.items() if value)
+    figures = f" AP {row.AP:.3f} AP50 {row.AP50:.3f}" if row.AP >= 0 else ""
+    return (
+        f"epoch {row.epoch}/{epochs}: {losses}{figures} sparsity {row.sparsity_conv:.3f} "
+        f"lr {row.lr:.5f} {row.seconds:.0f} s"
+    )

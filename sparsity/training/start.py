@@ -1,0 +1,169 @@
+"""From checkpoints, images and settings to a run that can begin."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from sparsity.checkpoint import load
+from sparsity.data.augment import NONE, Augmentation
+from sparsity.data.dataset import Dataset, DatasetImage, read_dataset, read_images
+from sparsity.data.sources import find_source
+from sparsity.data.training import TrainingImages
+from sparsity.devices import select_device, select_precision
+from sparsity.errors import InputError
+from sparsity.training.engine import Trainer
+from sparsity.training.run import Run
+from sparsity.training.settings import TrainingSettings
+from sparsity.validation import ValidationSettings
+from sparsity.yolo.architectures import ANCHORS, SCALES, yolov5
+from sparsity.yolo.network import Network, build
+
+Location = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training is made from.
+
+    weights: the checkpoint to train on; or cfg, yolov5n to yolov5x, to begin from random weights.
+    data: labelled images (train and val of a data yaml, or a folder). images: a folder of images
+    without labels, for distillation alone. teacher: the dense checkpoint to distil from.
+    """
+
+    weights: Location = ""
+    cfg: str = ""
+    data: Location = ""
+    images: Location = ""
+    teacher: Location = ""
+
+    def __post_init__(self) -> None:
+        """Raise InputError where something is missing or contradicts."""
+        if bool(self.weights) == bool(self.cfg):
+            raise InputError("--weights to train on a checkpoint, or --cfg yolov5n to begin anew: give one")
+        if self.cfg and self.cfg not in SCALES:
+            raise InputError(f"--cfg is {self.cfg!r}; one of {', '.join(SCALES)} is expected")
+        if self.cfg and not self.data:
+            raise InputError("--cfg needs --data, which names the classes")
+        if bool(self.data) == bool(self.images):
+            raise InputError("--data for labelled images, or --images for a folder without labels: give one")
+        if self.images and not self.teacher:
+            raise InputError("--images have no labels to learn from: give a --teacher to distil from")
+
+
+def make_run(
+    material: Material,
+    settings: TrainingSettings,
+    validation: ValidationSettings,
+    folder: Path,
+    *,
+    progress: bool = False,
+) -> Run:
+    """Read all that is needed, prune, and make the run; it writes into folder when it runs.
+
+    Raises InputError where something can't be used.
+    """
+    network = _network(material, settings)
+    stride = max(network.strides)
+    settings = replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
+    validation = replace(validation, imgsz=settings.imgsz)
+    teacher = load(material.teacher, fused=True) if material.teacher else None
+    if teacher is not None:
+        _check_teacher(teacher, network, material.teacher)
+    train, val = _data(material, network, progress)
+    images = TrainingImages(
+        train,
+        imgsz=settings.imgsz,
+        augmentation=Augmentation(mosaic=settings.mosaic) if settings.augment else NONE,
+        seed=settings.seed,
+    )
+    accelerator = _accelerator(validation)
+    trainer = Trainer(network, images, settings, accelerator, bool(material.data), teacher)
+    return Run(trainer, folder, val, validation, _identity(material, settings, train))
+
+
+def _accelerator(validation: ValidationSettings) -> Accelerator:
+    """Mixed precision: float16 on a GPU, bfloat16 on a CPU that has it where half is asked for."""
+    on_cpu = select_device(validation.device).type == "cpu"
+    dtype = select_precision(torch.device("cpu"), validation.half)
+    on_cpu_precision = "bf16" if dtype == torch.bfloat16 else "no"
+    return Accelerator(cpu=on_cpu, mixed_precision=on_cpu_precision if on_cpu else "fp16")
+
+
+def _network(material: Material, settings: TrainingSettings) -> Network:
+    if material.weights:
+        network = load(material.weights, fused=False)
+        if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+            raise InputError(
+                f"{material.weights}: its batch norms are folded in already, so that it can't be trained on; "
+                "give the checkpoint that it was made from"
+            )
+        return network
+    names = find_source(Path(material.data), "train").names
+    if not names:
+        raise InputError(f"{material.data}: names no classes; --cfg needs a data yaml with names")
+    torch.manual_seed(settings.seed)
+    network = build(yolov5(material.cfg, len(names)), names)
+    _initialise(network, settings.imgsz)
+    return network
+
+
+def _initialise(network: Network, imgsz: int) -> None:
+    """Anchors as published; biases so that few cells find something at first (arXiv:1708.02002, 3.3)."""
+    head = network.head
+    strides = torch.tensor(head.strides).view(-1, 1, 1)
+    head.anchors.copy_(torch.tensor(ANCHORS).view(len(head.strides), head.na, 2) / strides)
+    with torch.no_grad():
+        for conv, stride in zip(head.m, head.strides, strict=True):
+            bias = conv.bias.view(head.na, -1)
+            bias[:, 4] = math.log(8 / (imgsz / stride) ** 2)
+            bias[:, 5:] = math.log(0.6 / (head.nc - 0.99999))
+
+
+def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
+    for what, theirs, ours in (
+        ("classes", teacher.names, student.names),
+        ("strides", teacher.strides, student.strides),
+        ("anchors a level", teacher.head.na, student.head.na),
+    ):
+        if theirs != ours:
+            shown = (len(theirs), len(ours)) if what == "classes" else (theirs, ours)
+            raise InputError(
+                f"--teacher {path}: its {what} are {shown[0]}, the student's {shown[1]}; "
+                "a teacher must share the student's classes (in order), strides and anchors"
+            )
+
+
+def _data(
+    material: Material, network: Network, progress: bool
+) -> tuple[tuple[DatasetImage, ...], Dataset | None]:
+    """The images to train on, and the data set to validate on."""
+    if material.images:
+        return read_images(Path(material.images)), None
+    train = read_dataset(material.data, network.names, split="train", progress=progress)
+    return train.images, read_dataset(material.data, network.names, progress=progress)
+
+
+def _identity(
+    material: Material, settings: TrainingSettings, train: tuple[DatasetImage, ...]
+) -> dict[str, Any]:
+    """What two trainings must share to be one: settings and images, not where the files lie."""
+    digest = hashlib.sha256()
+    for image in train:
+        digest.update(image.path.name.encode() + image.labels.boxes_cxcywhn.tobytes())
+    content = {"weights": _digest(material.weights), "teacher": _digest(material.teacher)}
+    images = f"{len(train)} images, sha256 {digest.hexdigest()[:16]}"
+    shared = {k: v for k, v in asdict(settings).items() if k not in ("workers", "patience")}
+    return {"cfg": material.cfg, **content, "images": images, **shared}
+
+
+def _digest(path: Location) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path else ""
