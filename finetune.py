@@ -5,7 +5,6 @@ python finetune.py --weights best.pt --data my.yaml --sparsity 0.5 --epochs 10
 
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from sparsity import cli
 from sparsity.download import ensure_data, ensure_weights
@@ -15,7 +14,7 @@ from sparsity.report.single import format_model, format_sparsity
 from sparsity.report.training import write_training
 from sparsity.runs import run_folder
 from sparsity.training.settings import TrainingSettings
-from sparsity.training.start import Material, make_run
+from sparsity.training.start import Material, from_main_process, join_processes, make_run
 from sparsity.validation import ValidationSettings
 
 
@@ -28,34 +27,43 @@ def main() -> None:
     parser.set_defaults(name="train", weights="", data="", batch_size=TrainingSettings.batch_size)
     args = parser.parse_args()
     options, amount = cli.read_options(args), cli.read_amount(args.sparsity)
+    if args.demo and args.cfg:
+        args.weights = ""
     names = set(asdict(TrainingSettings())) - {"amount", "augment", "distil"}
     values = {name: getattr(args, name) for name in names}
     settings = TrainingSettings(amount=amount, augment=not args.no_augment, distil=args.distil, **values)
     validation = replace(options.settings, batch_size=ValidationSettings.batch_size)
     given = (args.weights, args.cfg, args.data, args.images, args.teacher)
     material = Material(*given)
-    print("finetune: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
-    print(cli.format_environment(options.settings) + "\n")
+    is_main = join_processes(options.settings)
+    tell = say if is_main else _keep_quiet
+    tell("finetune: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
+    tell(cli.format_environment(options.settings) + "\n")
 
     place = run_folder(options.project, options.name, exist_ok=options.exist_ok)
-    with nullcontext(args.resume) if args.resume else place as folder:
+    with nullcontext(args.resume) if args.resume or not is_main else place as own_folder:
+        folder = from_main_process(own_folder)
         material = replace(
             material,
             weights=ensure_weights(args.weights, progress=True) if args.weights else "",
             teacher=ensure_weights(args.teacher, progress=True) if args.teacher else "",
             data=ensure_data(args.data, progress=True) if args.data else "",
         )
-        run = make_run(material, settings, validation, Path(folder), progress=True)
+        run = make_run(material, settings, validation, folder, progress=True)
         if args.resume:
             run.resume()
         counted = count_sparsity(run.trainer.average.network)
-        print(format_model(counted))
-        print(format_sparsity(counted))
-        print(f"Training into {folder}; if it is stopped, --resume {folder} goes on", flush=True)
-        run.run(progress=True, say=say)
-        if run.accelerator.is_main_process:
+        tell(format_model(counted))
+        tell(format_sparsity(counted))
+        tell(f"Training into {folder}; if it is stopped, --resume {folder} goes on")
+        run.run(progress=True, say=tell)
+        if is_main:
             write_training(folder, run.rows)
-            print(f"Results saved to {folder}")
+        tell(f"Results saved to {folder}")
+
+
+def _keep_quiet(_line: str) -> None:
+    """What the other processes of a training say."""
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python sweep.py 0.1:0.9
 import shlex
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from sparsity import cli
@@ -52,6 +53,7 @@ def main() -> None:
         print(format_model(count_sparsity(network)))
         data = ensure_data(options.data, progress=True)
         dataset = read_dataset(data, network.names, single_cls=options.settings.single_cls, progress=True)
+        dataset = replace(dataset, name=options.data)
         print(f"Scanning {data}... {format_scan(dataset.scan)}")
 
         def show(metrics: Metrics, own: AveragePrecision) -> None:

@@ -3,6 +3,7 @@
 python val_sparse.py --weights yolov5x.pt --sparsity 0.3
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from sparsity import cli
@@ -42,6 +43,7 @@ def main() -> None:
         data = ensure_data(options.data, progress=True)
         single_cls = settings.single_cls
         dataset = read_dataset(data, network.names, single_cls=single_cls, progress=True)
+        dataset = replace(dataset, name=options.data)
         print(f"Scanning {data}... {report.format_scan(dataset.scan)}")
 
         layers = layer_sparsity(network)

@@ -15,6 +15,7 @@ from typing import NoReturn, get_args
 
 import torch
 
+from sparsity.demo import data as demo
 from sparsity.devices import device_name, select_device, select_precision
 from sparsity.errors import InputError
 from sparsity.pruning.apply import Scope, check_amount
@@ -75,7 +76,8 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
         help="checkpoint; yolov5n.pt to yolov5x.pt are downloaded",
     )
     add("--data", default="coco.yaml", help="data yaml or folder; coco.yaml is downloaded")
-    add("--imgsz", "--img", "--img-size", type=int, default=d.imgsz, help="image size in pixels")
+    add("--demo", action="store_true", help="a small detector and drawn images that need no download")
+    add("--imgsz", "--img", "--img-size", type=int, help=f"image size in pixels ({d.imgsz})")
     add("--batch-size", type=int, default=d.batch_size, help="images that share a shape")
     add("--conf-thres", type=float, default=d.conf_thres, help="least confidence of a detection")
     add("--iou-thres", type=float, default=d.iou_thres, help="NMS suppresses above this IoU")
@@ -143,6 +145,10 @@ def read_options(args: argparse.Namespace) -> Options:
     """The shared flags as values. Raises InputError for one out of range."""
     if not args.name or Path(args.name).name != args.name:
         raise InputError(f"--name is {args.name!r}; the name of a folder, without /, is expected")
+    if args.demo:
+        args.weights, args.data = demo.NAME, demo.NAME
+    if args.imgsz is None:
+        args.imgsz = demo.IMGSZ if args.demo else ValidationSettings.imgsz
     fields = {name: getattr(args, name) for name in asdict(ValidationSettings())}
     settings = ValidationSettings(**fields)
     select_device(settings.device)

@@ -11,6 +11,7 @@ import zlib
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
+from sparsity.demo import data as demo
 from sparsity.errors import InputError
 from sparsity.progress import progress_bar
 
@@ -24,12 +25,14 @@ _CHUNK = 1 << 20
 
 
 def ensure_weights(weights: str, *, progress: bool = False) -> Path:
-    """The file itself where it exists; yolov5n.pt to yolov5x.pt are downloaded to that path.
+    """The file itself where it exists; yolov5n.pt to yolov5x.pt are downloaded, "demo" is the demo's.
 
     SPARSITY_WEIGHTS_URL names another base address. Raises InputError where there is no such file
     and it can't be downloaded.
     """
     path = Path(weights)
+    if weights == demo.NAME and not path.exists():
+        return demo.WEIGHTS
     if path.exists() or path.name not in WEIGHTS:
         return path
     base = os.environ.get("SPARSITY_WEIGHTS_URL", WEIGHTS_URL)
@@ -38,12 +41,14 @@ def ensure_weights(weights: str, *, progress: bool = False) -> Path:
 
 
 def ensure_data(data: str, *, progress: bool = False) -> Path:
-    """The yaml or folder itself where it exists; coco.yaml stands for COCO val2017.
+    """The yaml or folder itself where it exists; coco.yaml stands for COCO val2017, "demo" for the demo's.
 
     COCO's images and annotations are downloaded to datasets/coco where they are missing (about
     1 GB). SPARSITY_COCO_URL names another base address. Raises InputError as ensure_weights does.
     """
     path = Path(data)
+    if data == demo.NAME and not path.exists():
+        return demo.ensure_demo_data(progress=progress)
     if path.exists() or data not in COCO_NAMES:
         return path
     images = COCO_FOLDER / "images" / "val2017"

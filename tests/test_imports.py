@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "sparsity"
 EVERYWHERE = {"errors", "files", "progress"}
 """The exception, atomic writing and progress bars, which know nothing of the rest."""
 LEAVES = {
-    *("errors", "files", "progress", "devices", "metrics", "unpickle", "runs", "download"),
+    *("errors", "files", "progress", "devices", "metrics", "unpickle", "runs"),
     *("latency", "memory"),
     *("levels", "yolo.blocks", "yolo.spec", "detection.boxes", "data.letterbox", "pruning.apply"),
 }
@@ -23,6 +23,7 @@ ROOMS = {
 }
 """A room imports itself and these alone."""
 TOP = {
+    "download": {"demo"},
     "own_format": {"yolo"},
     "checkpoint": {"own_format", "unpickle", "yolo"},
     "inference": {"detection", "devices", "yolo"},
@@ -37,7 +38,7 @@ TOP = {
     "training": {
         *("checkpoint", "data", "devices", "metrics", "own_format", "pruning", "validation", "yolo"),
     },
-    "cli": {"devices", "pruning", "runs", "training", "validation"},
+    "cli": {"demo", "devices", "pruning", "runs", "training", "validation"},
 }
 PUBLIC = {"checkpoint", "metrics", "pruning", "sweeping", "validation", "yolo"}
 

@@ -118,8 +118,10 @@ class Trainer:
         epoch: from 0. Raises DivergedError where a loss is nan or infinite; the average is then as it
         was after the last step.
         """
-        self.images.set_epoch(epoch)
         self._sampler.epoch = epoch
+        # accelerate counts epochs itself, from 0 in each process's life, and tells the data set.
+        self._loader.set_epoch(epoch)
+        self.images.set_epoch(epoch)
         self.model.train()
         losses, batches = EpochLosses(), len(self._loader)
         title = f"Epoch {epoch + 1}/{self.settings.epochs}"

@@ -56,7 +56,7 @@ def prune_unfused(network: Network, amount: float, scope: Scope) -> Masks:
     The weights are ranked as they are once each batch norm is folded into its convolution: these are
     the ones that val_sparse.py prunes, and the ones that run in the end.
     """
-    masks = nonzero_masks(prune(fuse(copy.deepcopy(network)), amount, scope))
+    masks = nonzero_masks(prune(fuse(copy.deepcopy(network).eval()), amount, scope))
     masks.apply(network)
     return masks
 

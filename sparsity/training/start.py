@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from sparsity.checkpoint import load
@@ -57,6 +58,16 @@ class Material:
             raise InputError("--data for labelled images, or --images for a folder without labels: give one")
         if self.images and not self.teacher:
             raise InputError("--images have no labels to learn from: give a --teacher to distil from")
+
+
+def join_processes(validation: ValidationSettings) -> bool:
+    """Join the processes that accelerate launched, if it did; whether this is the main one."""
+    return PartialState(cpu=select_device(validation.device).type == "cpu").is_main_process
+
+
+def from_main_process(path: Path | None) -> Path:
+    """The main process's path, in every process."""
+    return Path(broadcast_object_list([path])[0])
 
 
 def make_run(

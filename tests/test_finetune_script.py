@@ -1,0 +1,93 @@
+"""finetune.py as its user runs it: what it says, writes and refuses."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+import finetune
+from sparsity import cli, count_sparsity, load
+from sparsity.own_format import save
+from sparsity.yolo.architectures import yolov5
+from sparsity.yolo.network import build
+
+
+@pytest.fixture
+def data(shapes) -> Path:
+    shapes.write_text(yaml.safe_dump(yaml.safe_load(shapes.read_text()) | {"train": "images"}))
+    return shapes
+
+
+@pytest.fixture
+def weights(tmp_path) -> Path:
+    torch.manual_seed(0)
+    network = build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird"))
+    network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
+    save(network, tmp_path / "dense.pt")
+    return tmp_path / "dense.pt"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the script in this process; gives exit code, stdout, stderr."""
+
+    def call(*flags: object) -> tuple[int, str, str]:
+        small = ["--imgsz", 64, "--batch-size", 2, "--nominal-batch", 2, "--workers", 0, "--lr0", 0.001]
+        argv = ["finetune.py", *small, "--project", tmp_path / "results", "--device", "cpu", *flags]
+        monkeypatch.setattr(sys, "argv", [str(a) for a in argv])
+        with pytest.raises(SystemExit) as stop:
+            cli.run(finetune.main)
+        said = capsys.readouterr()
+        return stop.value.code, said.out, said.err
+
+    return call
+
+
+def test_a_run_from_end_to_end_and_going_on(run, weights, data, tmp_path):
+    flags = ("--weights", weights, "--data", data, "--sparsity", 0.5, "--teacher", weights, "--epochs", 2)
+    code, out, err = run(*flags)
+    assert code == 0, err
+    folder = tmp_path / "results" / "train"
+    names = {"last.pt", "best.pt", "state.pt", "epochs.csv", "epochs.png"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert "epoch 2/2: box" in out
+    assert f"Results saved to {folder}" in out
+    rows = pd.read_csv(folder / "epochs.csv")
+    assert rows.epoch.tolist() == [1, 2]
+    assert (rows.distillation > 0).all()
+    assert rows.sparsity_conv.to_numpy() == pytest.approx(0.5, abs=0.001)
+    counted = count_sparsity(load(folder / "best.pt"))
+    assert counted.conv_zeros == pytest.approx(0.5 * counted.conv_weights, abs=counted.conv_layers)
+    code, out, _ = run(*flags, "--resume", folder)
+    assert code == 0
+    assert "epoch 2/2" not in out, "a finished training does nothing"
+
+
+BAD = {
+    "nothing": ([], "--weights to train on a checkpoint"),
+    "no data": (["--weights", "W"], "--data for labelled images"),
+    "no labels and no teacher": (["--weights", "W", "--images", "D"], "give a --teacher"),
+    "weights missing": (["--weights", "no.pt", "--data", "D"], "no.pt: no such file"),
+    "data without train": (["--weights", "W", "--data", "V"], "no key 'train'"),
+    "learning rate": (["--weights", "W", "--data", "D", "--lr0", "nan"], "--lr0 is nan"),
+    "optimizer": (["--weights", "W", "--data", "D", "--optimizer", "Lion"], "SGD or AdamW"),
+    "epochs": (["--weights", "W", "--data", "D", "--epochs", "0"], "--epochs is 0"),
+    "resume nowhere": (["--weights", "W", "--data", "D", "--resume", "no/folder"], "no training to go on"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line_and_leaves_nothing(run, weights, data, tmp_path, case):
+    val_only = tmp_path / "val.yaml"
+    content = yaml.safe_load(data.read_text()) | {"path": str(data.parent)}
+    val_only.write_text(yaml.safe_dump({k: v for k, v in content.items() if k != "train"}))
+    places = {"W": weights, "D": data, "V": val_only}
+    flags, words = BAD[case]
+    code, _, err = run(*(places.get(flag, flag) for flag in flags))
+    assert words in err
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,298 @@
+"""Training keeps the zeros, repeats itself, goes on where it stopped, and refuses what it can't use."""
+
+import copy
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from sparsity import ValidationSettings, count_sparsity, load
+from sparsity.errors import InputError
+from sparsity.own_format import save
+from sparsity.training import engine
+from sparsity.training.masks import nonzero_masks
+from sparsity.training.settings import TrainingSettings
+from sparsity.training.start import Material, make_run
+from sparsity.yolo.architectures import yolov5
+from sparsity.yolo.network import Network, build
+
+VALIDATION = ValidationSettings(imgsz=64, device="cpu", workers=1)
+SMALL = {"epochs": 2, "batch_size": 2, "nominal_batch": 2, "imgsz": 64, "workers": 0, "lr0": 0.001}
+
+
+def make_network(seed: int = 0, names: tuple[str, ...] = ("cat", "dog", "bird")) -> Network:
+    torch.manual_seed(seed)
+    network = build(yolov5("yolov5n", nc=len(names)), names)
+    network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
+    for conv in network.head.m:
+        torch.nn.init.constant_(conv.bias.data.view(3, -1)[:, 4], -4.0)
+    return network
+
+
+@pytest.fixture
+def data(shapes) -> Path:
+    content = yaml.safe_load(shapes.read_text()) | {"train": "images"}
+    shapes.write_text(yaml.safe_dump(content))
+    return shapes
+
+
+@pytest.fixture
+def weights(tmp_path) -> Path:
+    save(make_network(), tmp_path / "dense.pt")
+    return tmp_path / "dense.pt"
+
+
+def run(material: Material, folder: Path, **changes):
+    folder.mkdir(exist_ok=True)
+    made = make_run(material, TrainingSettings(**SMALL | changes), VALIDATION, folder)
+    made.run()
+    return made
+
+
+def zeros(network) -> dict[str, torch.Tensor]:
+    return {name: ~keep for name, keep in nonzero_masks(network).keep.items()}
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_zeros_are_those_asked_for_everywhere(weights, data, tmp_path, optimizer):
+    made = make_run(
+        Material(weights, data=data),
+        TrainingSettings(**SMALL, amount=0.5, optimizer=optimizer, decay=0.1),
+        VALIDATION,
+        tmp_path,
+    )
+    at_first = zeros(made.trainer.network)
+    before = copy.deepcopy(made.trainer.network.state_dict())
+    made.run()
+    layers = count_sparsity(made.trainer.network).conv_layers
+    for network in (
+        made.trainer.network,
+        made.trainer.average.network,
+        load(tmp_path / "last.pt", fused=False),
+        load(tmp_path / "best.pt", fused=False),
+    ):
+        counted = count_sparsity(network)
+        assert counted.conv_zeros == pytest.approx(0.5 * counted.conv_weights, abs=layers)
+        assert all(torch.equal(at_first[name], where) for name, where in zeros(network).items())
+    after = made.trainer.network.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in at_first), "nothing was trained"
+
+
+def test_no_momentum_gathers_in_masked_weights(weights, data, tmp_path):
+    trainer = run(Material(weights, data=data), tmp_path, amount=0.5).trainer
+    buffers = trainer.optimizer.state
+    seen = 0
+    for name, keep in trainer.masks.keep.items():
+        momentum = buffers[trainer.network.get_parameter(name)]["momentum_buffer"]
+        assert (momentum[~keep] == 0).all()
+        seen += int((momentum[keep] != 0).sum())
+    assert seen
+
+
+def test_gradual_pruning_only_ever_adds_zeros(weights, data, tmp_path, monkeypatch):
+    seen = []
+    real = engine.prune_unfused
+
+    def spy(network, amount, scope):
+        masks = real(network, amount, scope)
+        seen.append((amount, {name: ~keep for name, keep in masks.keep.items()}))
+        return masks
+
+    monkeypatch.setattr(engine, "prune_unfused", spy)
+    made = run(Material(weights, data=data), tmp_path, amount=0.6, gradual=2, epochs=3)
+    amounts = [amount for amount, _ in seen]
+    assert amounts == sorted(amounts)
+    assert amounts[0] < 0.1
+    assert amounts[-1] == pytest.approx(0.6)
+    for (_, earlier), (_, later) in itertools.pairwise(seen):
+        assert all((earlier[name] & ~later[name]).sum() == 0 for name in earlier)
+    counted = count_sparsity(made.trainer.average.network)
+    assert counted.conv_zeros == pytest.approx(0.6 * counted.conv_weights, abs=counted.conv_layers)
+
+
+def test_zeros_of_a_pruned_file_are_kept_without_asking(weights, data, tmp_path):
+    run(Material(weights, data=data), tmp_path / "first", amount=0.5, epochs=1)
+    made = run(Material(tmp_path / "first" / "last.pt", data=data), tmp_path / "second", epochs=1)
+    first = load(tmp_path / "first" / "last.pt", fused=False)
+    expected, found = zeros(first), zeros(made.trainer.average.network)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("teacher", [False, True], ids=["labels", "labels and teacher"])
+def test_resume_gives_what_an_uninterrupted_run_gives(weights, data, tmp_path, teacher):
+    material = Material(weights, data=data, teacher=weights if teacher else "")
+    whole = run(material, tmp_path / "whole", amount=0.5, epochs=3)
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    settings = TrainingSettings(**SMALL | {"amount": 0.5, "epochs": 3})
+    stopped = make_run(material, settings, VALIDATION, folder)
+    real, calls = stopped.trainer.run_epoch, []
+
+    def two_epochs(epoch, **more):
+        calls.append(epoch)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return real(epoch, **more)
+
+    stopped.trainer.run_epoch = two_epochs
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    again = make_run(material, settings, VALIDATION, folder)
+    again.resume()
+    again.run()
+    assert [row.epoch for row in again.rows] == [1, 2, 3]
+    for one, other in zip(whole.rows, again.rows, strict=True):
+        assert one.box == pytest.approx(other.box, rel=1e-4)
+        assert one.distillation == pytest.approx(other.distillation, rel=1e-4)
+    theirs = again.trainer.average.network.state_dict()
+    for name, tensor in whole.trainer.average.network.state_dict().items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-4, atol=1e-5)
+    assert len(pd.read_csv(folder / "epochs.csv")) == 3
+
+
+def test_a_seed_repeats_a_run(weights, data, tmp_path):
+    one, two = (run(Material(weights, data=data), tmp_path / name, epochs=1) for name in "ab")
+    other = run(Material(weights, data=data), tmp_path / "c", epochs=1, seed=1)
+    assert one.rows[0].box == pytest.approx(two.rows[0].box, rel=1e-5)
+    assert one.rows[0].box != other.rows[0].box
+
+
+def test_distillation_alone_brings_the_student_to_its_teacher(weights, data, tmp_path):
+    material = Material(weights, images=data.parent / "images", teacher=weights)
+    made = run(material, tmp_path, amount=0.3, epochs=12, lr0=0.003, optimizer="AdamW", augment=False)
+    losses = [row.distillation for row in made.rows]
+    assert np.mean(losses[-2:]) < 0.9 * losses[0]
+    assert all(row.box == row.objectness == row.classes == 0 for row in made.rows)
+    assert made.rows[-1].AP == -1.0
+    assert (tmp_path / "best.pt").exists()
+
+
+def test_a_teacher_that_is_the_student_teaches_nothing_where_nothing_is_pruned(weights, data, tmp_path):
+    made = make_run(
+        Material(weights, data=data, teacher=weights), TrainingSettings(**SMALL), VALIDATION, tmp_path
+    )
+    made.trainer.model.eval()
+    images = torch.rand(2, 3, 64, 64)
+    parts = made.trainer._losses(made.trainer.model(images), images, torch.zeros(0, 6))
+    assert float(parts["distillation"]) == pytest.approx(0, abs=1e-4)
+
+
+def test_a_diverging_run_stops_and_keeps_the_last_good_file(weights, data, tmp_path, monkeypatch):
+    made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    real = made.trainer._losses
+
+    def losses(raw, images, targets):
+        parts = real(raw, images, targets)
+        if made.rows:
+            parts["box"] = parts["box"] * float("nan")
+        return parts
+
+    monkeypatch.setattr(made.trainer, "_losses", losses)
+    with pytest.raises(InputError, match=r"epoch 2: the loss is nan: training diverged.*last.pt is that of"):
+        made.run()
+    kept = load(tmp_path / "last.pt", fused=False)
+    assert all(torch.isfinite(tensor).all() for tensor in kept.state_dict().values())
+    assert len(pd.read_csv(tmp_path / "epochs.csv")) == 1
+
+
+def test_patience_ends_a_run(weights, data, tmp_path):
+    said: list[str] = []
+    made = make_run(
+        Material(weights, data=data),
+        TrainingSettings(**SMALL | {"patience": 1, "epochs": 5}),
+        VALIDATION,
+        tmp_path,
+    )
+    rows = iter([0.5, 0.4])
+    made._validate = lambda _network: {"AP": next(rows)}
+    made.run(say=said.append)
+    assert len(made.rows) == 2
+    assert "stopped after 2" in said[-1]
+
+
+def test_from_random_weights(data, tmp_path):
+    made = run(Material(cfg="yolov5n", data=data), tmp_path, epochs=1)
+    assert made.trainer.network.names == ("cat", "dog", "bird")
+    assert load(tmp_path / "last.pt").head.anchors[0, 0].tolist() == [10 / 8, 13 / 8]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"amount": 0.4}, "amount was 0.5, now is 0.4", id="sparsity"),
+        pytest.param({"epochs": 3}, "epochs was 2, now is 3", id="epochs"),
+        pytest.param({"lr0": 0.5}, "lr0 was 0.001, now is 0.5", id="learning rate"),
+    ],
+)
+def test_resume_refuses_other_settings(weights, data, tmp_path, changes, words):
+    run(Material(weights, data=data), tmp_path, amount=0.5)
+    settings = TrainingSettings(**SMALL | {"amount": 0.5} | changes)
+    again = make_run(Material(weights, data=data), settings, VALIDATION, tmp_path)
+    with pytest.raises(InputError, match=words):
+        again.resume()
+
+
+def test_resume_needs_a_run(weights, data, tmp_path):
+    made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    with pytest.raises(InputError, match="holds no training to go on with"):
+        made.resume()
+    (tmp_path / "state.pt").write_bytes(b"no zip")
+    with pytest.raises(InputError, match="cannot be read"):
+        made.resume()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "--weights to train on a checkpoint, or --cfg"),
+        ({"weights": "a.pt", "cfg": "yolov5n"}, "give one"),
+        ({"cfg": "yolov9", "data": "d"}, "--cfg is 'yolov9'"),
+        ({"cfg": "yolov5n", "images": "i", "teacher": "t.pt"}, "--cfg needs --data"),
+        ({"weights": "a.pt"}, "--data for labelled images, or --images"),
+        ({"weights": "a.pt", "images": "i"}, "give a --teacher"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_material_that_is_missing_or_contradicts(given, words):
+    with pytest.raises(InputError, match=words):
+        Material(**given)
+
+
+def test_a_teacher_of_other_classes_is_refused(weights, data, tmp_path):
+    save(make_network(names=("cat", "cow")), tmp_path / "other.pt")
+    with pytest.raises(InputError, match="its classes are 2, the student's 3"):
+        make_run(
+            Material(weights, data=data, teacher=tmp_path / "other.pt"),
+            TrainingSettings(),
+            VALIDATION,
+            tmp_path,
+        )
+
+
+def test_a_fused_file_cannot_be_trained_on(data, network, tmp_path):
+    save(network, tmp_path / "fused.pt")
+    with pytest.raises(InputError, match="folded in already"):
+        make_run(Material(tmp_path / "fused.pt", data=data), TrainingSettings(), VALIDATION, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(weights, data, tmp_path):
+    root = Path(__file__).parents[2]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    flags = ["--weights", weights, "--data", data, "--sparsity", "0.5", "--epochs", "2", "--imgsz", "64"]
+    more = ["--batch-size", "2", "--nominal-batch", "4", "--device", "cpu", "--project", tmp_path / "r"]
+    command = [*launch, root / "finetune.py", *flags, *more, "--lr0", "0.001"]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["train"]
+    assert done.stdout.count("epoch 2/2") == 1
+    rows = pd.read_csv(tmp_path / "r" / "train" / "epochs.csv")
+    assert rows.epoch.tolist() == [1, 2]
+    counted = count_sparsity(load(tmp_path / "r" / "train" / "last.pt"))
+    assert counted.conv_zeros == pytest.approx(0.5 * counted.conv_weights, abs=counted.conv_layers)
