@@ -31,7 +31,7 @@ def ensure_weights(weights: str, *, progress: bool = False) -> Path:
     and it can't be downloaded.
     """
     path = Path(weights)
-    if weights == demo.NAME and not path.exists():
+    if weights == demo.NAME:
         return demo.WEIGHTS
     if path.exists() or path.name not in WEIGHTS:
         return path
@@ -47,7 +47,7 @@ def ensure_data(data: str, *, progress: bool = False) -> Path:
     1 GB). SPARSITY_COCO_URL names another base address. Raises InputError as ensure_weights does.
     """
     path = Path(data)
-    if data == demo.NAME and not path.exists():
+    if data == demo.NAME:
         return demo.ensure_demo_data(progress=progress)
     if path.exists() or data not in COCO_NAMES:
         return path

@@ -70,14 +70,14 @@ def test_a_sweep_from_end_to_end(run, shapes, tmp_path):
 
 
 def test_sweeps_are_numbered_and_resume_reads_a_finished_one(run, shapes, tmp_path):
-    assert run("0.5", "--data", shapes)[0] == 0
-    assert run("0.5", "--data", shapes)[0] == 0
+    assert run("0.5", "--data", shapes, "--batch-sizes", "none")[0] == 0
+    assert run("0.5", "--data", shapes, "--batch-sizes", "none")[0] == 0
     first, second = tmp_path / "results" / "sweep", tmp_path / "results" / "sweep2"
     before = {
         name: (first / name).read_bytes() for name in ("sweep.csv", "sweep.svg", "layers.png", "sweep.png")
     }
     assert second.is_dir()
-    code, out, _ = run("0.5", "--data", shapes, "--resume", first)
+    code, out, _ = run("0.5", "--data", shapes, "--batch-sizes", "none", "--resume", first)
     assert code == 0
     assert "2 of 2 levels are there already" in out
     assert {name: (first / name).read_bytes() for name in before} == before

@@ -94,15 +94,16 @@ def test_the_dense_baseline_alone(network, shapes):
 
 
 def test_copies_that_do_not_fit_take_several_passes(network, shapes, tmp_path, monkeypatch):
-    together = run_sweep(network, shapes, wanted(0.2, 0.4, 0.6), tmp_path / "one").frame
+    quick = wanted(0.2, 0.6, batch_sizes=(1,))
+    together = run_sweep(network, shapes, quick, tmp_path / "one").frame
     monkeypatch.setattr(copies_module, "free_memory", lambda _device: 1)
     said: list[str] = []
-    apart = run_sweep(network, shapes, wanted(0.2, 0.4, 0.6), tmp_path / "two", say=said.append).frame
+    apart = run_sweep(network, shapes, quick, tmp_path / "two", say=said.append).frame
     assert "2 networks in memory at a time" in said[0]
-    assert "4 passes over 6 images" in said[0]
+    assert "3 passes over 6 images" in said[0]
     same_figures(together, apart)
     groups = json.loads((tmp_path / "two" / "latency.json").read_text())["1"]
-    assert [list(group) for group in groups][:2] == [["dense", "layer_0.2"], ["dense", "layer_0.4"]]
+    assert [list(group) for group in groups][:2] == [["dense", "layer_0.2"], ["dense", "layer_0.6"]]
 
 
 def test_what_stays_in_the_folder(network, shapes, tmp_path):
@@ -221,7 +222,7 @@ torch.manual_seed(0)
 network = fuse(build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird"))).requires_grad_(False)
 network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
 validation = ValidationSettings(imgsz=320, batch_size=2, device="cpu", workers=1)
-wanted = SweepSettings([0.1 * i for i in range(1, 10)], batch_sizes=(1,), validation=validation,
+wanted = SweepSettings([0.2, 0.4, 0.6, 0.8], batch_sizes=(1,), validation=validation,
                        rounds=Rounds(0, 2, 2))
 frame = run_sweep(network, sys.argv[1], wanted, Path(sys.argv[2]), weights="n.pt").frame
 frame.to_csv(Path(sys.argv[2]) / "sweep.csv", index=False)
