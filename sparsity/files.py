@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,14 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: object, indent: int | None = None) -> None:
     """Write content as JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")
+
+
+def cache_folder() -> Path | None:
+    """Where this project keeps what it can make again; None for a user without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparsity"
+    except RuntimeError:
+        return None
 
 
 @contextmanager

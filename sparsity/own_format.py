@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sparsity.errors import InputError
 from sparsity.files import replacing, writing_into
+from sparsity.pruning.apply import convolutions
 from sparsity.yolo.network import Network
 from sparsity.yolo.registry import KINDS
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec, Value
@@ -37,7 +38,7 @@ def save(network: Network, path: str | Path) -> None:
     Raises InputError where path can't be written, or a weight is not finite or too large for float16.
     """
     path = Path(path)
-    halves = {f"{name}.weight" for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    halves = {f"{name}.weight" for name, _ in convolutions(network)}
     weights = {
         name: _half(tensor.detach().cpu().contiguous(), name)
         if name in halves

@@ -1,13 +1,17 @@
 """What tests share: the real files, where there are any, and small networks."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from sparsity import cli
 from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import Network, build, fuse
 
@@ -49,3 +53,34 @@ def shapes(tmp_path) -> Path:
         (root / "labels" / f"{i}.txt").write_text(f"{i % 3} 0.5 0.5 0.4 0.4\n")
     (root / "shapes.yaml").write_text("val: images\nnames: [cat, dog, bird]\n")
     return root / "shapes.yaml"
+
+
+@pytest.fixture
+def run_script(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run a script's module with these arguments in this process; gives exit code, stdout, stderr."""
+
+    def call(script: ModuleType, *argv: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, argv)])
+        with pytest.raises(SystemExit) as stop:
+            cli.run(script.main)
+        said = capsys.readouterr()
+        return stop.value.code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def stand_in(tmp_path, network, monkeypatch) -> Callable[[ModuleType], Path]:
+    """Make a file that a script loads as the small network; any other file it loads as it would."""
+
+    def make(script: ModuleType) -> Path:
+        weights, real_load = tmp_path / "small.pt", script.load
+        weights.write_bytes(b"PK\x03\x04 stands for the network")
+
+        def load(path, **more):
+            return network if Path(path) == weights else real_load(path, **more)
+
+        monkeypatch.setattr(script, "load", load)
+        return weights
+
+    return make

@@ -1,6 +1,5 @@
 """finetune.py as its user runs it: what it says, writes and refuses."""
 
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,7 @@ import torch
 import yaml
 
 import finetune
-from sparsity import cli, count_sparsity, load
+from sparsity import count_sparsity, load
 from sparsity.own_format import save
 from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import build
@@ -31,17 +30,12 @@ def weights(tmp_path) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, run_script):
     """Run the script in this process; gives exit code, stdout, stderr."""
 
     def call(*flags: object) -> tuple[int, str, str]:
         small = ["--imgsz", 64, "--batch-size", 2, "--nominal-batch", 2, "--workers", 0, "--lr0", 0.001]
-        argv = ["finetune.py", *small, "--project", tmp_path / "results", "--device", "cpu", *flags]
-        monkeypatch.setattr(sys, "argv", [str(a) for a in argv])
-        with pytest.raises(SystemExit) as stop:
-            cli.run(finetune.main)
-        said = capsys.readouterr()
-        return stop.value.code, said.out, said.err
+        return run_script(finetune, *small, "--project", tmp_path / "results", "--device", "cpu", *flags)
 
     return call
 

@@ -10,7 +10,7 @@ EVERYWHERE = {"errors", "files", "progress"}
 """The exception, atomic writing and progress bars, which know nothing of the rest."""
 LEAVES = {
     *("errors", "files", "progress", "devices", "metrics", "unpickle", "runs"),
-    *("latency", "memory"),
+    *("identity", "latency", "memory"),
     *("levels", "yolo.blocks", "yolo.spec", "detection.boxes", "data.letterbox", "pruning.apply"),
 }
 ROOMS = {
@@ -24,7 +24,7 @@ ROOMS = {
 """A room imports itself and these alone."""
 TOP = {
     "download": {"demo"},
-    "own_format": {"yolo"},
+    "own_format": {"pruning", "yolo"},
     "checkpoint": {"own_format", "unpickle", "yolo"},
     "inference": {"detection", "devices", "yolo"},
     "validation": {"data", "detection", "devices", "evaluation", "inference", "metrics", "pruning", "yolo"},
@@ -32,11 +32,12 @@ TOP = {
     "rows": {"latency", "metrics"},
     "report": {"data", "evaluation", "metrics", "pruning", "rows"},
     "sweeping": {
-        *("data", "detection", "devices", "evaluation", "inference", "latency", "memory", "metrics"),
+        *("data", "detection", "devices", "evaluation", "inference", "identity"),
+        *("latency", "memory", "metrics"),
         *("pruning", "rows", "run_files", "validation", "yolo"),
     },
     "training": {
-        *("checkpoint", "data", "devices", "metrics", "own_format", "pruning", "validation", "yolo"),
+        *("checkpoint", "data", "devices", "identity", "own_format", "pruning", "validation", "yolo"),
     },
     "cli": {"demo", "devices", "pruning", "runs", "training", "validation"},
 }

@@ -1,14 +1,11 @@
 """sweep.py as its user runs it: what it says, writes and refuses."""
 
 import json
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import sweep
-from sparsity import cli
 from sparsity.latency import Rounds
 
 FILES = {
@@ -18,25 +15,15 @@ FILES = {
 
 
 @pytest.fixture
-def run(tmp_path, network, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, run_script, stand_in):
     """Run the script in this process on the small network; gives exit code, stdout, stderr."""
-    weights = tmp_path / "small.pt"
-    weights.write_bytes(b"PK\x03\x04 stands for the network")
-    real_load = sweep.load
-    monkeypatch.setattr(
-        sweep, "load", lambda path, **kw: network if Path(path) == weights else real_load(path, **kw)
-    )
+    weights = stand_in(sweep)
     monkeypatch.setattr(Rounds.__init__, "__defaults__", (0.0, 2, 2))
 
     def call(*flags: object) -> tuple[int, str, str]:
         project = [] if "--project" in flags else ["--project", tmp_path / "results"]
         weights_flag = [] if "--weights" in flags else ["--weights", weights]
-        argv = ["sweep.py", *flags, *weights_flag, *project, "--imgsz", 64, "--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", [str(a) for a in argv])
-        with pytest.raises(SystemExit) as stop:
-            cli.run(sweep.main)
-        said = capsys.readouterr()
-        return stop.value.code, said.out, said.err
+        return run_script(sweep, *flags, *weights_flag, *project, "--imgsz", 64, "--device", "cpu")
 
     return call
 

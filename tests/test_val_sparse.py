@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import val_sparse
-from sparsity import cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,25 +21,15 @@ def data(shapes) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path, network, monkeypatch, capsys):
+def run(tmp_path, run_script, stand_in):
     """Run the script in this process on the small network; gives exit code, stdout, stderr."""
-    weights = tmp_path / "small.pt"
-    weights.write_bytes(b"PK\x03\x04 stands for the network")
-    real_load = val_sparse.load
-    monkeypatch.setattr(
-        val_sparse, "load", lambda path, **kw: network if Path(path) == weights else real_load(path, **kw)
-    )
+    weights = stand_in(val_sparse)
 
     def call(*flags: object) -> tuple[int, str, str]:
         given = [] if "--weights" in flags else ["--weights", weights]
         project = [] if "--project" in flags else ["--project", tmp_path / "results"]
         small = [] if "--imgsz" in flags else ["--imgsz", 64]
-        argv = ["val_sparse.py", *given, *project, *small, "--device", "cpu", *flags]
-        monkeypatch.setattr(sys, "argv", [str(a) for a in argv])
-        with pytest.raises(SystemExit) as stop:
-            cli.run(val_sparse.main)
-        said = capsys.readouterr()
-        return stop.value.code, said.out, said.err
+        return run_script(val_sparse, *given, *project, *small, "--device", "cpu", *flags)
 
     return call
 

@@ -71,6 +71,16 @@ class Dataset:
         return sum(len(image.labels) for image in self.images)
 
 
+def identify(images: Sequence[DatasetImage]) -> bytes:
+    """What tells sets of images apart, to be hashed: names, ids, sizes in pixels and bytes, true boxes."""
+    parts: list[bytes] = []
+    for image in images:
+        size = image.path.stat().st_size
+        parts.append(f"{image.path.name} {image.image_id} {image.width} {image.height}{size}".encode())
+        parts += (image.labels.classes.tobytes(), image.labels.boxes_cxcywhn.tobytes())
+    return b"".join(parts)
+
+
 def read_dataset(
     data: str | PathLike[str],
     names: Sequence[str],

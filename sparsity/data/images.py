@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sparsity.errors import InputError
-from sparsity.files import write_text
+from sparsity.files import cache_folder, write_text
 from sparsity.progress import progress_bar
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -124,12 +124,9 @@ def _ends_as_jpeg(path: Path) -> bool:
 
 def _cache_file(paths: list[Path]) -> Path | None:
     """Where the cache is kept; None for a user without a home."""
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:
-        return None
     key = sha256(b"\n".join(map(os.fsencode, paths))).hexdigest()[:16]
-    return Path(base) / "sparsity" / f"images-{key}.json"
+    folder = cache_folder()
+    return None if folder is None else folder / f"images-{key}.json"
 
 
 def _read_cache(path: Path) -> dict[str, Entry]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from sparsity.demo.drawing import CLASSES, Scene, draw_scene
 from sparsity.errors import InputError
+from sparsity.files import cache_folder
 from sparsity.progress import progress_bar
 
 VERSION = 1
@@ -39,11 +40,10 @@ def ensure_demo_data(folder: Path | None = None, *, progress: bool = False) -> P
 
 
 def _default_folder() -> Path:
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError as error:
-        raise InputError("no home folder for the demo data; XDG_CACHE_HOME can name a place") from error
-    return Path(base) / "sparsity" / f"demo-v{VERSION}"
+    folder = cache_folder()
+    if folder is None:
+        raise InputError("no home folder for the demo data; XDG_CACHE_HOME can name a place")
+    return folder / f"demo-v{VERSION}"
 
 
 def _ensure(folder: Path, counts: dict[str, int], *, progress: bool = False) -> Path:

@@ -83,7 +83,7 @@ def prune(network: Module, amount: float, scope: Scope = "layer") -> Module:
     amount = check_amount(amount)
     if scope not in get_args(Scope):
         raise InputError(f"scope is {scope!r}; one of {', '.join(get_args(Scope))} is expected")
-    convs = [conv for _, conv in _convolutions(network)]
+    convs = [conv for _, conv in convolutions(network)]
     if not convs:
         raise InputError(f"{type(network).__name__} has no Conv2d to prune")
     for conv in convs:
@@ -104,7 +104,7 @@ def layer_sparsity(network: nn.Module) -> list[LayerSparsity]:
     """Count each Conv2d's zeros, in the network's order."""
     return [
         LayerSparsity(name, tuple(conv.weight.shape), conv.weight.numel(), _zeros(conv.weight))
-        for name, conv in _convolutions(network)
+        for name, conv in convolutions(network)
     ]
 
 
@@ -141,7 +141,8 @@ class _LeanL1Unstructured(torch_prune.L1Unstructured):
         return mask
 
 
-def _convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+def convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Every Conv2d of a network by its name, in the network's order."""
     return ((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
 
 

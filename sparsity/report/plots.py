@@ -30,6 +30,8 @@ COLOURS = ("#0b3c5d", "#d95f02", "#1b9e77", "#7570b3")
 """By scope; the first two differ in grey as well, and so do markers and lines."""
 MARKERS, LINES = "osD^", ("-", "--", "-.", ":")
 DPI = 150
+ASIDE = 0.006
+"""How far lines of latency stand beside one another, so that their spreads can be told apart."""
 LEAST_LABELLED = 0.05
 """Of the highest AP; points below lie on top of each other."""
 
@@ -109,13 +111,12 @@ def _plot_accuracy(axis: Axes, frame: pd.DataFrame, published: Sequence[dict[str
 
 
 def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None:
-    shift, number = 0.006, 0
-    for scope, rows in frame.groupby("scope", sort=False):
-        colour = COLOURS[list(dict.fromkeys(frame.scope)).index(scope)]
+    for number, (scope, rows) in enumerate(frame.groupby("scope", sort=False)):
+        colour = COLOURS[number]
         for order, size in enumerate(sizes):
             median, below, above = _spread(rows, size)
             axis.errorbar(
-                rows.amount + shift * (number - 0.5),
+                rows.amount + ASIDE * (number * len(sizes) + order - 0.5),
                 median,
                 (below, above),
                 color=colour,
@@ -125,7 +126,6 @@ def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None
                 capsize=2,
                 label=f"batch {size}, {scope}",
             )
-            number += 1
     _sparsity_axis(axis)
     axis.set_ylabel("latency, ms an image")
     axis.set_ylim(bottom=0)
@@ -148,8 +148,7 @@ def _plot_trade(axis: Axes, frame: pd.DataFrame, size: int) -> None:
             label=scope,
         )
         for x, y, amount in zip(median, rows.AP, rows.amount, strict=True):
-            labelled = y >= LEAST_LABELLED * frame.AP.max() and (number == 0 or amount)
-            if labelled:
+            if y >= LEAST_LABELLED * frame.AP.max() and (number == 0 or amount):
                 axis.annotate(f"{amount:.9g}", (x, y), (5, 4), textcoords="offset points", fontsize=7)
     axis.set_xlabel(f"latency, ms an image at batch {size}")
     axis.set_ylabel("AP (COCO), 0 to 1")

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from sparsity.detection.nms import Detections
 from sparsity.errors import InputError
 from sparsity.files import replacing, write_json, writing_into
+from sparsity.identity import check_same_settings
 from sparsity.inference import PhaseSeconds
 from sparsity.metrics import Metrics
 from sparsity.run_files import read_layers
@@ -96,17 +97,7 @@ class Store:
                 write_json(path, {"settings": settings, "about": about}, indent=1)
             return about
         made = read_settings(self.folder)
-        asked = json.loads(json.dumps(settings))
-        differences = [
-            f"{name} was {made['settings'].get(name)}, now is {asked.get(name)}"
-            for name in {**made["settings"], **asked}
-            if made["settings"].get(name) != asked.get(name)
-        ]
-        if differences:
-            raise InputError(
-                f"{self.folder}: holds a sweep with other settings: {'; '.join(differences)}; "
-                "repeat its settings to go on with it, or begin a new one in another folder"
-            )
+        check_same_settings(self.folder, "sweep", made["settings"], json.loads(json.dumps(settings)))
         return made["about"]
 
     def level_folder(self, level: Level) -> Path:

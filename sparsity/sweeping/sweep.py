@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.data.dataset import Dataset, identify, read_dataset
 from sparsity.devices import describe_environment, device_name, select_device, select_precision, usable_cores
 from sparsity.errors import InputError
 from sparsity.evaluation import processes
@@ -204,12 +204,13 @@ class _Job:
 
     def _validate(self, copies: Copies, groups: Sequence[Sequence[Level]], bar: Any) -> None:
         """Pass by pass; a pass's evaluations run beside the next."""
+        if not groups:
+            return
         annotations = self.store.scratch("annotations.json")
         with writing_into(self.store.folder):
             write_json(annotations, _evaluated(self.dataset.annotations.content))
         pending: list[Future[None]] = []
-        if groups:
-            copies.get(groups[0])  # they take memory before evaluations may
+        copies.get(groups[0])  # they take memory before evaluations may
         pool = ThreadPoolExecutor(self._evaluations_at_a_time(), thread_name_prefix="pycocotools")
         try:
             for group in groups:
@@ -325,10 +326,7 @@ def _network_digest(network: Network) -> str:
 
 def _dataset_digest(dataset: Dataset) -> str:
     digest = hashlib.sha256(json.dumps(dataset.category_ids).encode())
-    for image in dataset.images:
-        digest.update(f"{image.path.name} {image.image_id} {image.width} {image.height}".encode())
-        digest.update(str(image.path.stat().st_size).encode())
-        digest.update(image.labels.classes.tobytes() + image.labels.boxes_cxcywhn.tobytes())
+    digest.update(identify(dataset.images))
     content = dataset.annotations.content
     digest.update(json.dumps(content.get("annotations"), sort_keys=True).encode())
     return f"{len(dataset.images)} images, sha256 {digest.hexdigest()[:16]}"
@@ -343,7 +341,8 @@ def _collect(
     identity: dict[str, Any],
 ) -> Sweep:
     """The store's levels as one table."""
-    rows = [_row(store, level, wanted) for level in levels]
+    latencies = {size: store.latency(size, levels) or [] for size in wanted.batch_sizes}
+    rows = [_row(store, level, latencies) for level in levels]
     setup = {
         "max_det": settings.max_det,
         "single_cls": settings.single_cls,
@@ -359,11 +358,11 @@ def _collect(
     return Sweep(make_frame(rows[0], rows[1:], setup), pd.concat(layers, ignore_index=True), about, identity)
 
 
-def _row(store: Store, level: Level, wanted: SweepSettings) -> SweepRow:
+def _row(store: Store, level: Level, latencies: dict[int, list[dict[str, list[float]]]]) -> SweepRow:
     done = store.finished(level)
     assert done is not None, f"{level.key} was just finished"
     latency = {}
-    for size in wanted.batch_sizes:
-        group = next(times for times in store.latency(size, [level]) or () if level.key in times)
+    for size, groups in latencies.items():
+        group = next(times for times in groups if level.key in times)
         latency[size] = summarize(group[level.key]), summarize(group[DENSE.key])
     return SweepRow(done.metrics, done.seconds, latency)

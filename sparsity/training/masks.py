@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sparsity.pruning.apply import Scope, prune
+from sparsity.pruning.apply import Scope, convolutions, prune
 from sparsity.yolo.network import Network, fuse
 
 
@@ -46,8 +46,8 @@ class Masks:
 
 def nonzero_masks(network: nn.Module) -> Masks:
     """Masks that keep the zeros of a network's convolutions as they are."""
-    convolutions = ((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
-    return Masks({f"{name}.weight": (conv.weight != 0).detach().cpu() for name, conv in convolutions})
+    found = convolutions(network)
+    return Masks({f"{name}.weight": (conv.weight != 0).detach().cpu() for name, conv in found})
 
 
 def prune_unfused(network: Network, amount: float, scope: Scope) -> Masks:

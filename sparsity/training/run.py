@@ -18,11 +18,11 @@ from sparsity import own_format
 from sparsity.data.dataset import Dataset
 from sparsity.errors import InputError
 from sparsity.files import replacing, write_text, writing_into
-from sparsity.metrics import Metrics
+from sparsity.identity import check_same_settings
 from sparsity.pruning.apply import count_sparsity
 from sparsity.training.engine import DivergedError, EpochLosses, Trainer
 from sparsity.training.settings import TrainingSettings
-from sparsity.validation import Origin, ValidationSettings, validate
+from sparsity.validation import ValidationSettings, validate
 from sparsity.yolo.network import Network, fuse
 
 STATE = "state.pt"
@@ -85,13 +85,7 @@ class Run:
             raise InputError(f"{self.folder}: holds no training to go on with (no {STATE})") from None
         except Exception as error:
             raise InputError(f"{self.folder / STATE}: cannot be read; begin a new run") from error
-        made, now = state["identity"], self.identity
-        differing = [f"{k} was {made.get(k)}, now is {now.get(k)}" for k in now if made.get(k) != now[k]]
-        if differing:
-            raise InputError(
-                f"{self.folder}: holds a training with other settings: {'; '.join(differing)}; "
-                "repeat its settings to go on with it, or begin a new one without --resume"
-            )
+        check_same_settings(self.folder, "training", state["identity"], self.identity)
         self.rows = [EpochRow(**row) for row in state["rows"]]
         self.trainer.load_state(state["trainer"])
 
@@ -149,7 +143,9 @@ class Run:
             write_text(self.folder / "epochs.csv", pd.DataFrame(rows).to_csv(index=False))
 
     def _validate(self, network: Network) -> dict[str, float]:
-        metrics = validate_fused(network, self.dataset, self.validation)
+        """Figures as val_sparse.py gives them of the file: with the batch norms folded in."""
+        fused = fuse(copy.deepcopy(network).cpu())
+        metrics = validate(fused, self.dataset, self.validation).metrics
         wanted = {field.name for field in fields(EpochRow)} - {"seconds", "sparsity_conv"}
         return {name: value for name, value in asdict(metrics).items() if name in wanted}
 
@@ -158,15 +154,6 @@ class Run:
             return False
         best = max(range(len(self.rows)), key=lambda i: (self.rows[i].AP, i))
         return len(self.rows) - 1 - best >= self.settings.patience
-
-
-def validate_fused(network: Network, dataset: Dataset, settings: ValidationSettings) -> Metrics:
-    """Validate as val_sparse.py does with the saved file: its batch norms folded in."""
-    return validate(fuse(_copy(network)), dataset, settings, origin=Origin()).metrics
-
-
-def _copy(network: Network) -> Network:
-    return copy.deepcopy(network).cpu()
 
 
 def _format_row(row: EpochRow, epochs: int) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 
 from sparsity.checkpoint import load
 from sparsity.data.augment import NONE, Augmentation
-from sparsity.data.dataset import Dataset, DatasetImage, read_dataset, read_images
+from sparsity.data.dataset import Dataset, DatasetImage, identify, read_dataset, read_images
 from sparsity.data.sources import find_source
 from sparsity.data.training import TrainingImages
 from sparsity.devices import select_device, select_precision
@@ -29,6 +29,8 @@ from sparsity.yolo.architectures import ANCHORS, SCALES, yolov5
 from sparsity.yolo.network import Network, build
 
 Location = str | PathLike[str]
+_PRECISIONS = {torch.float32: "no", torch.float16: "fp16", torch.bfloat16: "bf16"}
+"""What accelerate calls them."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,10 @@ def make_run(
 
 def _accelerator(validation: ValidationSettings) -> Accelerator:
     """Mixed precision: float16 on a GPU, bfloat16 on a CPU that has it where half is asked for."""
-    on_cpu = select_device(validation.device).type == "cpu"
-    dtype = select_precision(torch.device("cpu"), validation.half)
-    on_cpu_precision = "bf16" if dtype == torch.bfloat16 else "no"
-    return Accelerator(cpu=on_cpu, mixed_precision=on_cpu_precision if on_cpu else "fp16")
+    device = select_device(validation.device)
+    on_cpu = device.type == "cpu"
+    precision = _PRECISIONS[select_precision(device, validation.half or not on_cpu)]
+    return Accelerator(cpu=on_cpu, mixed_precision=precision)
 
 
 def _network(material: Material, settings: TrainingSettings) -> Network:
@@ -167,9 +169,7 @@ def _identity(
     material: Material, settings: TrainingSettings, train: tuple[DatasetImage, ...]
 ) -> dict[str, Any]:
     """What two trainings must share to be one: settings and images, not where the files lie."""
-    digest = hashlib.sha256()
-    for image in train:
-        digest.update(image.path.name.encode() + image.labels.boxes_cxcywhn.tobytes())
+    digest = hashlib.sha256(identify(train))
     content = {"weights": _digest(material.weights), "teacher": _digest(material.teacher)}
     images = f"{len(train)} images, sha256 {digest.hexdigest()[:16]}"
     shared = {k: v for k, v in asdict(settings).items() if k not in ("workers", "patience")}
