@@ -1,4 +1,4 @@
-"""The twelve COCO figures, by pycocotools."""
+"""The twelve COCO figures, and the matches behind them, by pycocotools."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from pycocotools.cocoeval import COCOeval, Params
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,34 @@ class CocoFigures:
     AR_small: float
     AR_medium: float
     AR_large: float
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What AP counts, image by image: area "all", 100 detections of a class and image at most.
+
+    image_ids [images] and category_ids [categories], sorted; the category is -1 where all boxes count as
+    one class. true_boxes [images, categories]: how many true boxes are to be found, crowds left out.
+
+    For every detection, by category and in it best score first, equal scores in the order in which
+    pycocotools' accumulate takes them (images by id): image [n] and category [n], indices into the ids;
+    matched [n, 10] and ignored [n, 10], whether it matches a true box at each IoU threshold from 0.50 to
+    0.95, and whether it counts neither as right nor as wrong there, as when it matches a crowd.
+    Detections that are ignored at every threshold are left out: they change no figure.
+    """
+
+    image_ids: np.ndarray
+    category_ids: np.ndarray
+    true_boxes: np.ndarray
+    image: np.ndarray
+    category: np.ndarray
+    matched: np.ndarray
+    ignored: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Write the arrays to path, as a compressed .npz file; bootstrap.load reads it."""
+        with path.open("wb") as file:
+            np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -91,8 +119,33 @@ def evaluate(
     category_ids: the classes that count; none to count all boxes as one class.
     No result at all gives zeros.
     """
+    return _figures(_evaluated(annotations, results, image_ids, category_ids))
+
+
+def evaluate_matched(
+    annotations: dict[str, Any],
+    results: list[dict[str, Any]],
+    *,
+    image_ids: Sequence[int],
+    category_ids: Sequence[int],
+) -> tuple[CocoFigures, Matched]:
+    """As evaluate, with the matches that the figures rest on, for resampling the images."""
+    evaluation = _evaluated(annotations, results, image_ids, category_ids)
+    images, categories = np.unique(image_ids), np.unique(category_ids or [-1])
+    truth = _true_boxes(annotations, images.tolist(), sorted(set(category_ids)))
+    found = _found(evaluation.evalImgs if evaluation else [], len(images), len(categories))
+    return _figures(evaluation), Matched(images, categories, truth, *found)
+
+
+def _evaluated(
+    annotations: dict[str, Any],
+    results: list[dict[str, Any]],
+    image_ids: Sequence[int],
+    category_ids: Sequence[int],
+) -> _Evaluation | None:
+    """pycocotools' evaluation; None without results, which it doesn't take."""
     if not results:
-        return CocoFigures(*[0.0] * len(fields(CocoFigures)))
+        return None
     with _ONE_AT_A_TIME, redirect_stdout(io.StringIO()), _no_garbage_collection():
         truth = COCO()
         truth.dataset = annotations | {"annotations": _numbered(annotations["annotations"])}
@@ -105,7 +158,56 @@ def evaluate(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
+    return evaluation
+
+
+def _figures(evaluation: _Evaluation | None) -> CocoFigures:
+    if evaluation is None:
+        return CocoFigures(*[0.0] * len(fields(CocoFigures)))
     return CocoFigures(*(float(value) for value in evaluation.stats))
+
+
+def _true_boxes(annotations: dict[str, Any], images: list[int], categories: list[int]) -> np.ndarray:
+    """Images x categories: the true boxes that pycocotools wants found; one category for none."""
+    counts = np.zeros((len(images), len(categories) or 1), np.int32)
+    rows = {image: row for row, image in enumerate(images)}
+    columns = {category: column for column, category in enumerate(categories)}
+    columns = columns or {category["id"]: 0 for category in annotations["categories"]}
+    smallest, largest = Params("bbox").areaRng[_ALL]
+    for box in annotations["annotations"]:
+        row, column = rows.get(box["image_id"]), columns.get(box["category_id"])
+        counted = not box.get("iscrowd") and smallest <= box["area"] <= largest
+        if row is not None and column is not None and counted:
+            counts[row, column] += 1
+    return counts
+
+
+def _found(per_image: list[dict[str, Any] | None], images: int, categories: int) -> list[np.ndarray]:
+    """Matched's image, category, matched and ignored, from evalImgs: by category, area and image."""
+    params = Params("bbox")
+    none = np.zeros((len(params.iouThrs), 0), bool)
+    parts = [(none, none, np.zeros(0, np.int32), np.zeros(0, np.int32))]
+    for category in range(categories):
+        start = (category * len(params.areaRng) + _ALL) * images
+        ours = [(i, one) for i, one in enumerate(per_image[start : start + images]) if one and one["dtIds"]]
+        if not ours:
+            continue
+        order = np.argsort(-np.concatenate([one["dtScores"] for _, one in ours]), kind="mergesort")
+        image = np.repeat([i for i, _ in ours], [len(one["dtIds"]) for _, one in ours])[order]
+        matched, ignored = (
+            np.concatenate([one[name] for _, one in ours], axis=1)[:, order].astype(bool)
+            for name in ("dtMatches", "dtIgnore")
+        )
+        parts.append((matched, ignored, image.astype(np.int32), np.full(len(order), category, np.int32)))
+    matched, ignored, image, category = (
+        np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)
+    )
+    kept = ~ignored.all(0)
+    return [image[kept], category[kept], matched.T[kept], ignored.T[kept]]
+
+
+_ALL = 0
+"""The index of pycocotools' range of areas that leaves no box out."""
 
 
 @contextmanager
@@ -201,7 +303,12 @@ def _answer() -> None:
         json.loads(Path(request[name]).read_text(encoding="utf-8")) for name in ("annotations", "predictions")
     )
     ids = {name: request[name] for name in ("image_ids", "category_ids")}
-    json.dump(asdict(evaluate(annotations, results, **ids)), sys.stdout)
+    if request.get("matched"):
+        figures, matched = evaluate_matched(annotations, results, **ids)
+        matched.save(Path(request["matched"]))
+    else:
+        figures = evaluate(annotations, results, **ids)
+    json.dump(asdict(figures), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,63 +1,9 @@
 """The twelve figures are pycocotools', whatever short way is taken."""
 
-import io
-from contextlib import redirect_stdout
-
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from sparsity.evaluation.coco import CocoFigures, evaluate, format_figures, predictions
-
-
-def scene(seed: int, images: int = 12, classes: int = 4):
-    """Random truth, with crowds, and detections: some near a true box, some anywhere."""
-    rng = np.random.default_rng(seed)
-    annotations, results = [], []
-    for image in range(1, images + 1):
-        for _ in range(rng.integers(0, 8)):
-            box = [*rng.uniform(0, 400, 2), *rng.uniform(4, 200, 2)]
-            category = int(rng.integers(1, classes + 1))
-            crowd = int(rng.random() < 0.15)
-            row = {"id": len(annotations) + 1, "image_id": image, "category_id": category}
-            annotations.append(row | {"bbox": box, "area": box[2] * box[3], "iscrowd": crowd})
-            for _ in range(rng.integers(0, 4)):
-                near = [float(v) for v in np.array(box) + rng.normal(0, 6, 4)]
-                near[2:] = [max(value, 1.0) for value in near[2:]]
-                results.append(result(image, category, near, rng))
-        for _ in range(rng.integers(0, 130)):
-            box = [*rng.uniform(0, 400, 2).tolist(), *rng.uniform(4, 200, 2).tolist()]
-            results.append(result(image, int(rng.integers(1, classes + 2)), box, rng))
-    content = {
-        "images": [
-            {"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 640} for i in range(1, images + 1)
-        ],
-        "annotations": annotations,
-        "categories": [{"id": i, "name": str(i)} for i in range(1, classes + 2)],
-    }
-    return content, results
-
-
-def result(image, category, box, rng):
-    score = round(float(rng.random()), 2)  # two decimals, so that there are ties
-    return {"image_id": image, "category_id": category, "bbox": box, "score": score}
-
-
-def plainly(content, results, image_ids, category_ids):
-    with redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = content
-        truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes([dict(row) for row in results]), "bbox")
-        evaluation.params.imgIds = image_ids
-        evaluation.params.useCats = int(bool(category_ids))
-        if category_ids:
-            evaluation.params.catIds = category_ids
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return CocoFigures(*(float(value) for value in evaluation.stats))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -69,7 +15,7 @@ def plainly(content, results, image_ids, category_ids):
         pytest.param([], id="as one class"),
     ],
 )
-def test_figures_are_those_of_plain_pycocotools(seed, category_ids):
+def test_figures_are_those_of_plain_pycocotools(scene, plainly, seed, category_ids):
     content, results = scene(seed)
     image_ids = list(range(1, 11))
     expected = plainly(content, results, image_ids, category_ids)
@@ -77,7 +23,7 @@ def test_figures_are_those_of_plain_pycocotools(seed, category_ids):
     assert expected.AP > 0
 
 
-def test_results_and_annotations_are_left_as_they_were():
+def test_results_and_annotations_are_left_as_they_were(scene):
     content, results = scene(0)
     keys = {frozenset(row) for row in results}, {frozenset(row) for row in content["annotations"]}
     evaluate(content, results, image_ids=[1, 2], category_ids=[1])
@@ -95,7 +41,7 @@ def test_a_true_box_with_id_0_can_be_found():
     assert pytest.approx(1) == evaluate(content, results, image_ids=[1], category_ids=[1]).AP
 
 
-def test_no_result_gives_zeros():
+def test_no_result_gives_zeros(scene):
     content, _ = scene(0)
     assert evaluate(content, [], image_ids=[1], category_ids=[1]) == CocoFigures(*[0.0] * 12)
 
