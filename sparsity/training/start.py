@@ -144,17 +144,30 @@ def _initialise(network: Network, imgsz: int) -> None:
 
 
 def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
+    renamed = [pair for pair in zip(teacher.names, student.names, strict=False) if pair[0] != pair[1]]
     for what, theirs, ours in (
-        ("classes", teacher.names, student.names),
+        ("classes", len(teacher.names), len(student.names)),
+        *(("classes", *pair) for pair in renamed[:1]),
         ("strides", teacher.strides, student.strides),
         ("anchors a level", teacher.head.na, student.head.na),
+        ("anchors", *_anchors(teacher, student)),
     ):
         if theirs != ours:
-            shown = (len(theirs), len(ours)) if what == "classes" else (theirs, ours)
             raise InputError(
-                f"--teacher {path}: its {what} are {shown[0]}, the student's {shown[1]}; "
+                f"--teacher {path}: its {what} are {theirs}, the student's {ours}; "
                 "a teacher must share the student's classes (in order), strides and anchors"
             )
+
+
+def _anchors(teacher: Network, student: Network) -> tuple[list[float], list[float]]:
+    """Both's widths and heights in pixels; the student's twice where they differ by precision alone."""
+    theirs, ours = (
+        network.head.anchors * torch.tensor(network.strides).view(-1, 1, 1) for network in (teacher, student)
+    )
+    if theirs.shape == ours.shape and torch.allclose(theirs, ours, rtol=0.01):
+        theirs = ours
+    shown = [[round(side, 1) for side in anchors.flatten().tolist()] for anchors in (theirs, ours)]
+    return shown[0], shown[1]
 
 
 def _data(

@@ -56,6 +56,13 @@ def run(material: Material, folder: Path, **changes):
     return made
 
 
+def raising(error: Exception):
+    def stand_in(*_given):
+        raise error
+
+    return stand_in
+
+
 def zeros(network) -> dict[str, torch.Tensor]:
     return {name: ~keep for name, keep in nonzero_masks(network).keep.items()}
 
@@ -242,9 +249,41 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_file(weights, data, tmp_p
     monkeypatch.setattr(made.trainer, "_losses", losses)
     with pytest.raises(InputError, match=r"epoch 2: the loss is nan: training diverged.*last.pt is that of"):
         made.run()
-    kept = load(tmp_path / "last.pt", fused=False)
-    assert all(torch.isfinite(tensor).all() for tensor in kept.state_dict().values())
+    for name in ("last.pt", "best.pt"):
+        kept = load(tmp_path / name, fused=False)
+        assert all(torch.isfinite(tensor).all() for tensor in kept.state_dict().values())
     assert len(pd.read_csv(tmp_path / "epochs.csv")) == 1
+    again = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    again.resume()
+    assert len(again.rows) == 1
+
+
+CPU_ERROR = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: "
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), id="GPU"),
+        pytest.param(RuntimeError(CPU_ERROR + "can't allocate memory: you tried to allocate 9"), id="Linux"),
+        pytest.param(RuntimeError(CPU_ERROR + "not enough memory: you tried to allocate 9"), id="Windows"),
+    ],
+)
+def test_a_batch_that_does_not_fit_names_what_to_change(weights, data, tmp_path, monkeypatch, error):
+    made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    monkeypatch.setattr(made.trainer, "_losses", raising(error))
+    words = (
+        r"--batch-size is 2, .* memory of cpu .* images of 64 x 64; .*--nominal-batch 2.*nothing was saved"
+    )
+    with pytest.raises(InputError, match=words):
+        made.run()
+
+
+def test_any_other_error_of_torch_is_a_defect(weights, data, tmp_path, monkeypatch):
+    made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    monkeypatch.setattr(made.trainer, "_losses", raising(RuntimeError("sizes do not match")))
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        made.run()
 
 
 def test_patience_ends_a_run(weights, data, tmp_path):
