@@ -78,6 +78,15 @@ def test_a_run_from_end_to_end_and_going_on(run, weights, data, tmp_path):
     assert "epoch 2/2" not in out, "a finished training does nothing"
 
 
+def test_labels_and_images_without_in_one_run(run, weights, data, tmp_path):
+    flags = ("--weights", weights, "--data", data, "--images", data.parent / "images", "--teacher", weights)
+    code, _, err = run(*flags, "--sparsity", 0.5, "--epochs", 1)
+    assert code == 0, err
+    row = pd.read_csv(tmp_path / "results" / "train" / "epochs.csv").iloc[0]
+    assert min(row.box, row.objectness, row.distillation) > 0
+    assert row.AP >= 0, "validated on val of --data"
+
+
 TEACHERS = {
     "fewer classes": ({"names": ("cat", "dog")}, "its classes are 2, the student's 3"),
     "other classes": ({"names": ("cat", "cow", "bird")}, "its classes are cow, the student's dog"),
