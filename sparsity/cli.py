@@ -112,8 +112,8 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     """Add how to train."""
     d, add = TrainingSettings(), parser.add_argument
     add("--cfg", default="", help="yolov5n to yolov5x: begin from random weights instead of --weights")
-    add("--images", default="", help="folder of images without labels, to distil on; instead of --data")
-    add("--teacher", default="", help="dense checkpoint to distil from")
+    add("--images", default="", help="folder of images without labels, to distil on; beside --data or alone")
+    add("--teacher", default="", help="dense checkpoint to distil from; --images need one")
     add("--distil", type=float, default=d.distil, help="weight of the distillation's loss")
     add("--epochs", type=int, default=d.epochs, help="times over the images")
     add("--gradual", type=int, default=d.gradual, metavar="EPOCHS", help="prune along these first epochs")

@@ -1,4 +1,4 @@
-"""How much memory is free (a leaf)."""
+"""How much memory is free, and errors that say it was not enough (a leaf)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _LIMITS = (
 """Where a container's limit and use stand, cgroup v2 and v1."""
 UNKNOWN = 2 * 2**30
 """Taken as free where the system doesn't say."""
+_NOT_ENOUGH = ("can't allocate memory", "not enough memory")
+"""What torch's allocator of the system's memory says, on Linux and macOS, and on Windows."""
 
 
 def free_memory(device: torch.device) -> int:
@@ -21,6 +23,11 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return min([_free_of_system(), *_free_of_containers()])
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says that a GPU's or the system's memory was not enough."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(said in str(error) for said in _NOT_ENOUGH)
 
 
 def _free_of_system() -> int:

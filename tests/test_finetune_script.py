@@ -1,5 +1,6 @@
 """finetune.py as its user runs it: what it says, writes and refuses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +11,9 @@ import yaml
 import finetune
 from sparsity import count_sparsity, load
 from sparsity.own_format import save
+from sparsity.training.engine import DivergedError, Trainer
 from sparsity.yolo.architectures import yolov5
-from sparsity.yolo.network import build
+from sparsity.yolo.network import Network, build
 
 
 @pytest.fixture
@@ -20,12 +22,28 @@ def data(shapes) -> Path:
     return shapes
 
 
+ANCHORS = torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]])
+
+
+def make_network(names: tuple[str, ...] = ("cat", "dog", "bird"), anchors=ANCHORS, **head) -> Network:
+    """A yolov5n with random weights; head: what its Detect has otherwise."""
+    torch.manual_seed(0)
+    *body, last = yolov5("yolov5n", nc=len(names))
+    module = replace(last.module, attributes=last.module.attributes | head)
+    outputs = len(anchors) * (5 + len(names))
+    maps = {
+        number: replace(conv, attributes=conv.attributes | {"out_channels": outputs})
+        for number, conv in module.children["m"].children.items()
+    }
+    module = replace(module, children={"m": replace(module.children["m"], children=maps)})
+    network = build((*body, replace(last, module=module)), names)
+    network.head.anchors.copy_(anchors.expand(3, -1, 2))
+    return network
+
+
 @pytest.fixture
 def weights(tmp_path) -> Path:
-    torch.manual_seed(0)
-    network = build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird"))
-    network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
-    save(network, tmp_path / "dense.pt")
+    save(make_network(), tmp_path / "dense.pt")
     return tmp_path / "dense.pt"
 
 
@@ -60,10 +78,76 @@ def test_a_run_from_end_to_end_and_going_on(run, weights, data, tmp_path):
     assert "epoch 2/2" not in out, "a finished training does nothing"
 
 
+def test_labels_and_images_without_in_one_run(run, weights, data, tmp_path):
+    flags = ("--weights", weights, "--data", data, "--images", data.parent / "images", "--teacher", weights)
+    code, _, err = run(*flags, "--sparsity", 0.5, "--epochs", 1)
+    assert code == 0, err
+    row = pd.read_csv(tmp_path / "results" / "train" / "epochs.csv").iloc[0]
+    assert min(row.box, row.objectness, row.distillation) > 0
+    assert row.AP >= 0, "validated on val of --data"
+
+
+TEACHERS = {
+    "fewer classes": ({"names": ("cat", "dog")}, "its classes are 2, the student's 3"),
+    "other classes": ({"names": ("cat", "cow", "bird")}, "its classes are cow, the student's dog"),
+    "strides": ({"strides": (4, 8, 16)}, "its strides are (4, 8, 16), the student's (8, 16, 32)"),
+    "fewer anchors": ({"na": 2, "anchors": ANCHORS[:2]}, "its anchors a level are 2, the student's 3"),
+    "other anchors": ({"anchors": 2 * ANCHORS}, "its anchors are [32.0, 48.0, "),
+}
+
+
+@pytest.mark.parametrize("case", TEACHERS)
+def test_a_teacher_that_does_not_match_gets_one_line_and_leaves_nothing(run, weights, data, tmp_path, case):
+    changes, words = TEACHERS[case]
+    save(make_network(**changes), tmp_path / "teacher.pt")
+    code, _, err = run("--weights", weights, "--data", data, "--teacher", tmp_path / "teacher.pt")
+    assert words in err
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_teacher_whose_anchors_were_kept_in_half_precision_will_do(run, weights, data, tmp_path):
+    save(make_network(anchors=ANCHORS * 1.0004), tmp_path / "teacher.pt")
+    code, _, err = run(
+        "--weights", weights, "--data", data, "--teacher", tmp_path / "teacher.pt", "--epochs", 1
+    )
+    assert code == 0, err
+
+
+FAILING = {
+    "memory": (torch.cuda.OutOfMemoryError("CUDA out of memory"), "--batch-size is 2, but the memory of cpu"),
+    "divergence": (DivergedError("the loss is nan"), "epoch 1: the loss is nan; nothing was saved"),
+}
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_a_run_that_fails_in_its_first_epoch_leaves_nothing(run, weights, data, tmp_path, monkeypatch, case):
+    error, words = FAILING[case]
+
+    def backward(*_given):
+        raise error
+
+    monkeypatch.setattr(Trainer, "_backward", backward)
+    code, _, err = run("--weights", weights, "--data", data)
+    assert words in err
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
 BAD = {
     "nothing": ([], "--weights to train on a checkpoint"),
     "no data": (["--weights", "W"], "--data for labelled images"),
     "no labels and no teacher": (["--weights", "W", "--images", "D"], "give a --teacher"),
+    "labels, images and no teacher": (
+        ["--weights", "W", "--data", "D", "--images", "D"],
+        "give a --teacher",
+    ),
+    "images nowhere": (
+        ["--weights", "W", "--data", "D", "--images", "no/folder", "--teacher", "W"],
+        "no/folder: no such folder",
+    ),
     "weights missing": (["--weights", "no.pt", "--data", "D"], "no.pt: no such file"),
     "data without train": (["--weights", "W", "--data", "V"], "no key 'train'"),
     "learning rate": (["--weights", "W", "--data", "D", "--lr0", "nan"], "--lr0 is nan"),

@@ -37,7 +37,8 @@ TOP = {
         *("pruning", "rows", "run_files", "validation", "yolo"),
     },
     "training": {
-        *("checkpoint", "data", "devices", "identity", "own_format", "pruning", "validation", "yolo"),
+        *("checkpoint", "data", "devices", "identity", "memory", "own_format", "pruning"),
+        *("validation", "yolo"),
     },
     "cli": {"demo", "devices", "pruning", "runs", "training", "validation"},
 }

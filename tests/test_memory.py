@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sparsity import memory
-from sparsity.memory import free_memory
+from sparsity.memory import free_memory, is_out_of_memory
 
 CPU = torch.device("cpu")
 
@@ -44,3 +44,16 @@ def test_a_system_that_says_nothing(monkeypatch):
 
     monkeypatch.setattr(memory.Path, "read_text", unreadable)
     assert free_memory(CPU) == memory.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(torch.cuda.OutOfMemoryError("CUDA out of memory"), True, id="GPU"),
+        pytest.param(RuntimeError("DefaultCPUAllocator: can't allocate memory"), True, id="Linux"),
+        pytest.param(RuntimeError("DefaultCPUAllocator: not enough memory"), True, id="Windows"),
+        pytest.param(RuntimeError("shapes cannot be multiplied"), False, id="something else"),
+    ],
+)
+def test_errors_that_say_memory_was_not_enough(error, expected):
+    assert is_out_of_memory(error) == expected

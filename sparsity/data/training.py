@@ -19,11 +19,12 @@ from sparsity.data.letterbox import letterbox, place
 CACHE_BYTES = 2**30
 
 
-class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
+class TrainingImages(Dataset[tuple[Tensor, Tensor | None]]):
     """Augmented samples, one for each image: what is random depends on seed, epoch and index alone.
 
     So an epoch is the same with any number of workers, in any order and after a resumption.
     set_epoch reaches the workers of a DataLoader too, persistent ones included.
+    unlabelled: images whose true boxes are not known, to follow the others; a mosaic never mixes them.
     cache_bytes: how much memory decoded images may take, all workers of a DataLoader together.
     """
 
@@ -34,9 +35,10 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
         imgsz: int,
         augmentation: Augmentation,
         seed: int,
+        unlabelled: Sequence[DatasetImage] = (),
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self.images, self.imgsz = images, imgsz
+        self.images, self.labelled, self.imgsz = (*images, *unlabelled), len(images), imgsz
         self.augmentation, self.seed = augmentation, seed
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._cache = _Cache(imgsz, cache_bytes)
@@ -48,8 +50,8 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """One sample: pixels uint8 [3, imgsz, imgsz], RGB; targets float32 [n, 5].
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """One sample: pixels uint8 [3, imgsz, imgsz], RGB; targets float32 [n, 5], None if unlabelled.
 
         A target is class, cx, cy, w, h, normalised to the sample. Raises InputError where an image
         can't be read any more.
@@ -57,13 +59,18 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
         tile = self._tile(index)
         rng = np.random.default_rng((self.seed, int(self._epoch), index))
         if rng.random() < self.augmentation.mosaic:
-            others = [self._tile(i) for i in rng.integers(len(self), size=3).tolist()]
+            others = [self._tile(i) for i in rng.integers(*self._like(index), size=3).tolist()]
             sample = mosaic((tile, *others), self.imgsz, rng)
         else:
             sample = letterboxed(tile, self.imgsz)
         sample = finish(sample, self.imgsz, self.augmentation, rng)
         pixels = np.ascontiguousarray(sample.pixels.transpose(2, 0, 1))
-        return torch.from_numpy(pixels), torch.from_numpy(_targets(sample))
+        targets = torch.from_numpy(_targets(sample)) if index < self.labelled else None
+        return torch.from_numpy(pixels), targets
+
+    def _like(self, index: int) -> tuple[int, int]:
+        """The first index, and the one past the last, of the images that are labelled or not as this one."""
+        return (0, self.labelled) if index < self.labelled else (self.labelled, len(self))
 
     def _tile(self, index: int) -> Sample:
         """An image with its longer side resized to imgsz, and its boxes."""
@@ -72,14 +79,17 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
         return Sample(pixels, image.labels.classes, _boxes_xyxy(image.labels, pixels))
 
 
-def collate(samples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Samples -> pixels uint8 [b, 3, h, w]; targets float32 [m, 6].
+def collate(samples: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor, int]:
+    """Samples -> pixels uint8 [b, 3, h, w]; targets float32 [m, 6]; how many images are labelled.
 
-    A target is the index of its image in the batch, class, cx, cy, w, h.
+    The labelled images come first, otherwise the order stays. A target is the index of its image in the
+    batch, class, cx, cy, w, h.
     """
-    pixels, targets = zip(*samples, strict=True)
-    numbers = torch.repeat_interleave(torch.tensor([len(rows) for rows in targets]))
-    return torch.stack(pixels), torch.cat((numbers[:, None].float(), torch.cat(targets)), 1)
+    ordered = sorted(samples, key=lambda sample: sample[1] is None)
+    labelled = [targets for _, targets in ordered if targets is not None]
+    numbers = torch.repeat_interleave(torch.tensor([len(rows) for rows in labelled], dtype=torch.int64))
+    rows = torch.cat((numbers[:, None].float(), torch.cat((torch.zeros(0, 5), *labelled))), 1)
+    return torch.stack([pixels for pixels, _ in ordered]), rows, len(labelled)
 
 
 class _Cache:

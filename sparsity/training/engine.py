@@ -34,24 +34,27 @@ class DivergedError(InputError):
 
 @dataclass
 class EpochLosses:
-    """Losses of an epoch, and how many images they are of."""
+    """Losses of an epoch, and how many images they are of, all and those with labels."""
 
     box: float = 0.0
     objectness: float = 0.0
     classes: float = 0.0
     distillation: float = 0.0
     images: int = 0
+    labelled: int = 0
 
-    def add(self, parts: dict[str, Tensor], images: int) -> None:
+    def add(self, parts: dict[str, Tensor], images: int, labelled: int) -> None:
         """Add a batch, whose losses are sums over its images."""
         self.images += images
+        self.labelled += labelled
         for name, value in parts.items():
             setattr(self, name, getattr(self, name) + float(value.detach()))
 
     def mean(self) -> EpochLosses:
-        """An image's."""
-        parts = (self.box, self.objectness, self.classes, self.distillation)
-        return EpochLosses(*(value / max(1, self.images) for value in parts), self.images)
+        """An image's: of boxes and classes a labelled one's."""
+        images, labelled = max(1, self.images), max(1, self.labelled)
+        found = (value / labelled for value in (self.box, self.objectness, self.classes))
+        return EpochLosses(*found, self.distillation / images, self.images, self.labelled)
 
 
 class EpochSampler(Sampler[int]):
@@ -72,15 +75,14 @@ class EpochSampler(Sampler[int]):
 class Trainer:
     """A network in training.
 
-    network: with its batch norms; trained in place. labelled: whether there are labels to learn from.
-    teacher: a dense network whose raw maps the student's shall follow.
+    network: with its batch norms; trained in place.
+    teacher: a dense network whose raw maps the student's shall follow; images without labels need one.
     """
 
     network: Network
     images: TrainingImages
     settings: TrainingSettings
     accelerator: Accelerator
-    labelled: bool = True
     teacher: Network | None = None
     masks: Masks = field(init=False)
 
@@ -127,22 +129,22 @@ class Trainer:
         title = f"Epoch {epoch + 1}/{self.settings.epochs}"
         shown = progress and self.accelerator.is_main_process
         bar = progress_bar(self._loader, desc=title, unit="batch", shown=shown, leave=False)
-        for number, (pixels, targets) in enumerate(bar):
+        for number, (pixels, targets, labelled) in enumerate(bar):
             moment = epoch + number / batches
             set_rates(self.optimizer.optimizer, self.settings, moment)
             self._prune_gradually(moment)
-            losses.add(self._backward(pixels, targets), len(pixels))
+            losses.add(self._backward(pixels, targets, labelled), len(pixels), labelled)
             if (number + 1) % self.settings.accumulate == 0 or number + 1 == batches:
                 self._step()
         return losses.mean()
 
-    def _backward(self, pixels: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def _backward(self, pixels: Tensor, targets: Tensor, labelled: int) -> dict[str, Tensor]:
         device = self.accelerator.device
         images = pixels.to(device, non_blocking=True).float().div_(255)
         images = images.contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             raw = self.model(images)
-        parts = self._losses(raw, images, targets.to(device))
+        parts = self._losses(raw, images, targets.to(device), labelled)
         total = torch.stack(list(parts.values())).sum()
         if not math.isfinite(float(total.detach())):
             raise DivergedError(
@@ -153,10 +155,13 @@ class Trainer:
         self.accelerator.backward(total * self.accelerator.num_processes)
         return parts
 
-    def _losses(self, raw: Sequence[Tensor], images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def _losses(
+        self, raw: Sequence[Tensor], images: Tensor, targets: Tensor, labelled: int
+    ) -> dict[str, Tensor]:
+        """labelled: how many of the images, the first ones, have labels to learn from."""
         parts: dict[str, Tensor] = {}
-        if self.labelled:
-            found = self._loss(raw, targets)
+        if labelled:
+            found = self._loss([level[:labelled] for level in raw], targets)
             parts |= {"box": found.box, "objectness": found.objectness, "classes": found.classes}
         if self.teacher is not None:
             with torch.no_grad(), self.accelerator.autocast():

@@ -19,6 +19,7 @@ from sparsity.data.dataset import Dataset
 from sparsity.errors import InputError
 from sparsity.files import replacing, write_text, writing_into
 from sparsity.identity import check_same_settings
+from sparsity.memory import is_out_of_memory
 from sparsity.pruning.apply import count_sparsity
 from sparsity.training.engine import DivergedError, EpochLosses, Trainer
 from sparsity.training.settings import TrainingSettings
@@ -90,7 +91,11 @@ class Run:
         self.trainer.load_state(state["trainer"])
 
     def run(self, *, progress: bool = False, say: Callable[[str], None] = lambda _line: None) -> None:
-        """Train to the last epoch, or until patience ends."""
+        """Train to the last epoch, or until patience ends.
+
+        Raises InputError where a loss is no number or a batch does not fit into memory; the files are
+        then those of the epoch before.
+        """
         for epoch in range(len(self.rows), self.settings.epochs):
             if self._out_of_patience():
                 say(f"No better AP for {self.settings.patience} epochs: stopped after {epoch}")
@@ -111,8 +116,22 @@ class Run:
         try:
             return self.trainer.run_epoch(epoch, progress=progress)
         except DivergedError as error:
-            kept = f"; last.pt is that of epoch {epoch}" if self.rows else ""
-            raise DivergedError(f"epoch {epoch + 1}: {error}{kept}") from None
+            reason = str(error)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = self._does_not_fit()
+        kept = f"last.pt is that of epoch {epoch}" if self.rows else "nothing was saved"
+        raise InputError(f"epoch {epoch + 1}: {reason}; {kept}")
+
+    def _does_not_fit(self) -> str:
+        settings = self.settings
+        return (
+            f"--batch-size is {settings.batch_size}, but the memory of {self.accelerator.device} does not "
+            f"hold a step on as many images of {settings.imgsz} x {settings.imgsz}; give a smaller one, "
+            f"which trains the same (gradients gather to --nominal-batch {settings.nominal_batch}), "
+            "or a smaller --imgsz"
+        )
 
     def _make_row(self, epoch: int, losses: EpochLosses, start: float) -> EpochRow:
         network = self.trainer.average.network

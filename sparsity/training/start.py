@@ -39,7 +39,8 @@ class Material:
 
     weights: the checkpoint to train on; or cfg, yolov5n to yolov5x, to begin from random weights.
     data: labelled images (train and val of a data yaml, or a folder). images: a folder of images
-    without labels, for distillation alone. teacher: the dense checkpoint to distil from.
+    without labels, for distillation alone, instead of data or beside it. teacher: the dense checkpoint
+    to distil from.
     """
 
     weights: Location = ""
@@ -56,8 +57,8 @@ class Material:
             raise InputError(f"--cfg is {self.cfg!r}; one of {', '.join(SCALES)} is expected")
         if self.cfg and not self.data:
             raise InputError("--cfg needs --data, which names the classes")
-        if bool(self.data) == bool(self.images):
-            raise InputError("--data for labelled images, or --images for a folder without labels: give one")
+        if not self.data and not self.images:
+            raise InputError("--data for labelled images, or --images for those without: give one, or both")
         if self.images and not self.teacher:
             raise InputError("--images have no labels to learn from: give a --teacher to distil from")
 
@@ -91,16 +92,17 @@ def make_run(
     teacher = load(material.teacher, fused=True) if material.teacher else None
     if teacher is not None:
         _check_teacher(teacher, network, material.teacher)
-    train, val = _data(material, network, progress)
+    labelled, unlabelled, val = _data(material, network, progress)
     images = TrainingImages(
-        train,
+        labelled,
+        unlabelled=unlabelled,
         imgsz=settings.imgsz,
         augmentation=Augmentation(mosaic=settings.mosaic) if settings.augment else NONE,
         seed=settings.seed,
     )
     accelerator = _accelerator(validation)
-    trainer = Trainer(network, images, settings, accelerator, bool(material.data), teacher)
-    return Run(trainer, folder, val, validation, _identity(material, settings, train))
+    trainer = Trainer(network, images, settings, accelerator, teacher)
+    return Run(trainer, folder, val, validation, _identity(material, settings, labelled, unlabelled))
 
 
 def _accelerator(validation: ValidationSettings) -> Accelerator:
@@ -142,38 +144,59 @@ def _initialise(network: Network, imgsz: int) -> None:
 
 
 def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
+    renamed = [pair for pair in zip(teacher.names, student.names, strict=False) if pair[0] != pair[1]]
     for what, theirs, ours in (
-        ("classes", teacher.names, student.names),
+        ("classes", len(teacher.names), len(student.names)),
+        *(("classes", *pair) for pair in renamed[:1]),
         ("strides", teacher.strides, student.strides),
         ("anchors a level", teacher.head.na, student.head.na),
+        ("anchors", *_anchors(teacher, student)),
     ):
         if theirs != ours:
-            shown = (len(theirs), len(ours)) if what == "classes" else (theirs, ours)
             raise InputError(
-                f"--teacher {path}: its {what} are {shown[0]}, the student's {shown[1]}; "
+                f"--teacher {path}: its {what} are {theirs}, the student's {ours}; "
                 "a teacher must share the student's classes (in order), strides and anchors"
             )
 
 
+def _anchors(teacher: Network, student: Network) -> tuple[list[float], list[float]]:
+    """Both's widths and heights in pixels; the student's twice where they differ by precision alone."""
+    theirs, ours = (
+        network.head.anchors * torch.tensor(network.strides).view(-1, 1, 1) for network in (teacher, student)
+    )
+    if theirs.shape == ours.shape and torch.allclose(theirs, ours, rtol=0.01):
+        theirs = ours
+    shown = [[round(side, 1) for side in anchors.flatten().tolist()] for anchors in (theirs, ours)]
+    return shown[0], shown[1]
+
+
 def _data(
     material: Material, network: Network, progress: bool
-) -> tuple[tuple[DatasetImage, ...], Dataset | None]:
-    """The images to train on, and the data set to validate on."""
-    if material.images:
-        return read_images(Path(material.images)), None
+) -> tuple[tuple[DatasetImage, ...], tuple[DatasetImage, ...], Dataset | None]:
+    """The labelled and the unlabelled images to train on, and the data set to validate on."""
+    unlabelled = read_images(material.images) if material.images else ()
+    if not material.data:
+        return (), unlabelled, None
     train = read_dataset(material.data, network.names, split="train", progress=progress)
-    return train.images, read_dataset(material.data, network.names, progress=progress)
+    return train.images, unlabelled, read_dataset(material.data, network.names, progress=progress)
 
 
 def _identity(
-    material: Material, settings: TrainingSettings, train: tuple[DatasetImage, ...]
+    material: Material,
+    settings: TrainingSettings,
+    labelled: tuple[DatasetImage, ...],
+    unlabelled: tuple[DatasetImage, ...],
 ) -> dict[str, Any]:
     """What two trainings must share to be one: settings and images, not where the files lie."""
-    digest = hashlib.sha256(identify(train))
     content = {"weights": _digest(material.weights), "teacher": _digest(material.teacher)}
-    images = f"{len(train)} images, sha256 {digest.hexdigest()[:16]}"
+    images = {"labelled": _describe(labelled), "unlabelled": _describe(unlabelled)}
     shared = {k: v for k, v in asdict(settings).items() if k not in ("workers", "patience")}
-    return {"cfg": material.cfg, **content, "images": images, **shared}
+    return {"cfg": material.cfg, **content, **images, **shared}
+
+
+def _describe(images: tuple[DatasetImage, ...]) -> str:
+    digest = hashlib.sha256(identify(images))
+    return f"{len(images)} images, sha256 {digest.hexdigest()[:16]}"
 
 
 def _digest(path: Location) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,13 @@ def run(material: Material, folder: Path, **changes):
     made = make_run(material, TrainingSettings(**SMALL | changes), VALIDATION, folder)
     made.run()
     return made
+
+
+def raising(error: Exception):
+    def stand_in(*_given):
+        raise error
+
+    return stand_in
 
 
 def zeros(network) -> dict[str, torch.Tensor]:
@@ -124,9 +132,10 @@ def test_zeros_of_a_pruned_file_are_kept_without_asking(weights, data, tmp_path)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-@pytest.mark.parametrize("teacher", [False, True], ids=["labels", "labels and teacher"])
-def test_resume_gives_what_an_uninterrupted_run_gives(weights, data, tmp_path, teacher):
-    material = Material(weights, data=data, teacher=weights if teacher else "")
+@pytest.mark.parametrize("more", ["", "teacher", "teacher images"])
+def test_resume_gives_what_an_uninterrupted_run_gives(weights, data, tmp_path, more):
+    given = {"teacher": weights, "images": data.parent / "images"}
+    material = Material(weights, data=data, **{name: given[name] for name in more.split()})
     whole = run(material, tmp_path / "whole", amount=0.5, epochs=3)
     folder = tmp_path / "stopped"
     folder.mkdir()
@@ -179,16 +188,60 @@ def test_a_teacher_that_is_the_student_teaches_nothing_where_nothing_is_pruned(w
     )
     made.trainer.model.eval()
     images = torch.rand(2, 3, 64, 64)
-    parts = made.trainer._losses(made.trainer.model(images), images, torch.zeros(0, 6))
+    parts = made.trainer._losses(made.trainer.model(images), images, torch.zeros(0, 6), 2)
     assert float(parts["distillation"].detach()) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.fixture
+def mixed(weights, data, tmp_path):
+    """A run of six labelled images and, beside them, three without labels."""
+    (tmp_path / "more").mkdir()
+    for i in range(3):
+        shutil.copy(data.parent / "images" / f"{i}.png", tmp_path / "more")
+    material = Material(weights, data=data, images=tmp_path / "more", teacher=weights)
+    (tmp_path / "run").mkdir()
+    return make_run(material, TrainingSettings(**SMALL, amount=0.5), VALIDATION, tmp_path / "run")
+
+
+def test_labelled_and_unlabelled_images_train_together(mixed):
+    mixed.run()
+    assert len(mixed.trainer.images) == 9
+    assert all(row.box > 0 and row.distillation > 0 and row.AP >= 0 for row in mixed.rows)
+
+
+def test_labels_are_learnt_from_where_there_are_some(mixed):
+    trainer, images = mixed.trainer, torch.rand(3, 3, 64, 64)
+    trainer.model.eval()
+    raw = trainer.model(images)
+    targets = torch.tensor([[0, 1, 0.5, 0.5, 0.4, 0.4], [1, 2, 0.3, 0.6, 0.2, 0.5]])
+    parts = trainer._losses(raw, images, targets, 2)
+    alone = trainer._losses([level[:2] for level in raw], images[:2], targets, 2)
+    for name in ("box", "objectness", "classes"):
+        assert float(parts[name].detach()) == pytest.approx(float(alone[name].detach())), name
+    assert set(trainer._losses(raw, images, torch.zeros(0, 6), 0)) == {"distillation"}
+
+
+def test_losses_are_means_of_the_images_they_are_of(mixed, monkeypatch):
+    seen = []
+
+    def losses(raw, images, targets, labelled):
+        seen.append((len(images), labelled))
+        nothing = sum(level.sum() for level in raw) * 0
+        found = {"box": nothing + 2 * labelled} if labelled else {}
+        return found | {"distillation": nothing + 3 * len(images)}
+
+    monkeypatch.setattr(mixed.trainer, "_losses", losses)
+    mixed.run()
+    assert [sum(counts) for counts in zip(*seen, strict=True)] == [18, 12]
+    assert [(row.box, row.distillation) for row in mixed.rows] == [(2, 3), (2, 3)]
 
 
 def test_a_diverging_run_stops_and_keeps_the_last_good_file(weights, data, tmp_path, monkeypatch):
     made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
     real = made.trainer._losses
 
-    def losses(raw, images, targets):
-        parts = real(raw, images, targets)
+    def losses(*given):
+        parts = real(*given)
         if made.rows:
             parts["box"] = parts["box"] * float("nan")
         return parts
@@ -196,9 +249,41 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_file(weights, data, tmp_p
     monkeypatch.setattr(made.trainer, "_losses", losses)
     with pytest.raises(InputError, match=r"epoch 2: the loss is nan: training diverged.*last.pt is that of"):
         made.run()
-    kept = load(tmp_path / "last.pt", fused=False)
-    assert all(torch.isfinite(tensor).all() for tensor in kept.state_dict().values())
+    for name in ("last.pt", "best.pt"):
+        kept = load(tmp_path / name, fused=False)
+        assert all(torch.isfinite(tensor).all() for tensor in kept.state_dict().values())
     assert len(pd.read_csv(tmp_path / "epochs.csv")) == 1
+    again = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    again.resume()
+    assert len(again.rows) == 1
+
+
+CPU_ERROR = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: "
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), id="GPU"),
+        pytest.param(RuntimeError(CPU_ERROR + "can't allocate memory: you tried to allocate 9"), id="Linux"),
+        pytest.param(RuntimeError(CPU_ERROR + "not enough memory: you tried to allocate 9"), id="Windows"),
+    ],
+)
+def test_a_batch_that_does_not_fit_names_what_to_change(weights, data, tmp_path, monkeypatch, error):
+    made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    monkeypatch.setattr(made.trainer, "_losses", raising(error))
+    words = (
+        r"--batch-size is 2, .* memory of cpu .* images of 64 x 64; .*--nominal-batch 2.*nothing was saved"
+    )
+    with pytest.raises(InputError, match=words):
+        made.run()
+
+
+def test_any_other_error_of_torch_is_a_defect(weights, data, tmp_path, monkeypatch):
+    made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    monkeypatch.setattr(made.trainer, "_losses", raising(RuntimeError("sizes do not match")))
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        made.run()
 
 
 def test_patience_ends_a_run(weights, data, tmp_path):
@@ -238,6 +323,15 @@ def test_resume_refuses_other_settings(weights, data, tmp_path, changes, words):
         again.resume()
 
 
+def test_resume_refuses_other_images(mixed, weights, data, tmp_path):
+    mixed.run()
+    (tmp_path / "more" / "2.png").unlink()
+    material = Material(weights, data=data, images=tmp_path / "more", teacher=weights)
+    again = make_run(material, mixed.settings, VALIDATION, tmp_path / "run")
+    with pytest.raises(InputError, match=r"unlabelled was 3 images, sha256 .* now is 2 images"):
+        again.resume()
+
+
 def test_resume_needs_a_run(weights, data, tmp_path):
     made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
     with pytest.raises(InputError, match="holds no training to go on with"):
@@ -256,6 +350,7 @@ def test_resume_needs_a_run(weights, data, tmp_path):
         ({"cfg": "yolov5n", "images": "i", "teacher": "t.pt"}, "--cfg needs --data"),
         ({"weights": "a.pt"}, "--data for labelled images, or --images"),
         ({"weights": "a.pt", "images": "i"}, "give a --teacher"),
+        ({"weights": "a.pt", "data": "d", "images": "i"}, "give a --teacher"),
     ],
     ids=lambda value: str(value)[:40],
 )
