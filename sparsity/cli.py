@@ -95,14 +95,16 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
 def add_pruning_flags(parser: argparse.ArgumentParser) -> None:
     """Add what to prune."""
     parser.add_argument("--sparsity", default="0", help="fraction of weights to prune, 0.3 for 30%%")
-    parser.add_argument("--scope", choices=get_args(Scope), default="layer", help="per layer or over all")
+    parser.add_argument(
+        "--scope", choices=get_args(Scope), default="layer", help="how it is shared out among layers"
+    )
 
 
 def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     """Add what to sweep."""
     add = parser.add_argument
     add("levels", help="sparsities: 0.1:0.9, 0.1:0.9:0.05, or 0,0.3,0.5; the dense baseline comes by itself")
-    add("--scope", default="layer", help="layer, global, or layer,global")
+    add("--scope", default="layer", help="layer, global, lamp, erk, or several: layer,global")
     add("--batch-sizes", default="1,32", help="at which latency is measured; none to leave it out")
     add("--title", default="", help="of the plots and the report")
     add("--resume", type=Path, metavar="FOLDER", help="go on with the sweep in this folder")
@@ -112,8 +114,8 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     """Add how to train."""
     d, add = TrainingSettings(), parser.add_argument
     add("--cfg", default="", help="yolov5n to yolov5x: begin from random weights instead of --weights")
-    add("--images", default="", help="folder of images without labels, to distil on; beside --data or alone")
-    add("--teacher", default="", help="dense checkpoint to distil from; --images need one")
+    add("--images", default="", help="folder of images without labels, to distil on; instead of --data")
+    add("--teacher", default="", help="dense checkpoint to distil from")
     add("--distil", type=float, default=d.distil, help="weight of the distillation's loss")
     add("--epochs", type=int, default=d.epochs, help="times over the images")
     add("--gradual", type=int, default=d.gradual, metavar="EPOCHS", help="prune along these first epochs")

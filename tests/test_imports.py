@@ -11,7 +11,7 @@ EVERYWHERE = {"errors", "files", "progress"}
 LEAVES = {
     *("errors", "files", "progress", "devices", "metrics", "unpickle", "runs"),
     *("identity", "latency", "memory"),
-    *("levels", "yolo.blocks", "yolo.spec", "detection.boxes", "data.letterbox", "pruning.apply"),
+    *("levels", "yolo.blocks", "yolo.spec", "detection.boxes", "data.letterbox", "pruning.layers"),
 }
 ROOMS = {
     "yolo": set(),

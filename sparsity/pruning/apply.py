@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from sparsity.errors import InputError
+from sparsity.pruning.amounts import Scope, check_amount, check_scope, keep_counts
+from sparsity.pruning.criteria import magnitude_masks
+from sparsity.pruning.layers import convolutions, require_convolutions
+from sparsity.pruning.patterns import Pattern, parse_pattern
 
-Scope = Literal["layer", "global"]
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -59,33 +59,52 @@ class Sparsity:
         return self.parameter_zeros / self.parameters
 
 
-def check_amount(amount: float) -> float:
-    """Return the amount. Raises InputError unless it is a number with 0 <= amount < 1."""
-    if not isinstance(amount, Real) or not 0 <= amount < 1 or math.isnan(amount):
-        raise InputError(
-            f"sparsity is {amount!r}; a fraction from 0 (dense) to less than 1 is expected, "
-            "for example 0.3 for 30%"
-        )
-    return float(amount)
-
-
-def prune(network: Module, amount: float, scope: Scope = "layer") -> Module:
+def prune(
+    network: Module,
+    amount: float,
+    scope: Scope = "layer",
+    *,
+    keep: Sequence[str] = (),
+    pattern: str | Pattern | None = None,
+) -> Module:
     """Set the smallest weights of every Conv2d to zero, permanently and in place; returns the network.
 
     amount: the fraction to prune, 0 <= amount < 1. Per layer torch prunes round(amount * weights).
     scope: "layer" prunes that fraction of each layer (l1_unstructured), "global" that fraction of
-    all layers' weights together (global_unstructured).
+    all layers' weights together (global_unstructured); "lamp" and "erk" prune as much in all, and share
+    it out as keep_counts says.
+    keep: names of layers that stay dense, with wildcards: 'model.24.*'.
+    pattern: N:M as "2:4", at most n of every m consecutive input channels; "" or None for none.
     Fuse batch norms first: it changes which weights are smallest.
-    Raises InputError for another amount or scope, or a network without Conv2d.
+    Raises InputError for another amount, scope or pattern, a name that matches no layer, an amount
+    that can't be reached, or a network without Conv2d.
 
     Source: torch.nn.utils.prune; Han et al., arXiv:1506.02626.
     """
     amount = check_amount(amount)
-    if scope not in get_args(Scope):
-        raise InputError(f"scope is {scope!r}; one of {', '.join(get_args(Scope))} is expected")
-    convs = [conv for _, conv in convolutions(network)]
-    if not convs:
-        raise InputError(f"{type(network).__name__} has no Conv2d to prune")
+    check_scope(scope)
+    if isinstance(pattern, str):
+        pattern = parse_pattern(pattern)
+    if scope in ("layer", "global") and not keep and not pattern:
+        return _prune_by_torch(network, amount, scope)
+    counts = keep_counts(network, amount, scope, keep=keep, pattern=pattern)
+    return apply_masks(network, magnitude_masks(network, counts, pattern))
+
+
+def apply_masks(network: Module, masks: Mapping[str, Tensor]) -> Module:
+    """Set the weights where a mask is False to zero, permanently and in place; returns the network.
+
+    masks: bool [out, in / groups, height, width] by the name of the Conv2d.
+    """
+    for name, mask in masks.items():
+        conv = network.get_submodule(name)
+        torch_prune.custom_from_mask(conv, "weight", mask.to(conv.weight.device))
+        torch_prune.remove(conv, "weight")
+    return network
+
+
+def _prune_by_torch(network: Module, amount: float, scope: Scope) -> Module:
+    convs = list(require_convolutions(network).values())
     for conv in convs:
         # torch's pruning methods view the weights as one row.
         conv.weight.data = conv.weight.data.contiguous()
@@ -139,11 +158,6 @@ class _LeanL1Unstructured(torch_prune.L1Unstructured):
         ties = (magnitudes == threshold).nonzero().view(-1)
         mask.view(-1)[ties[: count - int(below.sum())]] = 0
         return mask
-
-
-def convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Every Conv2d of a network by its name, in the network's order."""
-    return ((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
 
 
 def _zeros(tensor: torch.Tensor) -> int:

@@ -8,6 +8,12 @@ from sparsity.rows import batch_sizes
 
 KEPT = (0.99, 0.95, 0.90)
 """Shares of the dense AP that users ask about."""
+SHARED_OUT = {
+    "layer": "pruned per layer",
+    "lamp": "pruned over all layers by LAMP scores",
+    "erk": "pruned per layer to Erdos-Renyi-kernel densities",
+}
+"""How scopes prune; others do so over all layers together."""
 UNSTEADY = 2.0
 """A 90th percentile of so many times the 10th, of the median level, tells nothing about small gains."""
 
@@ -27,7 +33,7 @@ def findings(frame: pd.DataFrame) -> list[str]:
 
 
 def _kept(scope: str, rows: pd.DataFrame, dense: pd.Series) -> list[str]:
-    where = "pruned per layer" if scope == "layer" else "pruned over all layers together"
+    where = SHARED_OUT.get(scope, "pruned over all layers together")
     if not dense.AP > 0:
         return [
             f"Scope {scope} ({where}): the dense network has AP {dense.AP:.3f} here, so nothing can be kept."

@@ -46,5 +46,5 @@ def plan(amounts: Sequence[float], scopes: Sequence[str]) -> tuple[Level, ...]:
         if scope not in get_args(Scope):
             raise InputError(f"--scope: {scope!r} is none of {', '.join(get_args(Scope))}")
     if not scopes:
-        raise InputError(f"--scope is empty; {', '.join(get_args(Scope))} or both are expected")
+        raise InputError(f"--scope is empty; one or more of {', '.join(get_args(Scope))} are expected")
     return (DENSE, *(Level(scope, amount) for scope in dict.fromkeys(scopes) for amount in rising))

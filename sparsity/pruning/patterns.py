@@ -1,0 +1,136 @@
+"""The highest scores of a layer, freely or at most n of every m input channels (N:M)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsity.errors import InputError
+
+LONGEST = 64
+"""The largest m."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """N:M: of every m consecutive input channels at most n weights stay non-zero.
+
+    The m weights of a group belong to one output channel and one kernel position.
+    Raises InputError unless 1 <= n < m <= 64.
+
+    Source: Mishra et al., arXiv:2104.08378 (2:4 on NVIDIA's sparse tensor cores).
+    """
+
+    n: int
+    m: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n < self.m <= LONGEST:
+            raise InputError(
+                f"--pattern is '{self}'; N:M with 1 <= N < M <= {LONGEST}, such as 2:4, is expected"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.n}:{self.m}"
+
+    @property
+    def sparsity(self) -> float:
+        """The least sparsity of a layer that follows the pattern, 1 - n / m."""
+        return (self.m - self.n) / self.m
+
+    def fits(self, conv_shape: Sequence[int]) -> bool:
+        """Whether a weight [out, in / groups, height, width] has channels in whole groups of m."""
+        return conv_shape[1] % self.m == 0
+
+    def most(self, weights: int) -> int:
+        """How many of the weights of a layer that fits may stay."""
+        return weights // self.m * self.n
+
+
+def parse_pattern(text: str) -> Pattern | None:
+    """--pattern as a Pattern: "2:4", "4:8"; None for "" and "unstructured". Raises InputError else."""
+    if text in ("", "unstructured"):
+        return None
+    found = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", text)
+    if not found:
+        raise InputError(
+            f"--pattern is {text!r}; unstructured, or N:M with 1 <= N < M <= {LONGEST}, "
+            "such as 2:4, is expected"
+        )
+    return Pattern(int(found[1]), int(found[2]))
+
+
+def select(scores: Tensor, count: int, pattern: Pattern | None = None) -> Tensor:
+    """Mark the highest scores of a layer: a bool mask of the scores' shape with exactly count True.
+
+    scores: any shape; [out, in / groups, height, width] with a pattern, which must fit. Infinities are
+    scores like others. Of equal scores the first in index order is left out first.
+    pattern: at most n of every m along dim 1; within that the highest scores.
+    Raises InputError for NaN, or a count that is negative or more than may stay.
+    """
+    scores = scores.detach().contiguous()
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    if pattern and not pattern.fits(scores.shape):
+        raise InputError(f"pattern {pattern} doesn't fit scores of shape {tuple(scores.shape)}")
+    most = pattern.most(scores.numel()) if pattern else scores.numel()
+    if not 0 <= count <= most:
+        raise InputError(f"count is {count}; from 0 to {most} of {scores.numel()} weights can stay")
+    # amax passes NaN on, in one pass and without a tensor of its own.
+    if scores.numel() and torch.isnan(scores.amax()):
+        raise InputError("scores hold NaN; numbers are expected")
+    if not pattern:
+        return _highest(scores.view(-1), count).view(scores.shape)
+    allowed = _highest_of_groups(scores, pattern)
+    if count == most:
+        return allowed
+    return _highest(scores.view(-1), count, allowed.view(-1)).view(scores.shape)
+
+
+def _highest(scores: Tensor, count: int, allowed: Tensor | None = None) -> Tensor:
+    """Mark the count highest of scores [N], among the allowed where given; of equal ones the last."""
+    if count in (0, len(scores)):
+        return torch.full_like(scores, count > 0, dtype=torch.bool)
+    if allowed is None:
+        threshold = _largest(scores, count)
+        mask = scores >= threshold
+    else:
+        threshold = _largest(scores[allowed], count)
+        mask = (scores >= threshold) & allowed
+    surplus = int(torch.count_nonzero(mask)) - count
+    if surplus:
+        ties = (mask & (scores == threshold)).nonzero()
+        end = int(ties[surplus - 1]) + 1
+        mask[:end] &= scores[:end] > threshold
+    return mask
+
+
+def _largest(scores: Tensor, rank: int) -> Tensor:
+    """The rank-th largest of scores [N], from 1; a tensor of one number."""
+    if scores.device.type == "cpu":
+        # NumPy's selection is several times as fast as torch's, and takes no indices.
+        place = len(scores) - rank
+        return torch.as_tensor(np.partition(scores.numpy(), place)[place])
+    return scores.topk(rank, sorted=False).values.min()
+
+
+def _highest_of_groups(scores: Tensor, pattern: Pattern) -> Tensor:
+    """Mark the n highest of every m along dim 1 of scores [out, in, height, width]; of equal ones the last.
+
+    A weight's rank is the number of its group's weights that go before it: m (m - 1) / 2 comparisons
+    of whole rows, cheaper than a sort of so many short groups.
+    """
+    out, channels, height, width = scores.shape
+    grouped = scores.view(out, channels // pattern.m, pattern.m, height, width).movedim(2, 0)
+    rows = grouped.reshape(pattern.m, -1)
+    ranks = torch.zeros_like(rows, dtype=torch.uint8)
+    for later in range(1, pattern.m):
+        goes_before = (rows[:later] <= rows[later]).view(torch.uint8)
+        ranks[:later] += goes_before
+        ranks[later] += later - goes_before.sum(0, dtype=torch.uint8)
+    return (ranks < pattern.n).view(grouped.shape).movedim(0, 2).reshape(scores.shape).contiguous()

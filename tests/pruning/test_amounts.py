@@ -1,0 +1,264 @@
+"""How many weights each layer keeps."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from sparsity import InputError
+from sparsity.pruning.amounts import keep_counts, round_to_total
+from sparsity.pruning.patterns import Pattern
+
+AMOUNTS = (0, 0.01, 0.3, 0.5, 0.9, 0.999)
+TWO_OF_FOUR = Pattern(2, 4)
+
+
+def row(*weights: float) -> nn.Conv2d:
+    """A 1x1 convolution of one output channel."""
+    conv = nn.Conv2d(len(weights), 1, 1, bias=False)
+    conv.weight.data = torch.tensor(weights, dtype=torch.float).view_as(conv.weight)
+    return conv
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    """A stem, grouped, depthwise, all-equal, all-zero and one-weight layers beside plain ones."""
+    torch.manual_seed(seed)
+    layers = nn.Sequential(
+        nn.Conv2d(3, 16, 3),
+        nn.Conv2d(16, 16, 3, groups=4),
+        nn.Conv2d(16, 16, 3, groups=16),
+        nn.Conv2d(16, 8 + seed, 1),
+        nn.Conv2d(8, 8, 1),
+        nn.Conv2d(8, 1, 1),
+        nn.Conv2d(1, 1, 1),
+        nn.Linear(4, 4),
+    )
+    nn.init.constant_(layers[4].weight, 0.1)
+    nn.init.zeros_(layers[5].weight)
+    return layers
+
+
+def sizes(layers: nn.Module) -> dict[str, int]:
+    return {n: m.weight.numel() for n, m in layers.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+@pytest.mark.parametrize("scope", ["global", "lamp", "erk"])
+@pytest.mark.parametrize("amount", AMOUNTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_total_is_exact(scope, amount, seed):
+    layers = network(seed)
+    size, counts = sizes(layers), keep_counts(layers, amount, scope)
+    assert list(counts) == list(size)
+    assert all(0 <= counts[name] <= size[name] for name in size)
+    assert sum(counts.values()) == sum(size.values()) - round(amount * sum(size.values()))
+
+
+@pytest.mark.parametrize("amount", AMOUNTS)
+def test_layer_scope_rounds_each_layer_as_torch_does(amount):
+    size = sizes(network())
+    assert keep_counts(network(), amount, "layer") == {n: s - round(amount * s) for n, s in size.items()}
+
+
+@pytest.mark.parametrize("scope", ["global", "lamp", "erk"])
+@pytest.mark.parametrize("amount", [0.01, 0.3, 0.5])
+def test_keep_and_caps_hold_and_the_total_stays_exact(scope, amount):
+    layers = network()
+    size = sizes(layers)
+    counts = keep_counts(layers, amount, scope, keep=["0"], caps={"[23]": 0.25, "3": 0.5, "6": 0})
+    assert counts["0"] == size["0"]
+    assert counts["2"] >= 0.75 * size["2"]
+    assert counts["3"] >= 0.75 * size["3"], "of two caps the smaller"
+    assert counts["6"] == 1
+    assert sum(counts.values()) == sum(size.values()) - round(amount * sum(size.values()))
+
+
+def test_layer_scope_leaves_kept_layers_out_and_stops_at_caps():
+    counts = keep_counts(network(), 0.5, "layer", keep=["0"], caps={"3": 0.29})
+    assert (counts["0"], counts["3"], counts["4"]) == (432, 128 - 37, 32)
+
+
+def test_a_cap_is_not_lost_to_floating_point():
+    layers = nn.Sequential(row(*range(1, 101)), row(*range(101, 201)))
+    assert keep_counts(layers, 0.3, "global", caps={"0": 0.29}) == {"0": 71, "1": 69}
+
+
+@pytest.mark.parametrize(
+    ("zeros", "counts"),
+    [
+        # LAMP scores: 1/14, 4/13, 9/9 and, for equal weights by index, 100/600, 100/500, 400/400.
+        pytest.param(0, (3, 3), id="dense"),
+        pytest.param(1, (2, 3), id="1/14"),
+        pytest.param(2, (2, 2), id="1/6, of two equal weights"),
+        pytest.param(3, (2, 1), id="1/5, the other"),
+        pytest.param(4, (1, 1), id="4/13; the largest of each layer have 1"),
+    ],
+)
+def test_lamp_by_hand(zeros, counts):
+    layers = nn.Sequential(row(1, -3, 2), row(10, 20, -10))
+    assert tuple(keep_counts(layers, zeros / 6, "lamp").values()) == counts
+
+
+def test_lamp_keeps_a_weight_of_every_layer_where_global_does_not():
+    layers = nn.Sequential(row(1e-3, 1e-3, 1e-3, 1e-3), row(9, 8, 7, 6))
+    assert keep_counts(layers, 0.5, "global") == {"0": 0, "1": 4}
+    assert keep_counts(layers, 0.75, "lamp") == {"0": 1, "1": 1}
+
+
+def test_lamp_takes_a_layer_of_zeros_first():
+    layers = nn.Sequential(row(1, 1), row(0, 0), row(0, 5))
+    assert keep_counts(layers, 0.5, "lamp") == {"0": 2, "1": 0, "2": 1}
+
+
+@pytest.mark.parametrize(
+    ("amount", "counts"),
+    [
+        # Shares 8 + 3 + 3 + 3 = 17 and 4 + 8 + 1 + 1 = 14, of 216 and 32 weights.
+        pytest.param(0.9, (14, 11), id="25 weights: 13.7 and 11.3"),
+        pytest.param(0.5, (92, 32), id="124 weights: 68 and 56, which only 32 can be"),
+        pytest.param(0, (216, 32), id="dense"),
+    ],
+)
+def test_erk_by_hand(amount, counts):
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1))
+    assert tuple(keep_counts(layers, amount, "erk").values()) == counts
+
+
+def test_erk_takes_a_grouped_layers_own_shape():
+    layers = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 1))
+    # Shares 8 + 1 + 3 + 3 = 15 and 8 + 8 + 1 + 1 = 18.
+    assert tuple(keep_counts(layers, 1 - 33 / 136, "erk").values()) == (15, 18)
+
+
+def test_global_counts_equal_weights_from_the_first_layer_on():
+    layers = nn.Sequential(row(1, 1, 1, 1), row(1, 1, 1, 1))
+    assert keep_counts(layers, 0.25, "global") == {"0": 2, "1": 4}
+
+
+@pytest.mark.parametrize("scope", ["global", "lamp", "erk"])
+@pytest.mark.parametrize("amount", [0, 0.05, 0.1, 0.3, 0.45, 0.5, 0.6])
+@pytest.mark.parametrize("pattern", [TWO_OF_FOUR, Pattern(3, 4), Pattern(1, 4)], ids=str)
+def test_under_a_pattern_a_layer_is_dense_or_follows_it(scope, amount, pattern):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), *(nn.Conv2d(4 * i, 8, 3) for i in (1, 2, 3, 4, 8, 1)))
+    size, counts = sizes(layers), keep_counts(layers, amount, scope, pattern=pattern)
+    assert counts["0"] == size["0"], "three channels"
+    for name in size:
+        assert counts[name] == size[name] or counts[name] <= pattern.most(size[name])
+    assert sum(counts.values()) == sum(size.values()) - round(amount * sum(size.values()))
+
+
+def test_the_layers_that_lose_least_take_the_pattern():
+    # The first loses half of its square, the second next to nothing; both are of one size.
+    layers = nn.Sequential(row(1, 1, 1, 1), row(1, 1, 0.1, 0.1), row(1, 1, 1, 1))
+    assert keep_counts(layers, 2 / 12, "global", pattern=TWO_OF_FOUR) == {"0": 4, "1": 2, "2": 4}
+    assert keep_counts(layers, 3 / 12, "global", pattern=TWO_OF_FOUR) == {"0": 4, "1": 1, "2": 4}
+
+
+def test_a_layer_too_small_for_the_zeros_gives_way_to_a_larger():
+    # The cheapest, four weights, leaves no room for eight more, and can't hold nine zeros itself.
+    layers = nn.Sequential(row(1, 1, 0, 0), row(*[1.0] * 16))
+    assert keep_counts(layers, 9 / 20, "global", pattern=TWO_OF_FOUR) == {"0": 4, "1": 7}
+
+
+def test_kept_and_closely_capped_layers_take_no_pattern():
+    layers = nn.Sequential(row(1, 1, 1, 1), row(1, 1, 1, 1), row(1, 1, 1, 1))
+    given = keep_counts(layers, 2 / 12, "global", keep=["0"], caps={"1": 0.25}, pattern=TWO_OF_FOUR)
+    assert given == {"0": 4, "1": 4, "2": 2}
+    layer = keep_counts(layers, 0.5, "layer", keep=["0"], caps={"1": 0.25}, pattern=TWO_OF_FOUR)
+    assert layer == {"0": 4, "1": 4, "2": 2}
+
+
+@pytest.mark.parametrize(
+    ("amount", "scope", "options", "words"),
+    [
+        pytest.param(0.5, "model", {}, "scope is 'model'; one of layer, global, lamp, erk", id="scope"),
+        pytest.param(1, "erk", {}, "sparsity is 1;", id="amount"),
+        pytest.param(
+            0.5,
+            "global",
+            {"keep": ["model.*"]},
+            r"--keep 'model.\*' matches no .* such as 0, 1, 6",
+            id="keep",
+        ),
+        pytest.param(0.5, "layer", {"caps": {"x": 0.5}}, "--caps 'x' matches no", id="caps"),
+        pytest.param(0.5, "layer", {"caps": {"0": 30}}, "--caps: '0' is 30; a sparsity", id="a cap over 1"),
+        pytest.param(0.5, "lamp", {"keep": ["*"]}, "hold 0 of .* weights; 0.0 at most", id="all kept"),
+        pytest.param(
+            0.9, "erk", {"caps": {"*": 0.5}}, r"hold \d+ of \d+ weights; 0.49\d* at most", id="capped"
+        ),
+        pytest.param(
+            0.3, "layer", {"pattern": TWO_OF_FOUR}, "less than --pattern 2:4 makes; 0.5 or more", id="layer"
+        ),
+        pytest.param(
+            0.5, "layer", {"pattern": Pattern(1, 64)}, r"less than --pattern 1:64 makes; 0.9844", id="1:64"
+        ),
+        pytest.param(0.99, "layer", {"pattern": Pattern(1, 64)}, "1:64 fits no layer", id="nothing fits"),
+        pytest.param(0.99, "global", {"pattern": TWO_OF_FOUR}, "at most is expected", id="the stem is dense"),
+        pytest.param(
+            0.001,
+            "global",
+            {"pattern": TWO_OF_FOUR},
+            r"1 zeros, which no choice .* 4 \(0.00\d+\)",
+            id="too few",
+        ),
+    ],
+)
+def test_refused(amount, scope, options, words):
+    with pytest.raises(InputError, match=words):
+        keep_counts(network(), amount, scope, **options)
+
+
+def test_network_without_convolutions_is_refused():
+    with pytest.raises(InputError, match="no Conv2d"):
+        keep_counts(nn.Linear(2, 2), 0.3, "erk")
+
+
+@pytest.mark.parametrize(
+    ("wished", "lowest", "highest", "total", "counts"),
+    [
+        pytest.param((2, 3), (0, 0), (9, 9), 5, (2, 3), id="as wished"),
+        pytest.param((1.5, 1.3, 1.2), (0,) * 3, (9,) * 3, 4, (2, 1, 1), id="the largest remainder"),
+        pytest.param((1, 1, 1), (0,) * 3, (9,) * 3, 4, (2, 1, 1), id="equal remainders: the first"),
+        pytest.param((2, 4), (0, 0), (90, 90), 30, (10, 20), id="in proportion"),
+        pytest.param((2, 4, 4), (0,) * 3, (90, 5, 90), 30, (8, 5, 17), id="what one can't take, others do"),
+        pytest.param((1, 9), (4, 0), (9, 9), 10, (4, 6), id="at least"),
+        pytest.param((0, 1), (0, 0), (9, 9), 5, (0, 5), id="not wished"),
+        pytest.param((0, 1), (0, 0), (9, 9), 12, (3, 9), id="not wished, but there is no other"),
+        pytest.param((0, 0), (0, 0), (9, 9), 12, (6, 6), id="nothing wished"),
+        pytest.param((5, 5), (3, 3), (9, 9), 6, (3, 3), id="the least"),
+        pytest.param((5, 5), (3, 3), (9, 9), 18, (9, 9), id="the most"),
+    ],
+)
+def test_round_to_total(wished, lowest, highest, total, counts):
+    given = [dict(zip("abc", numbers, strict=False)) for numbers in (wished, lowest, highest)]
+    assert tuple(round_to_total(*given, total).values()) == counts
+
+
+@pytest.mark.parametrize(("seed", "layers"), list(itertools.product(range(5), (1, 2, 60))))
+def test_round_to_total_within_random_bounds(seed, layers):
+    generator = torch.Generator().manual_seed(seed)
+    names = [str(i) for i in range(layers)]
+    lowest = torch.randint(0, 10**6, (layers,), generator=generator)
+    highest = lowest + torch.randint(0, 7 * 10**6, (layers,), generator=generator)
+    wished = torch.rand(layers, generator=generator) * 1e7
+    for share in (0, 1e-7, 0.3, 0.5, 0.9999999, 1):
+        total = int(lowest.sum() + (share * (highest - lowest).sum().double()).round())
+        bounds = [dict(zip(names, bound.tolist(), strict=True)) for bound in (wished, lowest, highest)]
+        counts = round_to_total(*bounds, total)
+        assert sum(counts.values()) == total
+        assert all(bounds[1][n] <= counts[n] <= bounds[2][n] for n in names)
+
+
+@pytest.mark.parametrize(
+    ("wished", "total", "words"),
+    [
+        pytest.param(1.0, 10, "total of 10 is asked; from 1 to 9", id="too many"),
+        pytest.param(1.0, 0, "total of 0 is asked", id="too few"),
+        pytest.param(-1.0, 5, "not negative", id="negative"),
+        pytest.param(float("nan"), 5, "finite", id="NaN"),
+    ],
+)
+def test_round_to_total_refuses(wished, total, words):
+    with pytest.raises(InputError, match=words):
+        round_to_total({"a": wished}, {"a": 1}, {"a": 9}, total)
