@@ -1,0 +1,100 @@
+"""What pruning a layer costs, by how much is pruned: measured on calibration images, for every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparsity.pruning import least_squares
+from sparsity.pruning.layers import convolutions
+from sparsity.pruning.lockstep import run_in_lockstep
+from sparsity.pruning.moments import gather_moments
+from sparsity.pruning.obs import ObsSettings, grouped, normalised
+from sparsity.pruning.patterns import select
+
+GRID = (0.2, 0.4, 0.55, 0.7, 0.8, 0.9, 0.96)
+"""The sparsities at which a layer's cost is measured."""
+SUPPORT_STEPS, REFIT_STEPS = 24, 15
+CURVE_PATCHES = 30_000
+FLOOR = 0.01
+"""A channel counts at least as this share of its layer's mean channel."""
+TINIEST = 1e-30
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A layer's cost at each sparsity of GRID, and how many weights it has."""
+
+    weights: int
+    costs: tuple[float, ...]
+
+    def marginals(self) -> np.ndarray:
+        """What each further weight costs, from the last that would be pruned to the first: falling [weights].
+
+        Costs are interpolated in their logarithm; from 0 to the first of GRID they grow with the square.
+        """
+        fraction = np.arange(self.weights + 1) / self.weights
+        logs = np.log(np.maximum(self.costs, TINIEST))
+        rise = (logs[-1] - logs[-2]) / (GRID[-1] - GRID[-2])
+        grid = np.append(GRID, 1.0)
+        cost = np.exp(np.interp(fraction, grid, np.append(logs, logs[-1] + rise * (1 - GRID[-1]))))
+        first = fraction < GRID[0]
+        cost[first] = self.costs[0] * (fraction[first] / GRID[0]) ** 2
+        steps = np.maximum.accumulate(np.diff(cost))
+        return steps[::-1].astype(np.float64)
+
+
+@torch.no_grad()
+def measure_curves(
+    network: nn.Module,
+    batches: Sequence[Tensor],
+    sensitivities: Mapping[str, Tensor],
+    *,
+    settings: ObsSettings | None = None,
+    tick: Callable[[str], None] = lambda _name: None,
+) -> dict[str, Curve]:
+    """Prune each Conv2d alone, as obs does, at every sparsity of GRID, and tell what it costs; by name.
+
+    The network stays as it is. sensitivities: what an error of variance 1 in a channel costs (see
+    channel_sensitivities); the cost is the sum of the channels' errors' variances times that.
+    """
+    settings = settings or ObsSettings()
+    names = {conv: name for name, conv in convolutions(network)}
+    generator = torch.Generator().manual_seed(settings.seed)
+    curves: dict[str, Curve] = {}
+
+    def visit(conv: nn.Conv2d, inputs: list[Tensor]) -> Iterator[Tensor]:
+        curves[names[conv]] = _curve(conv, inputs, sensitivities[names[conv]], settings, generator)
+        tick(names[conv])
+        while inputs:
+            yield conv._conv_forward(inputs.pop(0), conv.weight, conv.bias)
+
+    run_in_lockstep(network, batches, list(names), visit)
+    return {name: curves[name] for name in names.values()}
+
+
+def _curve(
+    conv: nn.Conv2d,
+    inputs: Sequence[Tensor],
+    sensitivity: Tensor,
+    settings: ObsSettings,
+    generator: torch.Generator,
+) -> Curve:
+    moments = gather_moments(conv, inputs, CURVE_PATCHES, generator, paired=False)
+    dense = grouped(conv.weight, conv.groups)
+    h, unit = normalised(moments.xx, settings.damping)
+    rows = (sensitivity + FLOOR * sensitivity.mean()).view(conv.groups, -1, 1).sqrt()
+    target = dense * unit[:, None] * rows
+    costs = []
+    for sparsity in GRID:
+        count = target.numel() - round(sparsity * target.numel())
+        support = least_squares.find_support(
+            target, h, lambda scores, count=count: select(scores, count), steps=SUPPORT_STEPS
+        )
+        best = least_squares.refit(target, h, support, target, steps=REFIT_STEPS)
+        costs.append(float((((best - target) @ h) * (best - target)).sum()))
+    return Curve(target.numel(), tuple(costs))

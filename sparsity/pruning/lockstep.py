@@ -1,0 +1,106 @@
+"""Running a network on several batches at once, all of them halted at each layer in turn."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Visit = Callable[[nn.Module, list[Tensor]], Iterator[Tensor]]
+"""A layer and each batch's input to it -> each batch's output, in order. It may empty the list of inputs."""
+
+
+def run_in_lockstep(
+    network: nn.Module, batches: Sequence[Tensor], layers: Collection[nn.Module], visit: Visit
+) -> None:
+    """Run network on every batch; wherever it calls one of layers, visit gives that layer's outputs.
+
+    visit is called once for each call of a layer, in the order in which the network calls them, when all
+    batches have come there; what it changes in the layer is what the batches go on with. One batch runs at
+    a time, each in a thread of its own, without gradients. All batches' feature maps are in memory at once.
+    Batches may differ in shape. Whatever a batch raises is raised here.
+    """
+    runners = [_Runner(network, batch) for batch in batches]
+    try:
+        for layer in layers:
+            layer.forward = lambda x, layer=layer: _arrive(layer, x)
+        _advance(runners, visit)
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+        for runner in runners:
+            runner.cancel()
+
+
+def _advance(runners: Sequence[_Runner], visit: Visit) -> None:
+    halts = [runner.resume() for runner in runners]
+    while halts and halts[0] is not None:
+        layers = {halt[0] for halt in halts if halt is not None}
+        assert len(layers) == 1, "the batches take different ways through the network"
+        inputs = [halt[1] for halt in halts]
+        del halts
+        outputs = visit(layers.pop(), inputs)
+        halts = [runner.resume(output) for runner, output in zip(runners, outputs, strict=True)]
+
+
+def _arrive(layer: nn.Module, x: Tensor) -> Tensor:
+    """What a layer does instead of its forward: wait for its output."""
+    runner = threading.current_thread()
+    assert isinstance(runner, _Runner)
+    return runner.halt(layer, x)
+
+
+class _CancelledError(Exception):
+    """Nobody waits for this batch any more."""
+
+
+class _Runner(threading.Thread):
+    """A batch on its way through the network; moves only between resume and the next halt."""
+
+    def __init__(self, network: nn.Module, batch: Tensor) -> None:
+        super().__init__(daemon=True)
+        self._network, self._batch = network, batch
+        self._orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._wait()
+            with torch.no_grad():
+                self._network(self._batch)
+            self._news.put(None)
+        except _CancelledError:
+            return
+        except BaseException as error:
+            self._news.put(error)
+
+    def resume(self, output: Tensor | None = None) -> tuple[nn.Module, Tensor] | None:
+        """Go on with a layer's output; the next layer and its input, None at the end of the network."""
+        self._orders.put(output)
+        del output
+        news = self._news.get()
+        if isinstance(news, BaseException):
+            raise news
+        return news
+
+    def halt(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Called within the batch's thread: report the layer, and wait for its output."""
+        self._news.put((layer, x))
+        del x
+        return self._wait()
+
+    def cancel(self) -> None:
+        """End the thread wherever it waits."""
+        self._orders.put(_CancelledError())
+        self.join()
+
+    def _wait(self) -> Tensor:
+        order = self._orders.get()
+        if isinstance(order, _CancelledError):
+            raise order
+        return order

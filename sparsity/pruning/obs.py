@@ -1,0 +1,153 @@
+"""Optimal Brain Surgeon for a network's convolutions: remove weights, and have the others make up for it.
+
+Layer by layer in the order in which they run, each on what it sees behind the layers that were pruned before
+it; its target is what the layer gave in the dense network, so that errors do not pile up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sparsity.errors import InputError
+from sparsity.pruning import least_squares
+from sparsity.pruning.layers import convolutions
+from sparsity.pruning.lockstep import run_in_lockstep
+from sparsity.pruning.moments import Moments, gather_moments
+from sparsity.pruning.patterns import Pattern, select
+
+SMALLEST_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class ObsSettings:
+    """How the update is made.
+
+    damping: added to the inputs' variances, as a share of their mean (SparseGPT's 0.01).
+    pull: how much the target is held to the dense weights where it makes up for earlier layers' errors,
+    as a share of the mean variance. patches: how many a layer's moments are taken of, at most.
+    seed: of the choice of patches.
+    """
+
+    damping: float = 0.01
+    pull: float = 0.1
+    patches: int = 100_000
+    seed: int = 0
+
+
+@torch.no_grad()
+def prune_obs(
+    network: nn.Module,
+    counts: Mapping[str, int],
+    batches: Sequence[Tensor],
+    *,
+    pattern: Pattern | None = None,
+    settings: ObsSettings | None = None,
+    tick: Callable[[str], None] = lambda _name: None,
+) -> nn.Module:
+    """Prune every Conv2d of a network in evaluation mode, in place and for good; returns the network.
+
+    counts: how many weights each Conv2d keeps, by name. batches: calibration images
+    [n, 3, height, width] as forward takes them, on the network's device. Biases take up what the outputs'
+    means lost. tick: told the name of each layer that is done.
+    Every batch's feature maps are in memory at once, twice; besides, a layer takes about ten times k^2
+    numbers, k being its inputs x kernel area.
+    Raises InputError where there is no batch.
+
+    Source: Hassibi and Stork 1993; Frantar and Alistarh, arXiv:2208.11580, arXiv:2301.00774;
+    the target on the dense network's inputs: Li et al., "GPTAQ", arXiv:2504.02692.
+    """
+    if not batches:
+        raise InputError(
+            "obs prunes by calibration images, but there is none; --calib names a folder of them"
+        )
+    settings = settings or ObsSettings()
+    names = {conv: name for name, conv in convolutions(network)}
+    generator = torch.Generator().manual_seed(settings.seed)
+
+    def visit(conv: nn.Conv2d, pairs: list[Tensor]) -> Iterator[Tensor]:
+        dense = (
+            nn.Parameter(conv.weight.clone(), False),
+            conv.bias if conv.bias is None else conv.bias.clone(),
+        )
+        moments = gather_moments(conv, pairs, settings.patches, generator)
+        prune_layer(conv, moments, counts[names[conv]], pattern, settings)
+        tick(names[conv])
+        while pairs:
+            before, now = pairs.pop(0).chunk(2)
+            outputs = conv._conv_forward(before, *dense), conv._conv_forward(now, conv.weight, conv.bias)
+            yield torch.cat(outputs)
+
+    doubled = [torch.cat((batch, batch)) for batch in batches]
+    run_in_lockstep(network, doubled, list(names), visit)
+    return network
+
+
+@torch.no_grad()
+def prune_layer(
+    conv: nn.Conv2d, moments: Moments, count: int, pattern: Pattern | None, settings: ObsSettings
+) -> None:
+    """Give a Conv2d the best weights that have all but count zeros, and the bias that goes with them.
+
+    Its outputs are never further from the dense layer's than those of plain magnitude pruning, with the
+    same bias correction, are.
+    """
+    dense = grouped(conv.weight, conv.groups)
+    stays = _selector(conv, count, pattern)
+    candidates = [dense * stays(dense.abs())]
+    candidates.append(_solve(dense, moments, stays, settings))
+    best = min(candidates, key=lambda w: least_squares.error(w, moments.xx, moments.yx, dense))
+    conv.weight.copy_(best.flatten(0, 1).view_as(conv.weight))
+    if conv.bias is not None:
+        lost = (dense @ moments.y[:, :, None] - best @ moments.x[:, :, None]).flatten()
+        conv.bias.add_(lost)
+
+
+def _solve(dense: Tensor, moments: Moments, stays: least_squares.Select, settings: ObsSettings) -> Tensor:
+    """The weights by sparse least squares, in units in which every input has variance 1."""
+    target = _target(dense, moments, ridge(moments.xx, settings.pull))
+    h, unit = normalised(moments.xx, settings.damping)
+    target = target * unit[:, None]
+    support = least_squares.find_support(target, h, stays)
+    return least_squares.refit(target, h, support, target) / unit[:, None] * support
+
+
+def _target(dense: Tensor, moments: Moments, pull: Tensor) -> Tensor:
+    """The dense weights that come nearest to the dense network's outputs on what the layer sees now."""
+    outputs = dense @ (moments.yx + pull)
+    return torch.linalg.solve(moments.xx + pull, outputs.mT).mT
+
+
+def _selector(conv: nn.Conv2d, count: int, pattern: Pattern | None) -> least_squares.Select:
+    """Scores of a layer as [groups, rows, k] -> which count of them stay."""
+    shape = conv.weight.shape
+    takes = pattern is not None and count < conv.weight.numel() and pattern.fits(shape)
+    fitting = pattern if takes else None
+
+    def stays(scores: Tensor) -> Tensor:
+        chosen = select(scores.reshape(shape), count, fitting)
+        return chosen.reshape(conv.groups, -1, scores.shape[-1])
+
+    return stays
+
+
+def ridge(xx: Tensor, share: float) -> Tensor:
+    """A diagonal matrix [groups, k, k] of that share of the mean variance in xx."""
+    variance = xx.diagonal(dim1=1, dim2=2)
+    mean = variance.mean(-1, keepdim=True).clamp(min=SMALLEST_VARIANCE)
+    return torch.diag_embed((share * mean).expand_as(variance))
+
+
+def normalised(xx: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """xx, damped, in units in which its diagonal is 1; and these units [groups, k]."""
+    h = xx + ridge(xx, damping)
+    unit = h.diagonal(dim1=1, dim2=2).sqrt()
+    return h / (unit[:, :, None] * unit[:, None]), unit
+
+
+def grouped(weight: Tensor, groups: int) -> Tensor:
+    """[out, in / groups, height, width] -> [groups, out / groups, k]."""
+    return weight.flatten(1).unflatten(0, (groups, -1)).clone()
