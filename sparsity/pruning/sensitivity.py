@@ -30,10 +30,7 @@ def channel_sensitivities(
     costs = {
         name: torch.zeros(len(conv.weight), device=conv.weight.device) for name, conv in convolutions(network)
     }
-    handles = [
-        conv.register_forward_hook(lambda _conv, _inputs, y, name=name: y.register_hook(_adder(costs[name])))
-        for name, conv in convolutions(network)
-    ]
+    handles = [conv.register_forward_hook(_watcher(costs[name])) for name, conv in convolutions(network)]
     parameters = list(network.parameters())
     with torch.enable_grad():
         for batch in batches:
@@ -50,11 +47,16 @@ def channel_sensitivities(
     return {name: cost / images for name, cost in costs.items()}
 
 
-def _adder(costs: Tensor) -> Callable[[Tensor], None]:
+def _watcher(costs: Tensor) -> Callable[[nn.Module, object, Tensor], None]:
+    """A forward hook that has the squared gradients of the layer's output added to costs."""
+
     def add(gradient: Tensor) -> None:
         costs.add_(gradient.square().sum((0, 2, 3)))
 
-    return add
+    def watch(_layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        output.register_hook(add)
+
+    return watch
 
 
 def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
