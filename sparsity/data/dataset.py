@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
+
 from sparsity.data.annotations import (
     NO_LABELS,
     Annotations,
@@ -14,7 +16,7 @@ from sparsity.data.annotations import (
     derive_annotations,
     read_annotations,
 )
-from sparsity.data.images import SUFFIXES, scan_images
+from sparsity.data.images import SUFFIXES, ImageHeader, scan_images
 from sparsity.data.labels import label_path, read_labels
 from sparsity.data.sources import Source, Split, find_source, images_below
 from sparsity.errors import InputError
@@ -132,20 +134,42 @@ def read_images(folder: str | PathLike[str]) -> tuple[DatasetImage, ...]:
 
     Their ids count from 1; corrupt ones are left out. Raises InputError where there is none.
     """
+    paths = _image_paths(folder)
+    return choose_images(folder, len(paths))[0]
+
+
+def choose_images(
+    folder: str | PathLike[str], count: int, *, seed: int = 0
+) -> tuple[tuple[DatasetImage, ...], tuple[str, ...]]:
+    """Choose count images of a folder at random, all where it has fewer; and say which are corrupt.
+
+    As read_images, of which it looks only at as many as it needs: others come in place of corrupt ones.
+    """
+    paths = _image_paths(folder)
+    order = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]
+    headers: dict[Path, ImageHeader] = {}
+    while (missing := count - sum(not header.problem for header in headers.values())) > 0 and order:
+        headers |= scan_images(sorted(order[:missing], key=str))
+        del order[:missing]
+    usable = sorted((path for path, header in headers.items() if not header.problem), key=str)
+    problems = tuple(f"{path}: {header.problem}" for path, header in headers.items() if header.problem)
+    if not usable:
+        raise InputError(f"{folder}: no usable image; {problems[0]}")
+    images = (
+        DatasetImage(path, image_id, *headers[path].size, NO_LABELS)
+        for image_id, path in enumerate(usable, 1)
+    )
+    return tuple(images), problems
+
+
+def _image_paths(folder: str | PathLike[str]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; one of images is expected")
     paths = images_below(folder / "images" if (folder / "images").is_dir() else folder)
     if not paths:
         raise InputError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))}) in it")
-    headers = scan_images(paths)
-    usable = [path for path in paths if not headers[path].problem]
-    if not usable:
-        raise InputError(f"{folder}: no usable image; {paths[0]}: {headers[paths[0]].problem}")
-    return tuple(
-        DatasetImage(path, image_id, *headers[path].size, NO_LABELS)
-        for image_id, path in enumerate(usable, 1)
-    )
+    return paths
 
 
 def _check_names(source: Source, names: Sequence[str]) -> None:
