@@ -33,7 +33,7 @@ class ObsSettings:
     """
 
     damping: float = 0.01
-    pull: float = 0.1
+    pull: float = 0.3
     patches: int = 100_000
     seed: int = 0
 
