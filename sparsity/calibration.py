@@ -9,7 +9,7 @@ from os import PathLike
 import torch
 from torch import Tensor, nn
 
-from sparsity.data.dataset import choose_images
+from sparsity.data.dataset import DatasetImage, choose_images
 from sparsity.data.loader import BatchLoader
 from sparsity.errors import InputError
 from sparsity.memory import free_memory
@@ -51,10 +51,17 @@ def read_calibration(
             say(f"WARNING: --calib: {len(problems)} of its images are left out, such as {problems[0]}")
         if len(images) < count:
             say(f"WARNING: --calib {folder}: {count} images are asked for, all {len(images)} in it are used")
-        loader = BatchLoader(images, imgsz=imgsz, batch_size=BATCH_SIZE, stride=stride, workers=workers)
-        return [torch.from_numpy(b.pixels).permute(0, 3, 1, 2).float().div_(255) for b in loader]
+        return letterboxed_batches(images, imgsz=imgsz, stride=stride, workers=workers)
     except InputError as error:
         raise InputError(f"--calib: {error}") from error
+
+
+def letterboxed_batches(
+    images: Sequence[DatasetImage], *, imgsz: int, stride: int, workers: int = 0
+) -> list[Tensor]:
+    """Images as read_calibration returns them."""
+    loader = BatchLoader(images, imgsz=imgsz, batch_size=BATCH_SIZE, stride=stride, workers=workers)
+    return [torch.from_numpy(b.pixels).permute(0, 3, 1, 2).float().div_(255) for b in loader]
 
 
 def limit_by_memory(

@@ -19,6 +19,7 @@ from sparsity.demo import data as demo
 from sparsity.devices import device_name, select_device, select_precision
 from sparsity.errors import InputError
 from sparsity.pruning.apply import Scope, check_amount
+from sparsity.pruning.method import Criterion
 from sparsity.runs import DEFAULT_NAME
 from sparsity.training.settings import TrainingSettings
 from sparsity.validation import ValidationSettings
@@ -117,6 +118,19 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("--images", default="", help="folder of images without labels, to distil on; instead of --data")
     add("--teacher", default="", help="dense checkpoint to distil from")
     add("--distil", type=float, default=d.distil, help="weight of the distillation's loss")
+    add(
+        "--criterion",
+        choices=get_args(Criterion),
+        default=d.criterion,
+        help="l1: the smallest go; obs: what training images say is missed least, the rest makes up for it",
+    )
+    add(
+        "--calib-images",
+        type=int,
+        default=d.calib_images,
+        help="training images that --criterion obs looks at",
+    )
+    add("--freeze-bn", action="store_true", help="keep batch norms' statistics; obs always does")
     add("--epochs", type=int, default=d.epochs, help="times over the images")
     add("--gradual", type=int, default=d.gradual, metavar="EPOCHS", help="prune along these first epochs")
     add("--nominal-batch", type=int, default=d.nominal_batch, help="images to a step, gathered over batches")

@@ -1,4 +1,4 @@
-"""Pruned copies of a network by any method, and what calibration images teach, learnt once for all of them."""
+"""Pruned copies of a network by any method, and what calibration images teach, learnt once for all."""
 
 from __future__ import annotations
 
@@ -151,7 +151,9 @@ class Pruner:
         """A bar over the layers, and one line where memory is not enough."""
         layers = sum(1 for _ in convolutions(self.network))
         try:
-            with progress_bar(total=layers, desc=title, unit="layer", shown=self._progress, leave=False) as bar:
+            with progress_bar(
+                total=layers, desc=title, unit="layer", shown=self._progress, leave=False
+            ) as bar:
                 yield bar
         except RuntimeError as error:
             if not is_out_of_memory(error):

@@ -27,6 +27,8 @@ TOP = {
     "own_format": {"pruning", "yolo"},
     "checkpoint": {"own_format", "unpickle", "yolo"},
     "inference": {"detection", "devices", "yolo"},
+    "calibration": {"data", "memory", "yolo"},
+    "pruner": {"calibration", "memory", "pruning", "yolo"},
     "validation": {"data", "detection", "devices", "evaluation", "inference", "metrics", "pruning", "yolo"},
     "run_files": {"data", "metrics", "pruning"},
     "rows": {"latency", "metrics"},
@@ -38,7 +40,7 @@ TOP = {
     },
     "training": {
         *("checkpoint", "data", "devices", "identity", "memory", "own_format", "pruning"),
-        *("validation", "yolo"),
+        *("calibration", "pruner", "validation", "yolo"),
     },
     "cli": {"demo", "devices", "pruning", "runs", "training", "validation"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from sparsity.yolo import blocks
 from sparsity.yolo.architectures import SCALES, Scale, yolov5
 from sparsity.yolo.detect import Detect
-from sparsity.yolo.network import Network, build, fuse
+from sparsity.yolo.network import Network, build, fuse, take_over
 from sparsity.yolo.spec import Layer, ModuleSpec
 
 
@@ -437,3 +438,24 @@ def test_outputs_are_freed_after_their_last_use() -> None:
         network.model[index] = Watch(made, seen)
     network(torch.zeros(1))
     assert seen == [[], [0], [0, 1], [0, 2], [3], [4]]
+
+
+def test_a_network_takes_over_what_a_fused_one_of_its_kind_gives():
+    torch.manual_seed(0)
+    network = build(yolov5("yolov5n", nc=3), ("a", "b", "c"))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -1, 1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, -2, 2)
+    other = fuse(copy.deepcopy(network))
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(torch.rand_like(parameter) + 0.5)
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = other(images)
+        found = take_over(network, other)(images)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from sparsity.data.training import TrainingImages, collate
@@ -75,7 +75,7 @@ class EpochSampler(Sampler[int]):
 class Trainer:
     """A network in training.
 
-    network: with its batch norms; trained in place.
+    network: with its batch norms; trained in place. The criterion l1 is pruned by here, others before.
     teacher: a dense network whose raw maps the student's shall follow; images without labels need one.
     """
 
@@ -89,7 +89,7 @@ class Trainer:
     def __post_init__(self) -> None:
         settings, self._pruned_to = self.settings, 0
         self.masks = nonzero_masks(self.network)
-        if settings.amount and not settings.gradual:
+        if settings.amount and not settings.gradual and settings.criterion == "l1":
             self.masks = prune_unfused(self.network, settings.amount, settings.scope)
         self.average = Average(self.network)
         self.network.requires_grad_(True).to(memory_format=torch.channels_last)
@@ -125,6 +125,8 @@ class Trainer:
         self._loader.set_epoch(epoch)
         self.images.set_epoch(epoch)
         self.model.train()
+        if self.settings.keeps_statistics:
+            _freeze_statistics(self.model)
         losses, batches = EpochLosses(), len(self._loader)
         title = f"Epoch {epoch + 1}/{self.settings.epochs}"
         shown = progress and self.accelerator.is_main_process
@@ -209,3 +211,10 @@ class Trainer:
         self.average.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.masks = Masks(state["masks"])
+
+
+def _freeze_statistics(network: nn.Module) -> None:
+    """Let batch norms use and keep the statistics that they have; scales and shifts still learn."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()

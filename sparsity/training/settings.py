@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from sparsity.errors import InputError
-from sparsity.pruning.apply import Scope, check_amount
+from sparsity.pruning.amounts import Scope, check_amount
+from sparsity.pruning.method import Criterion
 
 OPTIMIZERS = ("SGD", "AdamW")
 
@@ -16,14 +18,18 @@ OPTIMIZERS = ("SGD", "AdamW")
 class TrainingSettings:
     """What is pruned, and how the rest is trained.
 
-    amount, scope: pruned before the first step, or along the first gradual epochs where those are not 0.
+    amount, criterion, scope: pruned before the first step, or along the first gradual epochs where those
+    are not 0.
     lr0, lrf: the first learning rate, and the last as a share of it (cosine between). warmup: epochs.
+    With criterion "obs" calib_images of the training images teach what is pruned.
+    freeze_bn: leave the batch norms' statistics as they are; "obs" does, since its weights go with them.
     nominal_batch: gradients gather until as many images are through. decay: of the convolutions' weights.
     mosaic: the probability that an image is put together from four. augment: whether to augment at all.
     patience: epochs without a better AP after which training ends. distil: the distillation's weight.
     """
 
     amount: float = 0.0
+    criterion: Criterion = "l1"
     scope: Scope = "layer"
     gradual: int = 0
     epochs: int = 10
@@ -40,16 +46,23 @@ class TrainingSettings:
     patience: int = 100
     mosaic: float = 1.0
     augment: bool = True
+    calib_images: int = 64
+    freeze_bn: bool = False
     seed: int = 0
     workers: int = 2
 
     def __post_init__(self) -> None:
         """Raise InputError for a value out of range."""
         check_amount(self.amount)
-        if self.scope not in get_args(Scope):
-            raise InputError(f"--scope is {self.scope!r}; one of {', '.join(get_args(Scope))} is expected")
+        for name, known in (("scope", get_args(Scope)), ("criterion", get_args(Criterion))):
+            _check_word(name, getattr(self, name), known)
+        _check_word("optimizer", self.optimizer, OPTIMIZERS)
+        self._check_numbers()
+        self._check_together()
+
+    def _check_numbers(self) -> None:
         least = {"epochs": 1, "batch_size": 1, "nominal_batch": 1, "imgsz": 32, "gradual": 0}
-        for name, lowest in (least | {"patience": 1, "workers": 0, "seed": 0}).items():
+        for name, lowest in (least | {"patience": 1, "workers": 0, "seed": 0, "calib_images": 1}).items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < lowest:
                 raise InputError(f"--{_flag(name)} is {value!r}; a whole number from {lowest} on is expected")
@@ -66,15 +79,30 @@ class TrainingSettings:
             value = getattr(self, name)
             if not 0 <= value <= highest or not math.isfinite(value):
                 raise InputError(f"--{_flag(name)} is {value!r}; 0 to {highest} is expected")
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"--optimizer is {self.optimizer!r}; {' or '.join(OPTIMIZERS)} is expected")
+
+    def _check_together(self) -> None:
+        """What each flag allows, but not with others."""
+        if self.scope == "measured" and self.criterion == "l1":
+            raise InputError("--scope measured goes with --criterion obs, which learns from images")
+        if self.gradual and self.criterion == "obs":
+            raise InputError("--gradual prunes by magnitude along the way; leave it out with --criterion obs")
         if self.gradual > self.epochs:
             raise InputError(f"--gradual is {self.gradual}, more than the {self.epochs} epochs")
+
+    @property
+    def keeps_statistics(self) -> bool:
+        """Whether batch norms work with the statistics that they have, as in validation."""
+        return self.freeze_bn or (self.criterion == "obs" and self.amount > 0)
 
     @property
     def accumulate(self) -> int:
         """Batches to a step."""
         return max(1, round(self.nominal_batch / self.batch_size))
+
+
+def _check_word(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InputError(f"--{name} is {value!r}; {', '.join(known[:-1])} or {known[-1]} is expected")
 
 
 def _flag(name: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
+import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -14,6 +17,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from sparsity.calibration import letterboxed_batches
 from sparsity.checkpoint import load
 from sparsity.data.augment import NONE, Augmentation
 from sparsity.data.dataset import Dataset, DatasetImage, identify, read_dataset, read_images
@@ -21,12 +25,14 @@ from sparsity.data.sources import find_source
 from sparsity.data.training import TrainingImages
 from sparsity.devices import select_device, select_precision
 from sparsity.errors import InputError
+from sparsity.pruner import Pruner
+from sparsity.pruning.method import Method
 from sparsity.training.engine import Trainer
 from sparsity.training.run import Run
 from sparsity.training.settings import TrainingSettings
 from sparsity.validation import ValidationSettings
 from sparsity.yolo.architectures import ANCHORS, SCALES, yolov5
-from sparsity.yolo.network import Network, build
+from sparsity.yolo.network import Network, build, fuse, take_over
 
 Location = str | PathLike[str]
 _PRECISIONS = {torch.float32: "no", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -93,6 +99,8 @@ def make_run(
     if teacher is not None:
         _check_teacher(teacher, network, material.teacher)
     labelled, unlabelled, val = _data(material, network, progress)
+    if settings.amount and settings.criterion == "obs":
+        network = _pruned_by_obs(network, (*labelled, *unlabelled), settings, validation, progress)
     images = TrainingImages(
         labelled,
         unlabelled=unlabelled,
@@ -103,6 +111,26 @@ def make_run(
     accelerator = _accelerator(validation)
     trainer = Trainer(network, images, settings, accelerator, teacher)
     return Run(trainer, folder, val, validation, _identity(material, settings, labelled, unlabelled))
+
+
+def _pruned_by_obs(
+    network: Network,
+    images: Sequence[DatasetImage],
+    settings: TrainingSettings,
+    validation: ValidationSettings,
+    progress: bool,
+) -> Network:
+    """The network, batch norms and all, as pruning it fused by what training images teach makes it."""
+    drawn = random.Random(settings.seed).sample(images, min(settings.calib_images, len(images)))
+    batches = letterboxed_batches(drawn, imgsz=settings.imgsz, stride=max(network.strides), workers=1)
+    pruner = Pruner(
+        fuse(copy.deepcopy(network)),
+        calibration=batches,
+        seed=settings.seed,
+        device=select_device(validation.device),
+        progress=progress,
+    )
+    return take_over(network, pruner.prune(Method("obs", settings.scope), settings.amount))
 
 
 def _accelerator(validation: ValidationSettings) -> Accelerator:

@@ -13,6 +13,9 @@ from sparsity.yolo.detect import Candidates, Detect
 from sparsity.yolo.registry import build_module
 from sparsity.yolo.spec import Architecture
 
+SMALLEST_SCALE = 1e-9
+"""Below it a batch norm's scale is taken for 0."""
+
 
 class Network(nn.Module):
     """A detector: images in, raw maps out, boxes by candidates().
@@ -76,6 +79,32 @@ def fuse(network: Network) -> Network:
             module.conv = fuse_conv_bn_eval(module.conv, module.bn)
             module.bn = None
     return network
+
+
+def take_over(network: Network, fused: Network) -> Network:
+    """Give a network with batch norms the weights of a fused one of its kind, in place; returns the network.
+
+    Its batch norms' scales and statistics stay: weights are divided by what fuse multiplies them by, and
+    shifts follow the biases. In evaluation mode it then gives what fused gives.
+    """
+    theirs = dict(fused.named_modules())
+    with torch.no_grad():
+        for name, module in network.named_modules():
+            if isinstance(module, Conv) and module.bn is not None:
+                _take_over_conv(module, theirs[name].conv)
+            elif isinstance(module, nn.Conv2d) and module.bias is not None:
+                module.weight.copy_(theirs[name].weight)
+                module.bias.copy_(theirs[name].bias)
+    return network
+
+
+def _take_over_conv(module: Conv, fused: nn.Conv2d) -> None:
+    norm = module.bn
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    # A channel that the norm switches off has no weights to take over.
+    inverse = torch.where(scale.abs() > SMALLEST_SCALE, 1 / scale, torch.zeros_like(scale))
+    module.conv.weight.copy_(fused.weight * inverse[:, None, None, None])
+    norm.bias.copy_(fused.bias + scale * norm.running_mean)
 
 
 def _absolute(source: int, index: int) -> int:

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from sparsity import ValidationSettings, count_sparsity, load
+from sparsity import ValidationSettings, count_sparsity, load, prune
 from sparsity.errors import InputError
 from sparsity.own_format import save
 from sparsity.training import engine
@@ -299,6 +299,30 @@ def test_patience_ends_a_run(weights, data, tmp_path):
     made.run(say=said.append)
     assert len(made.rows) == 2
     assert "stopped after 2" in said[-1]
+
+
+def test_obs_prunes_exactly_and_keeps_the_statistics(weights, data, tmp_path):
+    settings = {"amount": 0.5, "criterion": "obs", "calib_images": 4}
+    made = make_run(Material(weights, data=data), TrainingSettings(**SMALL | settings), VALIDATION, tmp_path)
+    at_first = zeros(made.trainer.network)
+    plain = zeros(prune(load(weights), 0.5))
+    assert any(not torch.equal(at_first[name], plain[name]) for name in plain), "as magnitude would"
+    means = {k: v.clone() for k, v in made.trainer.network.named_buffers() if "running" in k}
+    made.run()
+    for network in (made.trainer.network, load(tmp_path / "last.pt", fused=False)):
+        counted = count_sparsity(network)
+        assert counted.conv_zeros == pytest.approx(0.5 * counted.conv_weights, abs=counted.conv_layers)
+        assert all(torch.equal(at_first[name], where) for name, where in zeros(network).items())
+    after = dict(made.trainer.network.named_buffers())
+    assert all(torch.equal(after[name], mean) for name, mean in means.items())
+
+
+@pytest.mark.parametrize(("freeze", "moved"), [(False, True), (True, False)])
+def test_statistics_of_batch_norms_move_unless_frozen(weights, data, tmp_path, freeze, moved):
+    before = dict(load(weights, fused=False).named_buffers())["model.0.bn.running_mean"]
+    network = run(Material(weights, data=data), tmp_path, epochs=1, freeze_bn=freeze).trainer.network
+    after = dict(network.named_buffers())["model.0.bn.running_mean"]
+    assert torch.equal(before, after) is not moved
 
 
 def test_from_random_weights(data, tmp_path):
