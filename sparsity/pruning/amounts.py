@@ -198,11 +198,15 @@ def _choose(
         taking = _fill(order, gains, zeros)
         if sum(sizes[name] - lowest[name] for name in taking) >= zeros:
             return taking
-    least = min(gains.values())
-    raise InputError(
-        f"sparsity {zeros / sum(sizes.values()):.4g} is {zeros} zeros, which no choice of layers with "
-        f"--pattern {pattern} makes; {least} ({least / sum(sizes.values()):.4g}) are the fewest: "
-        "0 or a larger sparsity is expected"
+    raise _no_choice(zeros, gains, sum(sizes.values()), pattern)
+
+
+def _no_choice(zeros: int, gains: Counts, weights: int, pattern: Pattern) -> InputError:
+    larger = min((gain for gain in gains.values() if gain > zeros), default=sum(gains.values()))
+    return InputError(
+        f"sparsity {zeros / weights:.4g} is {zeros} zeros, which no choice of layers with "
+        f"--pattern {pattern} makes: those that make fewer can't hold so many; "
+        f"0 or {math.ceil(larger / weights * 1e4) / 1e4} is expected"
     )
 
 

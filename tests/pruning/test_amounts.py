@@ -136,11 +136,12 @@ def test_global_counts_equal_weights_from_the_first_layer_on():
 
 
 @pytest.mark.parametrize("scope", ["global", "lamp", "erk"])
-@pytest.mark.parametrize("amount", [0, 0.05, 0.1, 0.3, 0.45, 0.5, 0.6])
+@pytest.mark.parametrize("amount", [0, 0.01, 0.1, 0.3, 0.45, 0.5, 0.6])
 @pytest.mark.parametrize("pattern", [TWO_OF_FOUR, Pattern(3, 4), Pattern(1, 4)], ids=str)
 def test_under_a_pattern_a_layer_is_dense_or_follows_it(scope, amount, pattern):
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(3, 8, 3), *(nn.Conv2d(4 * i, 8, 3) for i in (1, 2, 3, 4, 8, 1)))
+    plain = [nn.Conv2d(4 * groups, 8, 3) for groups in (1, 2, 3, 4, 8, 1)]
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 1), *plain)
     size, counts = sizes(layers), keep_counts(layers, amount, scope, pattern=pattern)
     assert counts["0"] == size["0"], "three channels"
     for name in size:
@@ -159,6 +160,14 @@ def test_a_layer_too_small_for_the_zeros_gives_way_to_a_larger():
     # The cheapest, four weights, leaves no room for eight more, and can't hold nine zeros itself.
     layers = nn.Sequential(row(1, 1, 0, 0), row(*[1.0] * 16))
     assert keep_counts(layers, 9 / 20, "global", pattern=TWO_OF_FOUR) == {"0": 4, "1": 7}
+
+
+def test_zeros_between_what_layers_can_hold_are_refused_and_the_next_named():
+    # The small layer holds 4, the large makes at least 8.
+    layers = nn.Sequential(row(1, 1, 0, 0), row(*[1.0] * 16))
+    with pytest.raises(InputError, match=r"is 6 zeros, which .* 0 or 0\.4 is expected"):
+        keep_counts(layers, 0.3, "global", pattern=TWO_OF_FOUR)
+    assert keep_counts(layers, 0.4, "global", pattern=TWO_OF_FOUR) == {"0": 4, "1": 8}
 
 
 def test_kept_and_closely_capped_layers_take_no_pattern():
@@ -199,7 +208,7 @@ def test_kept_and_closely_capped_layers_take_no_pattern():
             0.001,
             "global",
             {"pattern": TWO_OF_FOUR},
-            r"1 zeros, which no choice .* 4 \(0.00\d+\)",
+            "is 1 zeros, which no choice .* 0 or 0.003 is expected",
             id="too few",
         ),
     ],
