@@ -22,7 +22,8 @@ def main() -> None:
     """Flags in, files out."""
     parser = cli.Parser(description=__doc__.splitlines()[0])
     cli.add_shared_flags(parser)
-    cli.add_pruning_flags(parser)
+    cli.add_amount_flag(parser)
+    cli.add_scope_flag(parser)
     cli.add_training_flags(parser)
     parser.set_defaults(name="train", weights="", data="", batch_size=TrainingSettings.batch_size)
     args = parser.parse_args()

@@ -18,6 +18,7 @@ from sparsity.levels import parse_levels
 from sparsity.metrics import Metrics
 from sparsity.progress import say
 from sparsity.pruning.apply import count_sparsity
+from sparsity.pruning.method import Method
 from sparsity.report.single import format_model, format_scan, format_table
 from sparsity.report.sweep import format_sweep, write_sweep
 from sparsity.runs import run_folder
@@ -31,15 +32,17 @@ def main() -> None:
     """Flags in, tables and files out."""
     parser = cli.Parser(description=__doc__.splitlines()[0])
     cli.add_sweep_flags(parser)
+    cli.add_method_flags(parser)
     cli.add_shared_flags(parser)
     parser.set_defaults(name="sweep")
     args = parser.parse_args()
-    options = cli.read_options(args)
+    options, pruning = cli.read_options(args), cli.read_pruning(args)
     wanted = SweepSettings(
         parse_levels(args.levels),
-        args.scope.split(","),
+        pruning.methods,
         cli.read_batch_sizes(args.batch_sizes),
         options.settings,
+        bootstrap=args.bootstrap,
     )
     print("sweep: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
     print(cli.format_environment(options.settings) + "\n")
@@ -58,7 +61,7 @@ def main() -> None:
 
         def show(metrics: Metrics, own: AveragePrecision) -> None:
             table = format_table(own, metrics.images, dataset.names, verbose=True)
-            say(f"\n{metrics.scope} {metrics.amount:g}\n{table}")
+            say(f"\n{Method(metrics.criterion, metrics.scope).label} {metrics.amount:g}\n{table}")
 
         command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
         print(f"Sweeping into {folder}; if it is stopped, --resume {folder} goes on")
@@ -67,6 +70,7 @@ def main() -> None:
             dataset,
             wanted,
             folder,
+            pruner=cli.make_pruner(network, pruning, options.settings),
             weights=options.weights,
             command=command,
             title=args.title,
@@ -75,7 +79,7 @@ def main() -> None:
             say=say,
             **({"on_level": show} if options.verbose else {}),
         )
-        print("\n" + format_sweep(done.frame) + "\n")
+        print("\n" + format_sweep(done) + "\n")
         print(f"Results saved to {folder}")
 
 

@@ -3,6 +3,7 @@
 python val_sparse.py --weights yolov5x.pt --sparsity 0.3
 """
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sparsity.checkpoint import load
 from sparsity.data.dataset import read_dataset
 from sparsity.download import ensure_data, ensure_weights
 from sparsity.evaluation.coco import format_figures
-from sparsity.pruning.apply import count_sparsity, layer_sparsity, prune
+from sparsity.pruning.apply import count_sparsity, layer_sparsity
 from sparsity.report import single as report
 from sparsity.run_files import write_run
 from sparsity.runs import run_folder
@@ -24,9 +25,12 @@ def main() -> None:
     """Flags in, tables and files out."""
     parser = cli.Parser(description=__doc__.splitlines()[0])
     cli.add_shared_flags(parser)
-    cli.add_pruning_flags(parser)
+    cli.add_amount_flag(parser)
+    cli.add_method_flags(parser)
     args = parser.parse_args()
     options, amount = cli.read_options(args), cli.read_amount(args.sparsity)
+    pruning = cli.read_pruning(args)
+    method = pruning.method
     print("val_sparse: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
     print(cli.format_environment(options.settings) + "\n")
 
@@ -37,21 +41,26 @@ def main() -> None:
         settings = fit(options.settings, network)
         if settings != options.settings:
             print(f"WARNING: image size {options.settings.imgsz} is rounded up to {settings.imgsz}")
-        if amount:
-            print("Pruning model... ", end="", flush=True)
-            print(report.format_sparsity(count_sparsity(prune(network, amount, args.scope))))
         data = ensure_data(options.data, progress=True)
         single_cls = settings.single_cls
         dataset = read_dataset(data, network.names, single_cls=single_cls, progress=True)
         dataset = replace(dataset, name=options.data)
         print(f"Scanning {data}... {report.format_scan(dataset.scan)}")
+        pruner, start = cli.make_pruner(network, pruning, settings), time.perf_counter()
+        if amount:
+            network = pruner.prune(method, amount)
+            seconds = time.perf_counter() - start
+            counted = report.format_sparsity(count_sparsity(network))
+            print(f"Pruning ({method.label}, {amount:g})... {counted}, {seconds:.1f} s")
 
         layers = layer_sparsity(network)
-        origin = Origin(options.weights, args.scope, amount)
+        origin = Origin(options.weights, method.scope, amount, method.criterion, **pruner.rules)
         done = validate(network, dataset, settings, origin=origin, progress=True)
         write_run(folder, done.metrics, layers, done.predictions, dataset.annotations)
         count = len(dataset.images)
         print(report.format_table(done.own, count, dataset.names, verbose=options.verbose))
+        if options.verbose:
+            print("\n" + report.format_layers(layers) + "\n")
         print(report.format_speed(done.metrics) + "\n")
         print(format_figures(done.figures) + "\n")
         if not single_cls and settings.max_det == ValidationSettings.max_det:

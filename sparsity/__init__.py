@@ -5,25 +5,31 @@ network = prune(load("yolov5n.pt"), 0.3)
 print(validate(network, "coco.yaml").metrics.AP)
 """
 
+from sparsity.calibration import read_calibration
 from sparsity.checkpoint import load
 from sparsity.errors import InputError
 from sparsity.metrics import Metrics
+from sparsity.pruner import Pruner
 from sparsity.pruning.apply import count_sparsity, layer_sparsity, prune
+from sparsity.pruning.method import Method
 from sparsity.sweeping.sweep import sweep
 from sparsity.validation import Origin, Validation, ValidationSettings, validate
 from sparsity.yolo.network import Network
 
 __all__ = [
     "InputError",
+    "Method",
     "Metrics",
     "Network",
     "Origin",
+    "Pruner",
     "Validation",
     "ValidationSettings",
     "count_sparsity",
     "layer_sparsity",
     "load",
     "prune",
+    "read_calibration",
     "sweep",
     "validate",
 ]

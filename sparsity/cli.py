@@ -15,14 +15,20 @@ from typing import NoReturn, get_args
 
 import torch
 
+from sparsity.calibration import limit_by_memory, read_calibration
 from sparsity.demo import data as demo
-from sparsity.devices import device_name, select_device, select_precision
+from sparsity.devices import device_name, select_device, select_precision, usable_cores
+from sparsity.download import ensure_calibration
 from sparsity.errors import InputError
-from sparsity.pruning.apply import Scope, check_amount
-from sparsity.pruning.method import Criterion
+from sparsity.pruner import Pruner, no_calibration
+from sparsity.pruning.amounts import Scope, check_amount
+from sparsity.pruning.method import Criterion, Method, parse_methods
+from sparsity.pruning.patterns import Pattern, parse_pattern
 from sparsity.runs import DEFAULT_NAME
+from sparsity.sweeping.sweep import BOOTSTRAP
 from sparsity.training.settings import TrainingSettings
-from sparsity.validation import ValidationSettings
+from sparsity.validation import ValidationSettings, fit
+from sparsity.yolo.network import Network
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,28 @@ class Options:
     name: str
     exist_ok: bool
     verbose: bool
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What the flags of methods say."""
+
+    methods: tuple[Method, ...]
+    keep: tuple[str, ...]
+    pattern: Pattern | None
+    calib: str
+    calib_images: int
+    calib_seed: int
+
+    @property
+    def method(self) -> Method:
+        """The one method. Raises InputError where there are several."""
+        if len(self.methods) > 1:
+            labels = ", ".join(method.label for method in self.methods)
+            raise InputError(
+                f"--criterion, --scope: {labels} are {len(self.methods)} methods; one is expected"
+            )
+        return self.methods[0]
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,23 +118,58 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     add("--project", type=Path, default=Path("results"), help="where runs are saved")
     add("--name", default=DEFAULT_NAME, help="the run's folder, numbered up where it exists")
     add("--exist-ok", action="store_true", help="write into the folder though it exists")
-    add("--verbose", action="store_true", help="a row for each class")
+    add("--verbose", action="store_true", help="a row for each class; val_sparse.py, each layer too")
 
 
-def add_pruning_flags(parser: argparse.ArgumentParser) -> None:
-    """Add what to prune."""
+def add_amount_flag(parser: argparse.ArgumentParser) -> None:
+    """Add how much to prune."""
     parser.add_argument("--sparsity", default="0", help="fraction of weights to prune, 0.3 for 30%%")
-    parser.add_argument(
-        "--scope", choices=get_args(Scope), default="layer", help="how it is shared out among layers"
+
+
+def add_scope_flag(parser: argparse.ArgumentParser) -> None:
+    """Add how finetune.py shares the amount out."""
+    add = parser.add_argument
+    add("--scope", choices=get_args(Scope), default="layer", help="how it is shared out among layers")
+
+
+def add_method_flags(parser: argparse.ArgumentParser) -> None:
+    """Add by which methods to prune."""
+    add = parser.add_argument
+    add(
+        "--criterion",
+        default="l1",
+        help="l1 (magnitude); lamp, erk (magnitude, shared out among layers so); obs (learns from --calib)",
     )
+    add(
+        "--scope",
+        default="",
+        help="how l1 and obs share the amount out: layer (l1's own), global, lamp, erk, measured (obs's own)",
+    )
+    add("--pattern", default="", help="N:M such as 2:4: at most N of every M input channels stay")
+    add(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="layers that stay dense, such as 'model.24.*'; may be given several times",
+    )
+    add("--calib", default="", metavar="FOLDER", help="images that obs and measured learn from; no labels")
+    add("--calib-images", type=int, default=64, metavar="N", help="how many of them, drawn at random")
+    add("--calib-seed", type=int, default=0, metavar="N", help="of that draw")
 
 
 def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     """Add what to sweep."""
     add = parser.add_argument
     add("levels", help="sparsities: 0.1:0.9, 0.1:0.9:0.05, or 0,0.3,0.5; the dense baseline comes by itself")
-    add("--scope", default="layer", help="layer, global, lamp, erk, or several: layer,global")
     add("--batch-sizes", default="1,32", help="at which latency is measured; none to leave it out")
+    add(
+        "--bootstrap",
+        type=int,
+        default=BOOTSTRAP,
+        metavar="N",
+        help="times the images are drawn anew for intervals of AP; 0 for none",
+    )
     add("--title", default="", help="of the plots and the report")
     add("--resume", type=Path, metavar="FOLDER", help="go on with the sweep in this folder")
 
@@ -145,6 +208,36 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("--no-augment", action="store_true", help="train on the images as they are")
     add("--seed", type=int, default=d.seed, help="a seed makes a run repeatable")
     add("--resume", type=Path, metavar="FOLDER", help="go on with the training in this folder")
+
+
+def read_pruning(args: argparse.Namespace) -> Pruning:
+    """The flags of methods as values. Raises InputError for one that can't be used."""
+    methods = parse_methods(args.criterion, args.scope)
+    calib = args.calib or (demo.NAME if args.demo else "")
+    needy = [method for method in methods if method.needs_calibration]
+    if needy and not calib:
+        raise InputError(no_calibration(needy[0]))
+    pattern = parse_pattern(args.pattern)
+    return Pruning(methods, tuple(args.keep), pattern, calib, args.calib_images, args.calib_seed)
+
+
+def make_pruner(network: Network, pruning: Pruning, settings: ValidationSettings) -> Pruner:
+    """The pruner that the flags ask for; it reads calibration images where a method needs them."""
+    device = select_device(settings.device)
+    given = {"keep": pruning.keep, "pattern": pruning.pattern, "seed": pruning.calib_seed}
+    if not any(method.needs_calibration for method in pruning.methods):
+        return Pruner(network, **given, device=device, progress=True)
+    imgsz = fit(settings, network).imgsz
+    calibration = read_calibration(
+        ensure_calibration(pruning.calib, progress=True),
+        limit_by_memory(pruning.calib_images, network, imgsz, device),
+        imgsz=imgsz,
+        stride=max(network.strides),
+        seed=pruning.calib_seed,
+        workers=min(settings.workers, max(1, usable_cores() // 2)),
+    )
+    print(f"Calibration: {sum(map(len, calibration))} images of {pruning.calib}")
+    return Pruner(network, **given, calibration=calibration, device=device, progress=True)
 
 
 def read_batch_sizes(text: str) -> tuple[int, ...]:

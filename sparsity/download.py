@@ -61,6 +61,13 @@ def ensure_data(data: str, *, progress: bool = False) -> Path:
     return COCO_FOLDER
 
 
+def ensure_calibration(folder: str, *, progress: bool = False) -> Path:
+    """The folder itself; "demo" stands for the demo's training images, which are drawn where missing."""
+    if folder == demo.NAME:
+        return demo.training_images(demo.ensure_demo_data(progress=progress))
+    return Path(folder)
+
+
 def _fetch_zip(archive: str, member: str, target: Path, progress: bool) -> None:
     """Download an archive of COCO, unpack one member or folder to target, drop the archive."""
     local = COCO_FOLDER / Path(archive).name

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 class Metrics:
     """Setup and figures of one validation.
 
-    sparsity_conv is zeros over the weights of every Conv2d, sparsity_model zeros over all parameters
-    (YOLOv5's "global sparsity"). P, R, mAP50, mAP50_95 are YOLOv5's own metric; AP to AR_large are
-    pycocotools' twelve, -1 where the data have no true box of that size. Times are per image.
+    criterion and scope as Method has them; pattern: N:M or unstructured; keep: names of layers that stayed
+    dense, divided by blanks. sparsity_conv is zeros over the weights of every Conv2d, sparsity_model zeros
+    over all parameters (YOLOv5's "global sparsity"). P, R, mAP50, mAP50_95 are YOLOv5's own metric; AP to
+    AR_large are pycocotools' twelve, -1 where the data have no true box of that size. Times are per image.
     """
 
     weights: str
     data: str
+    criterion: str
     scope: str
+    pattern: str
+    keep: str
     amount: float | None
     conv_layers: int
     conv_weights: int

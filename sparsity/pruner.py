@@ -1,4 +1,4 @@
-"""Pruned copies of a network by any method, and what calibration images teach, learnt once for all."""
+"""Pruned copies of a network by any method; what calibration images teach is learnt once for all."""
 
 from __future__ import annotations
 
@@ -83,8 +83,7 @@ class Pruner:
     def check(self, method: Method, amount: float) -> None:
         """Raise InputError where a copy can't be pruned so: before anything is computed that takes long."""
         if method.needs_calibration and not self._calibration:
-            what = "--criterion obs" if method.criterion == "obs" else f"--scope {method.scope}"
-            raise InputError(f"{what} learns from images: --calib FOLDER names some (no labels needed)")
+            raise InputError(no_calibration(method))
         # What can be reached depends on the scope no further, and erk's needs no scores.
         scope = "layer" if method.scope == "layer" else "erk"
         keep_counts(self.network, amount, scope, keep=self._keep, pattern=self._pattern)
@@ -169,6 +168,12 @@ class Pruner:
             digest.update(str(tuple(batch.shape)).encode())
             digest.update(batch.cpu().contiguous().numpy())
         return f"{sum(map(len, self._calibration))} images, sha256 {digest.hexdigest()[:16]}"
+
+
+def no_calibration(method: Method) -> str:
+    """What to say where a method lacks its images."""
+    what = "--criterion obs" if method.criterion == "obs" else f"--scope {method.scope}"
+    return f"{what} learns from images: --calib FOLDER names some (no labels needed)"
 
 
 def _first(batches: Sequence[Tensor], images: int) -> list[Tensor]:

@@ -8,51 +8,65 @@ from typing import Any
 
 import pandas as pd
 
+from sparsity.evaluation.bootstrap import Interval
 from sparsity.latency import Latency
 from sparsity.metrics import Metrics
+from sparsity.pruning.method import Method
 
 
 @dataclass(frozen=True)
 class SweepRow:
     """One level: its figures, the seconds it took, and by batch size its latency and the dense one's.
 
-    The dense latency is that of the group of levels in which the level took its turns.
+    The dense latency is that of the group of levels in which the level took its turns. prune_seconds: what
+    pruning took. change: AP minus the dense one's over resampled images, None where that was left out.
     """
 
     metrics: Metrics
     seconds: float
     latency: Mapping[int, tuple[Latency, Latency]]
+    prune_seconds: float = 0.0
+    change: Interval | None = None
+
+    @property
+    def method(self) -> Method:
+        """How the level was pruned."""
+        return Method(self.metrics.criterion, self.metrics.scope)
 
 
 @dataclass(frozen=True)
 class Sweep:
     """A finished sweep.
 
-    frame: a row per scope and amount (see make_frame). layers: scope, amount, name, weights, zeros,
+    frame: a row per method and amount (see make_frame). layers: method, amount, name, weights, zeros,
     sparsity of every Conv2d. about: started, command, environment. settings: what it was asked for.
+    differences: amount, method, other, and AP of the method minus that of the other at that amount:
+    difference, the interval's low and high, share_above; no row where images were not resampled.
     """
 
     frame: pd.DataFrame = field(repr=False)
     layers: pd.DataFrame = field(repr=False)
     about: dict[str, Any]
     settings: dict[str, Any]
+    differences: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
 
 
 def make_frame(dense: SweepRow, others: Sequence[SweepRow], setup: Mapping[str, Any]) -> pd.DataFrame:
-    """The levels as a table: for each scope the dense row, then its amounts.
+    """The levels as a table: for each method the dense row, then its amounts.
 
-    Columns: those of Metrics; latency_ms_bN, the median milliseconds of a batch of N; its percentiles
-    latency_p10_ms_bN and latency_p90_ms_bN; the same three as latency_dense... of the dense network that
-    took turns with it (where not all levels fit into memory, each group has its own); speedup_bN, that
-    dense median over this; AP_drop, dense minus this;
-    seconds; setup. The dense row is the same under each scope: it was measured once.
+    Columns: method, its label; those of Metrics; latency_ms_bN, the median milliseconds of a batch of N; its
+    percentiles latency_p10_ms_bN and latency_p90_ms_bN; the same three as latency_dense... of the dense
+    network that took turns with it (where not all levels fit into memory, each group has its own);
+    speedup_bN, that dense median over this; AP_drop, dense minus this; where images were resampled,
+    AP_change_low and AP_change_high, 95% of AP minus the dense one, and AP_share_above, how often that is
+    above 0; prune_seconds; seconds; setup. The dense row is the same under each method: it was measured once.
     """
-    scopes = dict.fromkeys(row.metrics.scope for row in others) or {dense.metrics.scope: None}
     records = []
-    for scope in scopes:
-        first = replace(dense, metrics=replace(dense.metrics, scope=scope))
-        of_scope = [first, *(row for row in others if row.metrics.scope == scope)]
-        records += [_record(row, dense.metrics) | dict(setup) for row in of_scope]
+    for method in dict.fromkeys(row.method for row in others or [dense]):
+        names = {"criterion": method.criterion, "scope": method.scope}
+        first = replace(dense, metrics=replace(dense.metrics, **names))
+        of_method = [first, *(row for row in others if row.method == method)]
+        records += [_record(row, dense.metrics) | dict(setup) for row in of_method]
     return pd.DataFrame.from_records(records)
 
 
@@ -65,6 +79,7 @@ def batch_sizes(frame: pd.DataFrame) -> list[int]:
 def _record(row: SweepRow, dense: Metrics) -> dict[str, Any]:
     times = {size: own for size, (own, _) in row.latency.items()}
     return {
+        "method": row.method.label,
         **asdict(row.metrics),
         **{f"latency_ms_b{size}": one.median for size, one in times.items()},
         **{f"latency_p10_ms_b{size}": one.p10 for size, one in times.items()},
@@ -74,6 +89,18 @@ def _record(row: SweepRow, dense: Metrics) -> dict[str, Any]:
         **{f"latency_dense_p90_ms_b{size}": base.p90 for size, (_, base) in row.latency.items()},
         **{f"speedup_b{size}": base.median / own.median for size, (own, base) in row.latency.items()},
         "AP_drop": dense.AP - row.metrics.AP,
+        **_change(row.change),
+        "prune_seconds": row.prune_seconds,
         "seconds": row.seconds,
         **{f"latency_runs_b{size}": one.runs for size, one in times.items()},
+    }
+
+
+def _change(interval: Interval | None) -> dict[str, float]:
+    if interval is None:
+        return {}
+    return {
+        "AP_change_low": interval.low,
+        "AP_change_high": interval.high,
+        "AP_share_above": interval.share_above,
     }

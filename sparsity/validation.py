@@ -81,11 +81,14 @@ class Validation:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a network came from, for the row of figures: its file, and how it was pruned."""
+    """Where a network came from, for the row of figures: its file, and how it was pruned (see Metrics)."""
 
     weights: str = ""
     scope: str = ""
     amount: float | None = None
+    criterion: str = ""
+    pattern: str = ""
+    keep: str = ""
 
 
 def validate(
@@ -230,7 +233,10 @@ def make_metrics(
     return Metrics(
         weights=origin.weights,
         data=dataset.name,
+        criterion=origin.criterion,
         scope=origin.scope,
+        pattern=origin.pattern,
+        keep=origin.keep,
         amount=origin.amount,
         conv_layers=counted.conv_layers,
         conv_weights=counted.conv_weights,

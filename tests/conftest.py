@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from sparsity import cli
+from sparsity.pruning import curves
+from sparsity.yolo import architectures
 from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import Network, build, fuse
 
@@ -35,6 +37,18 @@ def network() -> Network:
     """A fused yolov5n of three classes with random weights that finds something."""
     torch.manual_seed(0)
     network = build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird"))
+    network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
+    return fuse(network).requires_grad_(False)
+
+
+@pytest.fixture
+def tiny(monkeypatch) -> Network:
+    """As network, but narrow, and measured roughly: methods that solve for weights take a second."""
+    monkeypatch.setattr(curves, "SUPPORT_STEPS", 3)
+    monkeypatch.setattr(curves, "REFIT_STEPS", 2)
+    monkeypatch.setitem(architectures.SCALES, "tiny", architectures.Scale(0.33, 1 / 16))
+    torch.manual_seed(0)
+    network = build(yolov5("tiny", nc=3), ("cat", "dog", "bird"))
     network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
     return fuse(network).requires_grad_(False)
 

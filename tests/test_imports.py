@@ -31,20 +31,23 @@ TOP = {
     "pruner": {"calibration", "memory", "pruning", "yolo"},
     "validation": {"data", "detection", "devices", "evaluation", "inference", "metrics", "pruning", "yolo"},
     "run_files": {"data", "metrics", "pruning"},
-    "rows": {"latency", "metrics"},
+    "rows": {"evaluation", "latency", "metrics", "pruning"},
     "report": {"data", "evaluation", "metrics", "pruning", "rows"},
     "sweeping": {
         *("data", "detection", "devices", "evaluation", "inference", "identity"),
         *("latency", "memory", "metrics"),
-        *("pruning", "rows", "run_files", "validation", "yolo"),
+        *("pruner", "pruning", "rows", "run_files", "validation", "yolo"),
     },
     "training": {
         *("checkpoint", "data", "devices", "identity", "memory", "own_format", "pruning"),
         *("calibration", "pruner", "validation", "yolo"),
     },
-    "cli": {"demo", "devices", "pruning", "runs", "training", "validation"},
+    "cli": {
+        *("calibration", "demo", "devices", "download", "pruner", "pruning", "runs"),
+        *("sweeping", "training", "validation", "yolo"),
+    },
 }
-PUBLIC = {"checkpoint", "metrics", "pruning", "sweeping", "validation", "yolo"}
+PUBLIC = {"calibration", "checkpoint", "metrics", "pruner", "pruning", "sweeping", "validation", "yolo"}
 
 
 def modules() -> dict[str, Path]:

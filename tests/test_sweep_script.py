@@ -37,13 +37,12 @@ def test_a_sweep_from_end_to_end(run, shapes, tmp_path):
     frame = pd.read_csv(folder / "sweep.csv")
     assert frame.amount.tolist() == [0.0, 0.3, 0.6] * 2
     table = [
-        line.split()[:3]
-        for line in out.splitlines()
-        if line.strip().startswith(("dense", "layer ", "global "))
+        line.replace("l1 global", "l1_global").split()[:3]
+        for line in out[out.index("method  sparsity") :].splitlines()[1:6]
     ]
     rows = frame.drop(index=3)
     expected = [
-        [row.scope if row.amount else "dense", f"{row.amount:g}", f"{row.AP:.3f}"]
+        [row.method.replace(" ", "_") if row.amount else "dense", f"{row.amount:g}", f"{row.AP:.3f}"]
         for row in rows.itertuples()
     ]
     assert table == expected
@@ -53,6 +52,7 @@ def test_a_sweep_from_end_to_end(run, shapes, tmp_path):
     assert {"device", "threads", "torch", "python"} <= set(saved["environment"])
     assert [row["AP"] for row in saved["rows"]] == frame.AP.tolist()
     assert "Shapes &lt;&amp;&gt;" in (folder / "report.html").read_text()
+    assert out.count("Pruning (l1") == 4
     assert f"Results saved to {folder}" in out
 
 
@@ -100,6 +100,10 @@ BAD = {
     "percent": (["30%"], "is no number"),
     "no levels": ([], "the following arguments are required: levels"),
     "scope": (["0.5", "--scope", "model"], "'model' is none of layer, global"),
+    "criterion": (["0.5", "--criterion", "l1,l2"], "'l2' is none of l1, obs, lamp, erk"),
+    "no criterion": (["0.5", "--criterion", ""], "'' is none of l1"),
+    "lamp with a scope": (["0.5", "--criterion", "lamp", "--scope", "global"], "leave out --scope"),
+    "bootstrap": (["0.5", "--bootstrap", "-1"], "--bootstrap is -1"),
     "batch sizes 0": (["0.5", "--batch-sizes", "0"], "--batch-sizes: 0"),
     "batch sizes word": (["0.5", "--batch-sizes", "one"], "--batch-sizes is 'one'"),
     "resume nowhere": (["0.5", "--resume", "no/such/folder"], "holds no sweep to go on with"),

@@ -39,9 +39,10 @@ def test_a_run_from_end_to_end(run, data, tmp_path):
     assert code == 0
     for words in (
         "Fusing layers",
-        "Pruning model... 0.302 global sparsity (527520 of 1758400",
+        "Pruning (l1, 0.3)... 0.302 global sparsity (527520 of 1758400",
         "6 found, 0 missing, 0 empty, 0 corrupt",
         "mAP50-95",
+        "model.0.conv         16x3x6x6       1728        518      0.300",
     ):
         assert words in out, out
     assert out.count("Average Precision") + out.count("Average Recall") == 12
@@ -121,7 +122,9 @@ BAD = {
     "sparsity 30": (lambda d, t: ["--data", d, "--sparsity", "30"], "0.3 for 30%"),
     "sparsity nan": (lambda d, t: ["--data", d, "--sparsity", "nan"], "'nan'"),
     "sparsity abc": (lambda d, t: ["--data", d, "--sparsity", "abc"], "'abc'"),
-    "scope": (lambda d, t: ["--data", d, "--scope", "model"], "invalid choice: 'model'"),
+    "scope": (lambda d, t: ["--data", d, "--scope", "model"], "'model' is none of layer, global"),
+    "criterion": (lambda d, t: ["--data", d, "--criterion", "l2"], "'l2' is none of l1, obs, lamp, erk"),
+    "several criteria": (lambda d, t: ["--data", d, "--criterion", "l1,lamp"], "l1, lamp are 2 methods"),
     "flag": (lambda d, t: ["--data", d, "--banana"], "unrecognized arguments"),
     "batch size 0": (lambda d, t: ["--data", d, "--batch-size", "0"], "--batch-size is 0"),
     "batch size word": (lambda d, t: ["--data", d, "--batch-size", "x"], "invalid int value: 'x'"),

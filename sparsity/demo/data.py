@@ -39,6 +39,11 @@ def ensure_demo_data(folder: Path | None = None, *, progress: bool = False) -> P
     return _ensure(_default_folder() if folder is None else folder, COUNTS, progress=progress)
 
 
+def training_images(data: Path) -> Path:
+    """The folder of the training images that belong to a data yaml of ensure_demo_data."""
+    return data.parent / "images" / "train"
+
+
 def _default_folder() -> Path:
     folder = cache_folder()
     if folder is None:

@@ -4,56 +4,73 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sparsity.rows import batch_sizes
+from sparsity.rows import Sweep, batch_sizes
 
 KEPT = (0.99, 0.95, 0.90)
-"""Shares of the dense AP that users ask about."""
+"""Shares of the dense AP that users ask about, falling."""
+CRITERIA = {"l1": "magnitude", "obs": "least squares on calibration images"}
 SHARED_OUT = {
-    "layer": "pruned per layer",
-    "lamp": "pruned over all layers by LAMP scores",
-    "erk": "pruned per layer to Erdos-Renyi-kernel densities",
+    "layer": "the same share of each layer",
+    "global": "over all layers together",
+    "lamp": "shared out by LAMP scores",
+    "erk": "shared out by Erdos-Renyi-kernel densities",
+    "measured": "shared out by what each layer costs",
 }
-"""How scopes prune; others do so over all layers together."""
 UNSTEADY = 2.0
 """A 90th percentile of so many times the 10th, of the median level, tells nothing about small gains."""
 
 
-def findings(frame: pd.DataFrame) -> list[str]:
-    """Sentences: what accuracy each scope keeps at which sparsity, and whether zeros bought speed."""
+def findings(sweep: Sweep) -> list[str]:
+    """Sentences: what accuracy each method keeps, which methods differ, whether zeros bought speed."""
+    frame = sweep.frame
     dense = frame[frame.amount == 0].iloc[0]
     sentences = [f"Dense: AP {dense.AP:.3f}, AP50 {dense.AP50:.3f} on {dense.images} images."]
-    for scope, rows in frame.groupby("scope", sort=False):
+    for _, rows in frame.groupby("method", sort=False):
         pruned = rows[rows.amount > 0]
         if len(pruned):
-            sentences += _kept(str(scope), pruned, dense)
+            sentences += _kept(pruned, dense)
+    sentences += _beyond_chance(sweep.differences)
     pruned = frame[frame.amount > 0]
     if len(pruned):
         sentences += [_speed(pruned, dense, size) for size in batch_sizes(frame)]
     return sentences
 
 
-def _kept(scope: str, rows: pd.DataFrame, dense: pd.Series) -> list[str]:
-    where = SHARED_OUT.get(scope, "pruned over all layers together")
+def _kept(rows: pd.DataFrame, dense: pd.Series) -> list[str]:
+    first = rows.iloc[0]
+    name = f"{first.method} ({CRITERIA[first.criterion]}, {SHARED_OUT[first.scope]})"
     if not dense.AP > 0:
-        return [
-            f"Scope {scope} ({where}): the dense network has AP {dense.AP:.3f} here, so nothing can be kept."
-        ]
+        return [f"{name}: the dense network has AP {dense.AP:.3f} here, so nothing can be kept."]
+    best = {share: rows[rows.AP.ge(share * dense.AP)] for share in KEPT}
     lines = []
-    for share in KEPT:
-        enough = rows[rows.AP.ge(share * dense.AP)]
-        if len(enough):
-            best = enough.loc[enough.amount.idxmax()]
-            what = (
-                f"the largest sparsity that keeps {share:.0%} of the dense AP is {best.amount:.9g} "
-                f"(AP {best.AP:.3f}, {best.AP / dense.AP:.1%})"
-            )
-        else:
-            least = rows.loc[rows.amount.idxmin()]
-            what = (
-                f"no sparsity tried keeps {share:.0%} of the dense AP; the smallest, {least.amount:.9g}, "
-                f"keeps {least.AP / dense.AP:.1%} (AP {least.AP:.3f})"
-            )
-        lines.append(f"Scope {scope} ({where}): {what}.")
+    missed = [share for share in KEPT if best[share].empty]
+    if missed:
+        least = rows.loc[rows.amount.idxmin()]
+        lines.append(
+            f"{name}: no sparsity tried keeps {missed[-1]:.0%} of the dense AP; the smallest, "
+            f"{least.amount:.9g}, keeps {least.AP / dense.AP:.1%} (AP {least.AP:.3f})."
+        )
+    for share in KEPT[len(missed) :]:
+        row = best[share].loc[best[share].amount.idxmax()]
+        lines.append(
+            f"{name}: the largest sparsity that keeps {share:.0%} of the dense AP is {row.amount:.9g} "
+            f"(AP {row.AP:.3f}, {row.AP / dense.AP:.1%})."
+        )
+    return lines
+
+
+def _beyond_chance(differences: pd.DataFrame) -> list[str]:
+    """By amount, which methods are above which others by more than the choice of images makes."""
+    lines = []
+    for amount, rows in differences.groupby("amount") if len(differences) else ():
+        above: dict[str, list[str]] = {}
+        for row in rows.itertuples():
+            if row.low > 0 or row.high < 0:
+                better, worse = (row.method, row.other) if row.low > 0 else (row.other, row.method)
+                above.setdefault(better, []).append(worse)
+        said = "; ".join(f"{better} is above {', '.join(worse)}" for better, worse in above.items())
+        said = said or "no method differs from another by more than that"
+        lines.append(f"Sparsity {amount:.9g}, beyond the choice of images (95% intervals of AP): {said}.")
     return lines
 
 
@@ -89,4 +106,4 @@ def _speedups(rows: pd.DataFrame, size: int) -> str:
 
 
 def _speedup(row: pd.Series, size: int) -> str:
-    return f"{row.scope} {row.amount:.9g} ({row[f'speedup_b{size}']:.2f}x)"
+    return f"{row.method} {row.amount:.9g} ({row[f'speedup_b{size}']:.2f}x)"

@@ -18,6 +18,9 @@ COMPARED = (
 _SAME_SETUP = ("amount", "scope", "images", "instances", "imgsz", "batch_size", "conf_thres", "iou_thres")
 """What a run must share with one of the guide's to be compared to it."""
 
+_PLAIN = ("l1", "unstructured", "")
+"""Criterion, pattern and layers kept, of the guide's."""
+
 
 def read_guide(path: Path) -> list[dict[str, Any]]:
     """The published rows, with the columns of Metrics; none where there is no such file."""
@@ -27,6 +30,9 @@ def read_guide(path: Path) -> list[dict[str, Any]]:
 def repeated_row(metrics: Metrics, path: Path) -> dict[str, Any] | None:
     """The published row whose setup is that of metrics."""
     ours = asdict(metrics)
+    plain = (metrics.criterion, metrics.pattern, metrics.keep) == _PLAIN
+    if metrics.amount and not plain:
+        return None
     keys = [key for key in _SAME_SETUP if key != "scope" or metrics.amount]
     for row in read_guide(path):
         if Path(metrics.weights).name == row["weights"] and all(ours[key] == row[key] for key in keys):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sparsity.report.findings import findings
@@ -37,10 +39,11 @@ def render_page(sweep: Sweep, title: str, folder: Path) -> str:
     }
     return environment.get_template(TEMPLATE).render(
         title=title,
-        findings=findings(sweep.frame),
+        findings=findings(sweep),
         plot=_data_uri(folder / "sweep.svg", "image/svg+xml"),
         layers=_data_uri(folder / "layers.png", "image/png"),
         table=_table(sweep),
+        differences=_differences(sweep),
         setup={name: value for name, value in setup.items() if value != ""},
     )
 
@@ -48,13 +51,24 @@ def render_page(sweep: Sweep, title: str, folder: Path) -> str:
 def _table(sweep: Sweep) -> dict[str, Any]:
     """Heads, and rows of (shown, value to sort by)."""
     frame = sweep.frame
-    shown = ["scope", "amount", "sparsity_conv", "AP", "AP_drop", "AP50", "AP75", "AP_small", "AP_medium"]
+    shown = ["method", "amount", "sparsity_conv", "AP", "AP_drop"]
+    shown += [name for name in ("AP_change_low", "AP_change_high", "AP_share_above") if name in frame]
+    shown += ["AP50", "AP75", "AP_small", "AP_medium"]
     shown += ["AP_large", "AR100", "P", "R", "mAP50", "mAP50_95"]
     for size in batch_sizes(frame):
         shown += [f"latency{part}_ms_b{size}" for part in ("", "_p10", "_p90")] + [f"speedup_b{size}"]
-    shown += ["preprocess_ms", "inference_ms", "nms_ms", "seconds"]
-    rows = [[(_shown(name, row[name]), row[name]) for name in shown] for row in frame.to_dict("records")]
-    return {"heads": shown, "rows": rows}
+    shown += ["preprocess_ms", "inference_ms", "nms_ms", "prune_seconds", "seconds"]
+    return {"heads": shown, "rows": _cells(frame, shown)}
+
+
+def _differences(sweep: Sweep) -> dict[str, Any]:
+    """As _table: a row for every two methods at the same amount."""
+    heads = list(sweep.differences.columns)
+    return {"heads": heads, "rows": _cells(sweep.differences, heads)}
+
+
+def _cells(frame: pd.DataFrame, shown: Sequence[str]) -> list[list[tuple[str, Any]]]:
+    return [[(_shown(name, row[name]), row[name]) for name in shown] for row in frame.to_dict("records")]
 
 
 def _shown(name: str, value: Any) -> str:
@@ -62,7 +76,7 @@ def _shown(name: str, value: Any) -> str:
         return str(value)
     if name == "amount":
         return f"{value:.9g}"
-    if name == "seconds" or "_ms" in name:
+    if name.endswith("seconds") or "_ms" in name:
         return f"{value:.1f}"
     return f"{value:.2f}" if name.startswith("speedup") else f"{value:.3f}"
 

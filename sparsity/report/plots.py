@@ -26,9 +26,11 @@ STYLE = {
     "axes.spines.right": False,
     "svg.hashsalt": "sparsity",
 }
-COLOURS = ("#0b3c5d", "#d95f02", "#1b9e77", "#7570b3")
-"""By scope; the first two differ in grey as well, and so do markers and lines."""
-MARKERS, LINES = "osD^", ("-", "--", "-.", ":")
+COLOURS = ("#0b3c5d", "#d95f02", "#66a61e", "#7b3294", "#c9a227", "#c51b7d", "#4d9de0", "#6b4f2a")
+"""By method; neighbours differ in grey as well, and all by their markers."""
+MARKERS, LINES = "osD^vPX*", ("-", "--", "-.", ":")
+MOST_WITH_AP50 = 2
+"""So many methods have AP50 drawn as well; with more of them it hides their AP."""
 DPI = 150
 ASIDE = 0.006
 """How far lines of latency stand beside one another, so that their spreads can be told apart."""
@@ -59,21 +61,21 @@ def plot_sweep(frame: pd.DataFrame, title: str, published: Sequence[dict[str, An
 
 
 def plot_layers(layers: pd.DataFrame, title: str) -> Figure:
-    """The sparsity of every Conv2d, a row for each amount and a panel for each scope."""
-    scopes = list(dict.fromkeys(layers.scope))
+    """The sparsity of every Conv2d, a row for each amount and a panel for each method."""
+    methods = list(dict.fromkeys(layers.method))
     names = list(dict.fromkeys(layers.name))
     amounts = sorted(set(layers.amount))
     with mpl.rc_context(STYLE | {"axes.grid": False}):
         width = max(8.0, 0.13 * len(names) + 2)
-        height = len(scopes) * max(1.1, 0.26 * len(amounts) + 0.5) + 1.9
+        height = len(methods) * max(1.1, 0.26 * len(amounts) + 0.5) + 1.9
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(len(scopes), 1, squeeze=False, sharex=True)[:, 0]
-        for axis, scope in zip(axes, scopes, strict=True):
-            rows = layers[layers.scope == scope]
+        axes = figure.subplots(len(methods), 1, squeeze=False, sharex=True)[:, 0]
+        for axis, method in zip(axes, methods, strict=True):
+            rows = layers[layers.method == method]
             grid = rows.pivot_table(index="amount", columns="name", values="sparsity")
             image = axis.imshow(grid[names], aspect="auto", origin="lower", vmin=0, vmax=1, cmap="Greys")
             axis.set_yticks(range(len(grid)), [f"{amount:.9g}" for amount in grid.index])
-            axis.set_ylabel(f"sparsity asked\nscope {scope}")
+            axis.set_ylabel(f"sparsity asked\n{method}")
         axes[-1].set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         axes[-1].set_xlabel("Conv2d, in the network's order")
         figure.colorbar(image, ax=list(axes), label="zeros of the layer's weights", pad=0.01)
@@ -95,10 +97,17 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _plot_accuracy(axis: Axes, frame: pd.DataFrame, published: Sequence[dict[str, Any]]) -> None:
-    for number, (scope, rows) in enumerate(frame.groupby("scope", sort=False)):
-        style = {"color": COLOURS[number], "marker": MARKERS[number]}
-        axis.plot(rows.amount, rows.AP, "-", label=f"AP, {scope}", **style)
-        axis.plot(rows.amount, rows.AP50, ":", label=f"AP50, {scope}", markerfacecolor="white", **style)
+    methods = frame.groupby("method", sort=False)
+    for number, (method, rows) in enumerate(methods):
+        style = {"color": _of(COLOURS, number), "marker": _of(MARKERS, number)}
+        axis.plot(rows.amount, rows.AP, "-", label=f"AP, {method}", **style)
+        if "AP_change_low" in rows:
+            pruned = rows[rows.amount > 0]
+            low, high = (rows.AP.iloc[0] + pruned[f"AP_change_{end}"] for end in ("low", "high"))
+            places = pruned.amount + ASIDE * (number - len(methods) / 2 + 0.5)
+            axis.vlines(places, low.clip(lower=0), high, color=style["color"], alpha=0.45, linewidth=3)
+        if len(methods) <= MOST_WITH_AP50:
+            axis.plot(rows.amount, rows.AP50, ":", label=f"AP50, {method}", markerfacecolor="white", **style)
     if published:
         places = [row["amount"] for row in published], [row["AP"] for row in published]
         label = f"AP, guide ({published[0]['data']})"
@@ -107,12 +116,13 @@ def _plot_accuracy(axis: Axes, frame: pd.DataFrame, published: Sequence[dict[str
     axis.set_ylabel("AP (COCO), 0 to 1")
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False)
-    axis.set_title("Accuracy", fontsize=10)
+    bars = " (bars: 95% of the change)" if "AP_change_low" in frame else ""
+    axis.set_title(f"Accuracy{bars}", fontsize=10)
 
 
 def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None:
-    for number, (scope, rows) in enumerate(frame.groupby("scope", sort=False)):
-        colour = COLOURS[number]
+    for number, (method, rows) in enumerate(frame.groupby("method", sort=False)):
+        colour = _of(COLOURS, number)
         for order, size in enumerate(sizes):
             median, below, above = _spread(rows, size)
             axis.errorbar(
@@ -120,11 +130,11 @@ def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None
                 median,
                 (below, above),
                 color=colour,
-                marker=MARKERS[order % len(MARKERS)],
-                linestyle=LINES[order % len(LINES)],
+                marker=_of(MARKERS, number),
+                linestyle=_of(LINES, order),
                 markerfacecolor=colour if order == 0 else "white",
                 capsize=2,
-                label=f"batch {size}, {scope}",
+                label=f"batch {size}, {method}",
             )
     _sparsity_axis(axis)
     axis.set_ylabel("latency, ms an image")
@@ -134,18 +144,18 @@ def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None
 
 
 def _plot_trade(axis: Axes, frame: pd.DataFrame, size: int) -> None:
-    for number, (scope, rows) in enumerate(frame.groupby("scope", sort=False)):
+    for number, (method, rows) in enumerate(frame.groupby("method", sort=False)):
         median, below, above = _spread(rows, size)
         axis.errorbar(
             median,
             rows.AP,
             xerr=(below, above),
-            color=COLOURS[number],
-            marker=MARKERS[number],
+            color=_of(COLOURS, number),
+            marker=_of(MARKERS, number),
             linestyle="",
             elinewidth=0.8,
             capsize=2,
-            label=scope,
+            label=method,
         )
         for x, y, amount in zip(median, rows.AP, rows.amount, strict=True):
             if y >= LEAST_LABELLED * frame.AP.max() and (number == 0 or amount):
@@ -154,8 +164,13 @@ def _plot_trade(axis: Axes, frame: pd.DataFrame, size: int) -> None:
     axis.set_ylabel("AP (COCO), 0 to 1")
     axis.set_xlim(left=0)
     axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, title="scope")
+    axis.legend(frameon=False, title="method")
     axis.set_title("Accuracy against latency (labels: sparsity)", fontsize=10)
+
+
+def _of(styles: Sequence[str], number: int) -> str:
+    """The style of a method or batch size, by its number; they come again where there are more."""
+    return styles[number % len(styles)]
 
 
 def _spread(rows: pd.DataFrame, size: int) -> tuple[pd.Series, pd.Series, pd.Series]:

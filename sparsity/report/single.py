@@ -9,7 +9,7 @@ from pathlib import Path
 from sparsity.data.dataset import Scan
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.metrics import Metrics
-from sparsity.pruning.apply import Sparsity
+from sparsity.pruning.apply import LayerSparsity, Sparsity
 from sparsity.report import guide
 
 
@@ -45,6 +45,18 @@ def format_table(own: AveragePrecision, images: int, names: Sequence[str], *, ve
 
 def _table_row(name: str, images: int, labels: int, *figures: float) -> str:
     return f"{name:>22}{images:>11}{labels:>11}" + "".join(f"{value:>11.3g}" for value in figures)
+
+
+def format_layers(layers: Sequence[LayerSparsity]) -> str:
+    """A row for each Conv2d: name, shape, weights, zeros, sparsity."""
+    rows = [("layer", "shape", "weights", "zeros", "sparsity")]
+    rows += [
+        (one.name, "x".join(map(str, one.shape)), str(one.weights), str(one.zeros), f"{one.sparsity:.3f}")
+        for one in layers
+    ]
+    return "\n".join(
+        f"{name:>22}{shape:>17}" + "".join(f"{x:>11}" for x in more) for name, shape, *more in rows
+    )
 
 
 def format_speed(metrics: Metrics) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sparsity.inference import Detector, Lanes
 from sparsity.memory import free_memory
-from sparsity.pruning.apply import LayerSparsity, Sparsity, count_sparsity, layer_sparsity, prune
+from sparsity.pruner import Pruner
+from sparsity.pruning.apply import LayerSparsity, Sparsity, count_sparsity, layer_sparsity
 from sparsity.sweeping.level import Level
 from sparsity.validation import ValidationSettings, make_detector
-from sparsity.yolo.network import Network
 
 CPU_SHARE, GPU_SHARE = 0.5, 0.25
 """Of the free memory, for copies; the rest is for feature maps, and on a CPU for pruning."""
@@ -21,27 +21,37 @@ LEAST = 2
 
 @dataclass(frozen=True)
 class Copy:
-    """A pruned copy, ready to detect, and what is zero in it."""
+    """A pruned copy, ready to detect, what is zero in it, and the seconds that pruning took."""
 
     detector: Detector
     layers: list[LayerSparsity]
     counted: Sparsity
+    seconds: float
 
 
 class Copies:
     """Gives the copies for some levels, and keeps them until others are wanted.
 
     Copies share nothing: their weights are nearly all that a network holds, and differ.
-    fitting: how many there may be at a time; each takes copy_bytes.
+    levels: all that will be asked for. say: told how long pruning took.
+    fitting: how many there may be at a time; each takes copy_bytes of free_bytes.
     """
 
-    def __init__(self, network: Network, lanes: Lanes, settings: ValidationSettings) -> None:
-        self._network, self._lanes, self._settings = network, lanes, settings
+    def __init__(
+        self,
+        pruner: Pruner,
+        levels: Sequence[Level],
+        lanes: Lanes,
+        settings: ValidationSettings,
+        say: Callable[[str], None],
+    ) -> None:
+        self._pruner, self._lanes, self._settings, self._say = pruner, lanes, settings, say
         self._made: dict[Level, Copy] = {}
         share = CPU_SHARE if lanes.device.type == "cpu" else GPU_SHARE
-        first = make_detector(network, lanes, settings)
+        first = make_detector(pruner.network, lanes, settings)
         self.copy_bytes = sum(p.numel() * p.element_size() for p in first.network.parameters())
-        self.free_bytes = free_memory(lanes.device)
+        pruning_bytes = pruner.working_bytes([level.method for level in levels])
+        self.free_bytes = max(0, free_memory(lanes.device) - pruning_bytes)
         self.fitting = max(LEAST, int(self.free_bytes * share / max(1, self.copy_bytes)))
 
     def groups(self, levels: Sequence[Level]) -> list[tuple[Level, ...]]:
@@ -58,9 +68,12 @@ class Copies:
         return {level: self._made[level] for level in levels}
 
     def _make(self, level: Level) -> Copy:
-        network = self._network
+        network, seconds = self._pruner.network, 0.0
         if level.amount:
-            network = prune(copy.deepcopy(network), level.amount, level.scope)
+            start = time.perf_counter()
+            network = self._pruner.prune(level.method, level.amount)
+            seconds = time.perf_counter() - start
+            self._say(f"Pruning ({level.label})... {seconds:.1f} s")
         detector = make_detector(network, self._lanes, self._settings)
         detector.warm_up((self._settings.imgsz, self._settings.imgsz))
-        return Copy(detector, layer_sparsity(network), count_sparsity(network))
+        return Copy(detector, layer_sparsity(network), count_sparsity(network), seconds)

@@ -1,13 +1,13 @@
-"""One point of a sweep: how much is pruned, and over what."""
+"""One point of a sweep: how much is pruned, and by which method."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from sparsity.errors import InputError
-from sparsity.pruning.apply import Scope, check_amount
+from sparsity.pruning.amounts import check_amount
+from sparsity.pruning.method import Method
 
 DECIMALS = 9
 """To which amounts are rounded, so that 0.1 + 0.2 is 0.3."""
@@ -15,15 +15,23 @@ DECIMALS = 9
 
 @dataclass(frozen=True)
 class Level:
-    """The amount pruned, in [0, 1), and the scope; the dense baseline has amount 0 and scope "layer"."""
+    """The method, and the amount pruned, in [0, 1); the dense baseline has amount 0 and method l1."""
 
-    scope: Scope
+    method: Method
     amount: float
 
     @property
     def key(self) -> str:
-        """The level's name in files: dense, layer_0.3."""
-        return f"{self.scope}_{self.amount!r}" if self.amount else "dense"
+        """The level's name in files: dense, layer_0.3, obs_measured_0.3."""
+        if not self.amount:
+            return "dense"
+        criterion = "" if self.method.criterion == "l1" else f"{self.method.criterion}_"
+        return f"{criterion}{self.method.scope}_{self.amount!r}"
+
+    @property
+    def label(self) -> str:
+        """What is printed: obs, 0.3."""
+        return f"{self.method.label}, {self.amount:.9g}"
 
 
 def _rounded(amount: float) -> float:
@@ -33,18 +41,15 @@ def _rounded(amount: float) -> float:
     return rounded
 
 
-DENSE = Level("layer", 0.0)
+DENSE = Level(Method(), 0.0)
 
 
-def plan(amounts: Sequence[float], scopes: Sequence[str]) -> tuple[Level, ...]:
-    """The levels of a sweep: the dense baseline first, then each scope's amounts, rising, each once.
+def plan(amounts: Sequence[float], methods: Sequence[Method]) -> tuple[Level, ...]:
+    """The levels of a sweep: the dense baseline first, then each method's amounts, rising, each once.
 
-    Raises InputError for an amount outside 0 <= amount < 1 or an unknown scope.
+    Raises InputError for an amount outside 0 <= amount < 1, or no method.
     """
     rising = sorted({_rounded(amount) for amount in amounts} - {0.0})
-    for scope in scopes:
-        if scope not in get_args(Scope):
-            raise InputError(f"--scope: {scope!r} is none of {', '.join(get_args(Scope))}")
-    if not scopes:
-        raise InputError(f"--scope is empty; one or more of {', '.join(get_args(Scope))} are expected")
-    return (DENSE, *(Level(scope, amount) for scope in dict.fromkeys(scopes) for amount in rising))
+    if not methods:
+        raise InputError("--criterion is empty; one or more of l1, lamp, erk, obs are expected")
+    return (DENSE, *(Level(method, amount) for method in dict.fromkeys(methods) for amount in rising))

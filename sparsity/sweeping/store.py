@@ -43,10 +43,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished level: its row, and the seconds that it took."""
+    """A finished level: its row, the seconds that it took, and those that pruning took before."""
 
     metrics: Metrics
     seconds: float
+    prune_seconds: float = 0.0
 
 
 class Store:
@@ -106,9 +107,13 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def matched_path(self, level: Level) -> Path:
+        """Where a level's matches are, for resampling the images."""
+        return self.folder / "levels" / level.key / "matched.npz"
+
     def finish(self, level: Level, done: Finished) -> None:
         """Write a level's metrics.json, which says that its other files are there, too."""
-        row = {**asdict(done.metrics), "seconds": done.seconds}
+        row = {**asdict(done.metrics), "seconds": done.seconds, "prune_seconds": done.prune_seconds}
         with writing_into(self.folder):
             write_json(self.level_folder(level) / "metrics.json", row, indent=1)
         shutil.rmtree(self._partial / level.key, ignore_errors=True)
@@ -123,7 +128,7 @@ class Store:
             row = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             metrics = Metrics(**{field.name: row[field.name] for field in fields(Metrics)})
             _check_numbers(metrics)
-            return Finished(metrics, float(row["seconds"]))
+            return Finished(metrics, float(row["seconds"]), float(row["prune_seconds"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

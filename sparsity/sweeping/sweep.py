@@ -23,16 +23,21 @@ from sparsity.devices import describe_environment, device_name, select_device, s
 from sparsity.errors import InputError
 from sparsity.evaluation import processes
 from sparsity.evaluation.average_precision import AveragePrecision
+from sparsity.evaluation.bootstrap import Interval
+from sparsity.evaluation.coco import CocoFigures
 from sparsity.files import write_json, writing_into
 from sparsity.inference import Lanes, PhaseSeconds
 from sparsity.latency import Rounds, summarize
 from sparsity.memory import free_memory
 from sparsity.metrics import Metrics
 from sparsity.progress import progress_bar
+from sparsity.pruner import Pruner
+from sparsity.pruning.method import Method
 from sparsity.rows import Sweep, SweepRow, make_frame
 from sparsity.run_files import read_layers, write_annotations, write_layers
 from sparsity.sweeping.accuracy import detect_levels
 from sparsity.sweeping.copies import Copies, Copy
+from sparsity.sweeping.intervals import change, differences, is_matched, resample
 from sparsity.sweeping.level import DENSE, Level, plan
 from sparsity.sweeping.store import Finished, Store
 from sparsity.sweeping.timing import time_levels
@@ -47,6 +52,8 @@ from sparsity.validation import (
 from sparsity.yolo.network import Network
 
 MOST_BATCH = 4096
+BOOTSTRAP = 1000
+"""As many times the images are drawn anew."""
 _EVALUATED = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 """What pycocotools looks at in an annotation."""
 
@@ -55,23 +62,27 @@ _EVALUATED = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 class SweepSettings:
     """What to sweep; see ValidationSettings for how each level is validated.
 
-    amounts: fractions in [0, 1); the dense baseline comes by itself. scopes: "layer", "global".
-    batch_sizes: at which latency is measured; none to leave it out.
+    amounts: fractions in [0, 1); the dense baseline comes by itself. methods: by which each is pruned.
+    batch_sizes: at which latency is measured; none to leave it out. bootstrap: how many times the images
+    are drawn anew to tell how far differences of AP are theirs; 0 to leave it out.
     """
 
     amounts: Sequence[float]
-    scopes: Sequence[str] = ("layer",)
+    methods: Sequence[Method] = (Method(),)
     batch_sizes: Sequence[int] = (1, 32)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     rounds: Rounds = field(default_factory=Rounds)
+    bootstrap: int = BOOTSTRAP
 
     def __post_init__(self) -> None:
         """Keep the sequences as tuples. Raise InputError for a value out of range."""
         if isinstance(self.amounts, Real):
             raise InputError(f"amounts is {self.amounts!r}; a list of fractions is expected")
-        for name in ("amounts", "scopes", "batch_sizes"):
+        for name in ("amounts", "methods", "batch_sizes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        plan(self.amounts, self.scopes)
+        plan(self.amounts, self.methods)
+        if not isinstance(self.bootstrap, Integral) or self.bootstrap < 0:
+            raise InputError(f"--bootstrap is {self.bootstrap!r}; 0 (off) or more resamples are expected")
         for size in self.batch_sizes:
             if not isinstance(size, Integral) or not 1 <= size <= MOST_BATCH:
                 raise InputError(
@@ -88,8 +99,11 @@ def sweep(
     amounts: Sequence[float],
     *,
     scopes: Sequence[str] = ("layer",),
+    methods: Sequence[Method] | None = None,
+    pruner: Pruner | None = None,
     settings: ValidationSettings | None = None,
     batch_sizes: Sequence[int] = (1, 32),
+    bootstrap: int = BOOTSTRAP,
     folder: str | PathLike[str] | None = None,
     weights: str = "",
     progress: bool = False,
@@ -97,18 +111,27 @@ def sweep(
     """Validate the network at every amount of sparsity in one pass over the images, and time it.
 
     network: as load gives it, fused; copies of it are pruned. data: as for validate.
-    amounts: fractions in [0, 1); the dense baseline comes first by itself. scopes: "layer", "global".
+    amounts: fractions in [0, 1); the dense baseline comes first by itself. scopes: by magnitude, "layer",
+    "global", "lamp", "erk". methods: instead of scopes, such as Method("obs", "measured").
+    pruner: one of the network, with calibration images where methods need them, layers to keep, a pattern.
     batch_sizes: at which latency is measured; () to leave it out.
+    bootstrap: how many times the images are drawn anew for the intervals of AP; 0 to leave it out.
     folder: where each finished level is kept; a sweep that was begun there goes on. None keeps nothing.
     weights: what the rows call the network.
-    Returns a row per scope and amount; rows.make_frame tells the columns.
+    Returns a row per method and amount; rows.make_frame tells the columns.
     Raises InputError where something can't be used, or folder holds a sweep with other settings.
     """
-    wanted = SweepSettings(amounts, scopes, batch_sizes, settings or ValidationSettings())
+    if methods is None:
+        methods = [Method("l1", scope) for scope in scopes]
+    settings = settings or ValidationSettings()
+    wanted = SweepSettings(amounts, methods, batch_sizes, settings, bootstrap=bootstrap)
     with ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-"))
-        return run_sweep(network, data, wanted, Path(folder), weights=weights, progress=progress).frame
+        place = Path(folder)
+        return run_sweep(
+            network, data, wanted, place, pruner=pruner, weights=weights, progress=progress
+        ).frame
 
 
 def run_sweep(
@@ -117,6 +140,7 @@ def run_sweep(
     wanted: SweepSettings,
     folder: Path,
     *,
+    pruner: Pruner | None = None,
     weights: str = "",
     command: str = "",
     title: str = "",
@@ -131,11 +155,16 @@ def run_sweep(
     the folder. say: takes lines of news. on_level: takes each level when it is finished,
     with its own metric by class.
     """
+    pruner = pruner or Pruner(network, progress=progress)
+    if pruner.network is not network:
+        raise InputError("the pruner's network is another one; a pruner of the network itself is expected")
     settings = fit(wanted.validation, network)
     device = select_device(settings.device)
+    levels = plan(wanted.amounts, wanted.methods)
+    for level in levels[1:]:
+        pruner.check(level.method, level.amount)
     if not isinstance(data, Dataset):
         data = read_dataset(data, network.names, single_cls=settings.single_cls, progress=progress)
-    levels = plan(wanted.amounts, wanted.scopes)
     about = {
         "weights": weights,
         "data": data.name,
@@ -146,14 +175,14 @@ def run_sweep(
     }
     store = Store(folder)
     with store.locked():
-        identity = _identity(network, data, wanted, settings, device)
+        identity = _identity(pruner, data, wanted, settings, device)
         about = store.begin(identity, about)
         with writing_into(folder):
             write_annotations(folder, data.annotations)
         with Lanes(device) as lanes:
-            job = _Job(network, data, wanted, settings, levels, store, about, progress, say, on_level)
-            job.run(Copies(network, lanes, settings))
-        result = _collect(store, levels, wanted, settings, about, identity)
+            job = _Job(pruner, data, wanted, settings, levels, store, about, progress, say, on_level)
+            job.run(Copies(pruner, levels, lanes, settings, say))
+        result = _collect(store, levels, wanted, settings, about, identity, progress)
         then(result)
         store.clear()
     return result
@@ -163,7 +192,7 @@ def run_sweep(
 class _Job:
     """A sweep at work."""
 
-    network: Network
+    pruner: Pruner
     dataset: Dataset
     wanted: SweepSettings
     settings: ValidationSettings
@@ -187,6 +216,7 @@ class _Job:
         with progress_bar(total=work, unit="img", shown=self.progress, smoothing=0.1, leave=False) as bar:
             self._time(copies, untimed, bar)
             self._validate(copies, groups, bar)
+            self._match(bar)
 
     def _time(self, copies: Copies, sizes: Sequence[int], bar: Any) -> None:
         """Latency first, while nothing else runs."""
@@ -206,9 +236,7 @@ class _Job:
         """Pass by pass; a pass's evaluations run beside the next."""
         if not groups:
             return
-        annotations = self.store.scratch("annotations.json")
-        with writing_into(self.store.folder):
-            write_json(annotations, _evaluated(self.dataset.annotations.content))
+        annotations = self._annotations()
         pending: list[Future[None]] = []
         copies.get(groups[0])  # they take memory before evaluations may
         pool = ThreadPoolExecutor(self._evaluations_at_a_time(), thread_name_prefix="pycocotools")
@@ -216,9 +244,8 @@ class _Job:
             for group in groups:
                 bar.set_description("Validating")
                 made = copies.get(group)
-                outcomes = detect_levels(
-                    made, self.network, self.dataset, self.settings, self.store, bar.update
-                )
+                network = self.pruner.network
+                outcomes = detect_levels(made, network, self.dataset, self.settings, self.store, bar.update)
                 for level in group:
                     evaluator, seconds = outcomes.pop(level)
                     pending.append(self._submit(pool, level, made[level], evaluator, seconds, annotations))
@@ -260,17 +287,45 @@ class _Job:
         spent: float,
     ) -> None:
         start = time.perf_counter()
-        figures = processes.evaluate_files(
+        figures = self._evaluate(level, annotations)
+        method = level.method
+        origin = Origin(
+            self.about["weights"], method.scope, level.amount, method.criterion, **self.pruner.rules
+        )
+        dataset, settings = self.dataset, self.settings
+        metrics = make_metrics(origin, dataset, settings, made.counted, own, figures, made.detector, seconds)
+        self.store.finish(level, Finished(metrics, spent + time.perf_counter() - start, made.seconds))
+        self.on_level(metrics, own)
+
+    def _evaluate(self, level: Level, annotations: Path) -> CocoFigures:
+        return processes.evaluate_files(
             annotations,
             self.store.level_folder(level) / "predictions.json",
             image_ids=self.dataset.image_ids,
             category_ids=counted_categories(self.dataset, self.settings),
+            matched=self.store.matched_path(level) if self.wanted.bootstrap else None,
         )
-        origin = Origin(self.about["weights"], level.scope, level.amount)
-        dataset, settings = self.dataset, self.settings
-        metrics = make_metrics(origin, dataset, settings, made.counted, own, figures, made.detector, seconds)
-        self.store.finish(level, Finished(metrics, spent + time.perf_counter() - start))
-        self.on_level(metrics, own)
+
+    def _match(self, bar: Any) -> None:
+        """Match the detections of levels that were finished without, where images are to be resampled."""
+        if not self.wanted.bootstrap:
+            return
+        unmatched = [level for level in self.levels if not is_matched(self.store, level)]
+        if not unmatched:
+            return
+        bar.set_description("Evaluating")
+        annotations = self._annotations()
+        with ThreadPoolExecutor(self._evaluations_at_a_time(), thread_name_prefix="pycocotools") as pool:
+            for _ in pool.map(lambda level: self._evaluate(level, annotations), unmatched):
+                pass
+
+    def _annotations(self) -> Path:
+        """A file of what pycocotools looks at in the data set's annotations."""
+        path = self.store.scratch("annotations.json")
+        if not path.exists():
+            with writing_into(self.store.folder):
+                write_json(path, _evaluated(self.dataset.annotations.content))
+        return path
 
     def _evaluations_at_a_time(self) -> int:
         most = len(self.dataset.images) * self.settings.max_det * processes.BYTES_PER_RESULT
@@ -293,7 +348,7 @@ def _describe_passes(copies: Copies, groups: Sequence[Sequence[Level]], images: 
 
 
 def _identity(
-    network: Network,
+    pruner: Pruner,
     dataset: Dataset,
     wanted: SweepSettings,
     settings: ValidationSettings,
@@ -304,10 +359,11 @@ def _identity(
     for name in ("device", "half", "workers"):
         del validation[name]
     return {
-        "amounts": sorted({level.amount for level in plan(wanted.amounts, wanted.scopes)}),
-        "scopes": list(dict.fromkeys(wanted.scopes)),
+        "amounts": sorted({level.amount for level in plan(wanted.amounts, wanted.methods)}),
+        "methods": [method.label for method in dict.fromkeys(wanted.methods)],
+        **pruner.identity(wanted.methods),
         "batch_sizes": list(wanted.batch_sizes),
-        "weights": _network_digest(network),
+        "weights": _network_digest(pruner.network),
         "data": _dataset_digest(dataset),
         "device": device_name(device),
         "precision": str(select_precision(device, settings.half)).removeprefix("torch."),
@@ -339,30 +395,46 @@ def _collect(
     settings: ValidationSettings,
     about: dict[str, Any],
     identity: dict[str, Any],
+    progress: bool,
 ) -> Sweep:
     """The store's levels as one table."""
+    loads = len(levels) + 1
+    with progress_bar(total=loads, desc="Resampling", unit="level", shown=progress, leave=False) as bar:
+        resampled = resample(store, levels, wanted.bootstrap, bar.update)
     latencies = {size: store.latency(size, levels) or [] for size in wanted.batch_sizes}
-    rows = [_row(store, level, latencies) for level in levels]
+    rows = [_row(store, level, latencies, change(resampled, level)) for level in levels]
     setup = {
+        "bootstrap": wanted.bootstrap,
         "max_det": settings.max_det,
         "single_cls": settings.single_cls,
         "threads": about["environment"]["threads"],
         "started": about["started"],
     }
     layers = []
-    for scope in dict.fromkeys(wanted.scopes):
+    for method in dict.fromkeys(wanted.methods):
         for level in levels:
-            if level == DENSE or level.scope == scope:
+            if level == DENSE or level.method == method:
                 one = read_layers(store.level_folder(level))
-                layers.append(one.assign(scope=scope, amount=level.amount))
-    return Sweep(make_frame(rows[0], rows[1:], setup), pd.concat(layers, ignore_index=True), about, identity)
+                layers.append(one.assign(method=method.label, amount=level.amount))
+    return Sweep(
+        make_frame(rows[0], rows[1:], setup),
+        pd.concat(layers, ignore_index=True),
+        about,
+        identity,
+        differences(resampled, levels),
+    )
 
 
-def _row(store: Store, level: Level, latencies: dict[int, list[dict[str, list[float]]]]) -> SweepRow:
+def _row(
+    store: Store,
+    level: Level,
+    latencies: dict[int, list[dict[str, list[float]]]],
+    interval: Interval | None,
+) -> SweepRow:
     done = store.finished(level)
     assert done is not None, f"{level.key} was just finished"
     latency = {}
     for size, groups in latencies.items():
         group = next(times for times in groups if level.key in times)
         latency[size] = summarize(group[level.key]), summarize(group[DENSE.key])
-    return SweepRow(done.metrics, done.seconds, latency)
+    return SweepRow(done.metrics, done.seconds, latency, done.prune_seconds, interval)

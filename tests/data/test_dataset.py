@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sparsity.data.dataset import Dataset, read_dataset, read_images
+from sparsity.data.dataset import Dataset, choose_images, read_dataset, read_images
 from sparsity.errors import InputError
 
 NAMES = ("cat", "dog")
@@ -341,3 +341,20 @@ def test_a_folder_without_usable_images(tmp_path, files, folder, message):
         (tmp_path / name).write_bytes(b"text")
     with pytest.raises(InputError, match=message):
         read_images(tmp_path / folder)
+
+
+def test_some_images_of_a_folder(tmp_path):
+    for number in range(20):
+        picture(tmp_path / f"{number:02}.png")
+    images, problems = choose_images(tmp_path, 5, seed=1)
+    names = [image.path.name for image in images]
+    assert names == sorted(names)
+    assert len(set(names)) == 5
+    assert problems == ()
+    assert choose_images(tmp_path, 5, seed=1)[0] == images
+    assert choose_images(tmp_path, 5, seed=2)[0] != images
+    (tmp_path / names[0]).write_bytes(b"no image")
+    others, problems = choose_images(tmp_path, 5, seed=1)
+    assert len(others) == 5, "another one comes in its place"
+    assert set(names[1:]) < {image.path.name for image in others}
+    assert names[0] in problems[0]

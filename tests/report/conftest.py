@@ -2,36 +2,69 @@
 
 from collections.abc import Callable
 from dataclasses import fields
+from itertools import combinations
 
 import pandas as pd
 import pytest
 
+from sparsity.evaluation.bootstrap import Interval
 from sparsity.latency import Latency
 from sparsity.metrics import Metrics
+from sparsity.pruning.method import parse_methods
 from sparsity.rows import Sweep, SweepRow, make_frame
+from sparsity.sweeping.intervals import COLUMNS
 
-TEXTS = {"weights": "n.pt", "data": "shapes", "device": "CPU", "precision": "float32", "torch": "2.13.0+cpu"}
+TEXTS = {
+    "pattern": "unstructured",
+    "keep": "model.0.conv",
+    "weights": "n.pt",
+    "data": "shapes",
+    "device": "CPU",
+    "precision": "float32",
+    "torch": "2.13.0+cpu",
+}
 Levels = dict[tuple[str, float], tuple[float, tuple[float, float, float]]]
+METHODS = {method.label: method for method in parse_methods("l1,obs", "layer,global,lamp,erk,measured")}
+WIDTH = 0.01
+"""Of the intervals, to either side."""
 
 
-def row(scope: str, amount: float, ap: float, latency: Latency, dense: Latency) -> SweepRow:
+def row(method: str, amount: float, ap: float, latency: Latency, dense: Latency, change: float) -> SweepRow:
     values = {field.name: 0.5 for field in fields(Metrics)} | TEXTS
-    counts = {"images": 9, "instances": 20, "imgsz": 640, "scope": scope, "amount": amount, "AP": ap}
-    return SweepRow(Metrics(**values | counts), 3.0, {1: (latency, dense)})
+    counts = {"images": 9, "instances": 20, "imgsz": 640, "amount": amount, "AP": ap}
+    names = {"criterion": METHODS[method].criterion, "scope": METHODS[method].scope}
+    interval = Interval(change, change - WIDTH, change + WIDTH, float(change > 0))
+    return SweepRow(Metrics(**values | counts | names), 3.0, {1: (latency, dense)}, 1.5, interval)
+
+
+def difference(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every two methods at the same amount."""
+    pairs = []
+    for amount, rows in frame[frame.amount > 0].groupby("amount"):
+        for one, other in combinations(rows.itertuples(), 2):
+            gap = one.AP - other.AP
+            pairs.append((amount, one.method, other.method, gap, gap - WIDTH, gap + WIDTH, float(gap > 0)))
+    return pd.DataFrame(pairs, columns=list(COLUMNS))
 
 
 @pytest.fixture
 def make_sweep() -> Callable[[Levels], Sweep]:
-    """(scope, amount) -> AP and (median, p10, p90) at batch 1; the first is the dense one."""
+    """(method, amount) -> AP and (median, p10, p90) at batch 1; the first is the dense one."""
 
     def make(levels: Levels) -> Sweep:
         times = {key: Latency(*latency, 9) for key, (_, latency) in levels.items()}
         dense = next(iter(times.values()))
-        rows = [row(*key, ap, times[key], dense) for key, (ap, _) in levels.items()]
+        first = next(iter(levels.values()))[0]
+        rows = [row(*key, ap, times[key], dense, ap - first) for key, (ap, _) in levels.items()]
         frame = make_frame(rows[0], rows[1:], {"max_det": 300})
         layers = pd.DataFrame(
             [
-                {"scope": one.scope, "amount": one.amount, "name": f"model.{i}.conv", "sparsity": one.amount}
+                {
+                    "method": one.method,
+                    "amount": one.amount,
+                    "name": f"model.{i}.conv",
+                    "sparsity": one.amount,
+                }
                 for one in frame.itertuples()
                 for i in range(3)
             ]
@@ -44,7 +77,7 @@ def make_sweep() -> Callable[[Levels], Sweep]:
             "environment": {"device": "CPU", "threads": 2, "torch": "2"},
         }
         settings = {"amounts": [0.0, 0.5], "weights": "sha256 ab", "data": "9 images, sha256 cd"}
-        return Sweep(frame, layers, about, settings)
+        return Sweep(frame, layers, about, settings, difference(frame))
 
     return make
 
@@ -57,10 +90,10 @@ def usual(make_sweep) -> Sweep:
     """AP falls with sparsity, latency stays."""
     return make_sweep(
         {
-            ("layer", 0.0): (0.5, SAME),
-            ("layer", 0.1): (0.496, (10.1, 9.1, 11.2)),
-            ("layer", 0.5): (0.25, (9.9, 8.8, 10.5)),
-            ("global", 0.1): (0.48, (9.8, 8.9, 10.6)),
-            ("global", 0.5): (0.45, (10.3, 9.4, 11.3)),
+            ("l1", 0.0): (0.5, SAME),
+            ("l1", 0.1): (0.496, (10.1, 9.1, 11.2)),
+            ("l1", 0.5): (0.25, (9.9, 8.8, 10.5)),
+            ("l1 global", 0.1): (0.48, (9.8, 8.9, 10.6)),
+            ("l1 global", 0.5): (0.45, (10.3, 9.4, 11.3)),
         }
     )

@@ -8,7 +8,7 @@ SAME = (10.0, 9.0, 11.0)
 
 
 def test_the_largest_sparsity_that_keeps_enough(usual):
-    text = findings(usual.frame)
+    text = findings(usual)
     assert text[0] == "Dense: AP 0.500, AP50 0.500 on 9 images."
     assert [line.split(": ")[1] for line in text[1:4]] == [
         f"the largest sparsity that keeps {share} of the dense AP is 0.1 (AP 0.496, 99.2%)."
@@ -19,44 +19,65 @@ def test_the_largest_sparsity_that_keeps_enough(usual):
     assert text[6].endswith("keeps 90% of the dense AP is 0.5 (AP 0.450, 90.0%).")
 
 
+def test_what_is_missed_is_said_once(make_sweep):
+    sweep = make_sweep({("l1", 0.0): (0.5, SAME), ("l1", 0.5): (0.4, SAME)})
+    assert [line for line in findings(sweep) if "no sparsity tried" in line] == [
+        "l1 (magnitude, the same share of each layer): no sparsity tried keeps 90% of the dense AP; "
+        "the smallest, 0.5, keeps 80.0% (AP 0.400)."
+    ]
+
+
 def test_zeros_that_buy_nothing_are_called_so(usual):
-    assert "Zeros bought no speed" in findings(usual.frame)[-1]
-    assert "(speedups 0.97x to 1.02x)" in findings(usual.frame)[-1]
+    assert "Zeros bought no speed" in findings(usual)[-1]
+    assert "(speedups 0.97x to 1.02x)" in findings(usual)[-1]
 
 
 @pytest.mark.parametrize(
     ("latency", "words", "absent"),
     [
-        pytest.param((5.0, 4.0, 8.9), "Faster beyond the spread: layer 0.5 (2.00x)", "no speed", id="faster"),
+        pytest.param((5.0, 4.0, 8.9), "Faster beyond the spread: l1 0.5 (2.00x)", "no speed", id="faster"),
         pytest.param((7.0, 6.0, 9.0), "Zeros bought no speed", "Faster", id="spreads touch"),
-        pytest.param(
-            (20.0, 16.0, 30.0), "Slower beyond the spread: layer 0.5 (0.50x)", "Faster", id="slower"
-        ),
+        pytest.param((20.0, 16.0, 30.0), "Slower beyond the spread: l1 0.5 (0.50x)", "Faster", id="slower"),
     ],
 )
 def test_speed(make_sweep, latency, words, absent):
-    frame = make_sweep({("layer", 0.0): (0.5, SAME), ("layer", 0.5): (0.4, latency)}).frame
-    assert words in findings(frame)[-1]
-    assert absent not in findings(frame)[-1]
+    sweep = make_sweep({("l1", 0.0): (0.5, SAME), ("l1", 0.5): (0.4, latency)})
+    assert words in findings(sweep)[-1]
+    assert absent not in findings(sweep)[-1]
 
 
 def test_an_unsteady_clock_tells_nothing(make_sweep):
-    frame = make_sweep({("layer", 0.0): (0.5, SAME), ("layer", 0.5): (0.4, (10.0, 8.0, 17.0))}).frame
-    assert "too unsteady to tell" in findings(frame)[-1]
-    assert "no speed:" not in findings(frame)[-1]
+    sweep = make_sweep({("l1", 0.0): (0.5, SAME), ("l1", 0.5): (0.4, (10.0, 8.0, 17.0))})
+    assert "too unsteady to tell" in findings(sweep)[-1]
+    assert "no speed:" not in findings(sweep)[-1]
 
 
 def test_a_level_is_compared_with_the_dense_network_of_its_own_group(make_sweep):
-    frame = make_sweep({("layer", 0.0): (0.5, SAME), ("layer", 0.5): (0.4, (7.1, 7.0, 7.2))}).frame
-    frame.loc[1, ["latency_dense_p10_ms_b1", "latency_dense_p90_ms_b1"]] = (6.9, 7.3)
-    assert "Faster" not in findings(frame)[-1]
+    sweep = make_sweep({("l1", 0.0): (0.5, SAME), ("l1", 0.5): (0.4, (7.1, 7.0, 7.2))})
+    sweep.frame.loc[1, ["latency_dense_p10_ms_b1", "latency_dense_p90_ms_b1"]] = (6.9, 7.3)
+    assert "Faster" not in findings(sweep)[-1]
 
 
 @pytest.mark.parametrize("dense", [0.0, -1.0])
 def test_a_dense_network_that_finds_nothing(make_sweep, dense):
-    frame = make_sweep({("layer", 0.0): (dense, SAME), ("layer", 0.5): (0.0, SAME)}).frame
-    assert "nothing can be kept" in findings(frame)[1]
+    sweep = make_sweep({("l1", 0.0): (dense, SAME), ("l1", 0.5): (0.0, SAME)})
+    assert "nothing can be kept" in findings(sweep)[1]
+
+
+def test_which_methods_differ_beyond_chance(usual):
+    assert findings(usual)[7:9] == [
+        "Sparsity 0.1, beyond the choice of images (95% intervals of AP): l1 is above l1 global.",
+        "Sparsity 0.5, beyond the choice of images (95% intervals of AP): l1 global is above l1.",
+    ]
+
+
+def test_methods_that_differ_by_chance_alone(make_sweep):
+    sweep = make_sweep(
+        {("l1", 0.0): (0.5, SAME), ("lamp", 0.5): (0.4, SAME), ("obs", 0.5): (0.404, SAME)},
+    )
+    assert "no method differs from another by more than that" in findings(sweep)[-2]
+    assert findings(sweep)[2].startswith("obs (least squares on calibration images, shared out by what each")
 
 
 def test_the_dense_network_alone(make_sweep):
-    assert len(findings(make_sweep({("layer", 0.0): (0.5, SAME)}).frame)) == 1
+    assert len(findings(make_sweep({("l1", 0.0): (0.5, SAME)}))) == 1

@@ -17,7 +17,19 @@ from sparsity.run_files import write_run
 
 GUIDE = Path(__file__).parents[2] / "results" / "reference" / "guide_yolov5x.csv"
 KEYS = [
-    *("weights", "data", "scope", "amount", "conv_layers", "conv_weights", "conv_zeros", "parameters"),
+    *(
+        "weights",
+        "data",
+        "criterion",
+        "scope",
+        "pattern",
+        "keep",
+        "amount",
+        "conv_layers",
+        "conv_weights",
+        "conv_zeros",
+        "parameters",
+    ),
     *("sparsity_conv", "sparsity_model", "images", "instances", "P", "R", "mAP50", "mAP50_95"),
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
@@ -32,7 +44,8 @@ def guide_run(amount: float = 0.3) -> Metrics:
         row = next(r for r in csv.DictReader(file) if float(r["amount"]) == 0.3)
     values = {f.name: 0 for f in fields(Metrics)} | {"device": "", "precision": "float16", "torch": "2"}
     values |= {name: float(v) + 0.001 for name, v in row.items() if name[:2] in ("P", "R", "mA", "AP", "AR")}
-    setup = {"weights": "some/where/yolov5x.pt", "data": "coco.yaml", "scope": "layer", "amount": amount}
+    setup = {"weights": "some/where/yolov5x.pt", "data": "coco.yaml", "amount": amount}
+    setup |= {"criterion": "l1", "scope": "layer", "pattern": "unstructured", "keep": ""}
     counts = {"images": 5000, "instances": 36335, "imgsz": 640, "batch_size": 32}
     return Metrics(**values | setup | counts | {"conf_thres": 0.001, "iou_thres": 0.65})
 
@@ -54,6 +67,9 @@ def test_the_dense_row_is_compared_with_the_dense_run():
         {"weights": "yolov5l.pt"},
         {"amount": 0.4},
         {"scope": "global"},
+        {"criterion": "obs"},
+        {"pattern": "2:4"},
+        {"keep": "model.0.conv"},
         {"images": 4999},
         {"instances": 36334},
         {"imgsz": 1280},

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import cv2
 import pandas as pd
 import pytest
 
+from sparsity.report.plots import COLOURS, MARKERS
 from sparsity.report.sweep import format_sweep, write_sweep
 from sparsity.rows import batch_sizes
+from sparsity.sweeping.intervals import COLUMNS
 
 GUIDE = Path(__file__).parents[2] / "results" / "reference" / "guide_yolov5x.csv"
+SAME = (10.0, 9.0, 11.0)
 FILES = ("sweep.csv", "sweep.json", "sweep.png", "sweep.svg", "layers.png", "report.html")
 
 
@@ -61,12 +65,49 @@ def test_the_csv_is_the_frame(usual, folder):
 
 def test_the_page_shows_the_csvs_figures(folder):
     frame, page = pd.read_csv(folder / "sweep.csv"), Page((folder / "report.html").read_text())
-    rows = [values for values in page.values if values]
-    assert len(rows) == len(frame)
+    rows, heads = [values for values in page.values if values][: len(frame)], page.heads[: -len(COLUMNS)]
     for values, expected in zip(rows, frame.to_dict("records"), strict=True):
-        for name, value in zip(page.heads, values, strict=True):
+        for name, value in zip(heads, values, strict=True):
             assert value == str(expected[name])
-    assert {"AP", "AP_drop", "latency_ms_b1", "speedup_b1", "seconds"} <= set(page.heads)
+    assert {"AP", "AP_drop", "AP_change_low", "latency_ms_b1", "speedup_b1", "prune_seconds"} <= set(heads)
+
+
+def test_page_and_json_hold_the_differences_between_methods(usual, folder):
+    page = Page((folder / "report.html").read_text())
+    rows = [values for values in page.values if values][len(usual.frame) :]
+    assert page.heads[-len(COLUMNS) :] == list(COLUMNS)
+    assert rows == [[str(value) for value in row] for row in usual.differences.itertuples(index=False)]
+    assert [row[:3] for row in rows] == [["0.1", "l1", "l1 global"], ["0.5", "l1", "l1 global"]]
+    saved = json.loads((folder / "sweep.json").read_text())["differences"]
+    assert saved == usual.differences.to_dict("records")
+
+
+def test_without_resampled_images_nothing_is_said_of_them(usual, tmp_path):
+    plain = [name for name in usual.frame if not name.startswith(("AP_change", "AP_share"))]
+    sweep = replace(usual, frame=usual.frame[plain], differences=pd.DataFrame(columns=list(COLUMNS)))
+    write_sweep(tmp_path, sweep, GUIDE)
+    assert "Methods at equal sparsity" not in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "sweep.json").read_text())["differences"] == []
+    assert "95%" not in format_sweep(sweep).splitlines()[0]
+
+
+def test_intervals_that_are_none(usual, tmp_path):
+    usual.frame[["AP_change_low", "AP_change_high", "AP_share_above"]] = float("nan")
+    usual.differences[["low", "high", "share_above"]] = float("nan")
+    write_sweep(tmp_path, usual, GUIDE)
+    saved = json.loads((tmp_path / "sweep.json").read_text())
+    assert saved["rows"][1]["AP_change_low"] is None
+    assert saved["differences"][0]["low"] is None
+    assert "no method differs" in format_sweep(usual)
+
+
+def test_eight_methods_can_be_told_apart(make_sweep, tmp_path):
+    labels = ("l1", "l1 global", "lamp", "erk", "measured", "obs", "obs layer", "obs global")
+    levels = {(label, 0.5): (0.1 * number, SAME) for number, label in enumerate(labels)}
+    sweep = make_sweep({("l1", 0.0): (0.9, SAME), **levels})
+    write_sweep(tmp_path, sweep, GUIDE)
+    assert len(set(MARKERS)) >= len(labels) <= len(set(COLOURS))
+    assert all(f"{label} (" in format_sweep(sweep) for label in labels)
 
 
 def test_the_page_needs_no_network(folder):
@@ -134,10 +175,10 @@ def test_what_was_not_measured_is_null_in_json(usual, tmp_path):
 
 
 def test_the_printed_table(usual):
-    lines = format_sweep(usual.frame).splitlines()
+    lines = format_sweep(usual).splitlines()
     assert lines[1].split() == ["dense", "0", "0.500", "0.500", "0.500", "10.0", "(9.0-11.0)", "1.00x"]
-    assert lines[2].split()[:4] == ["layer", "0.1", "0.496", "-0.004"]
-    assert lines[4].split()[:4] == ["global", "0.1", "0.480", "-0.020"]
+    assert lines[2].split()[:6] == ["l1", "0.1", "0.496", "-0.004", "-0.014", "+0.006"]
+    assert lines[4].split()[:5] == ["l1", "global", "0.1", "0.480", "-0.020"]
     assert len({len(line) for line in lines[:6]}) == 1
 
 

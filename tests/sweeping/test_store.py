@@ -10,10 +10,11 @@ from sparsity.detection.nms import Detections
 from sparsity.errors import InputError
 from sparsity.inference import PhaseSeconds
 from sparsity.metrics import Metrics
+from sparsity.pruning.method import Method
 from sparsity.sweeping.level import DENSE, Level
 from sparsity.sweeping.store import Finished, Found, Store
 
-LEVEL = Level("layer", 0.3)
+LEVEL = Level(Method(), 0.3)
 MONDAY = {"started": "monday", "environment": {}}
 SECONDS = PhaseSeconds(0.125, 2.5, 0.25, images=3)
 
@@ -62,7 +63,7 @@ def test_a_damaged_batch_counts_as_missing(store, keep):
 
 
 def metrics() -> Metrics:
-    texts = {"weights", "data", "scope", "device", "precision", "torch"}
+    texts = {f.name for f in fields(Metrics) if f.type == "str"}
     return Metrics(**{f.name: "x" if f.name in texts else 0.1 for f in fields(Metrics)})
 
 
@@ -76,8 +77,8 @@ def test_a_finished_level_comes_back_and_its_batches_go(store):
     give_files(store)
     store.write_found(LEVEL, 0, Found(detections(5), SECONDS))
     assert store.finished(LEVEL) is None
-    store.finish(LEVEL, Finished(metrics(), 12.5))
-    assert store.finished(LEVEL) == Finished(metrics(), 12.5)
+    store.finish(LEVEL, Finished(metrics(), 12.5, 1.25))
+    assert store.finished(LEVEL) == Finished(metrics(), 12.5, 1.25)
     assert not store.has_found(LEVEL, 0)
 
 
@@ -88,7 +89,11 @@ def test_a_finished_level_comes_back_and_its_batches_go(store):
         pytest.param("layers.csv", None, id="layers gone"),
         pytest.param("layers.csv", "", id="layers empty"),
         pytest.param("layers.csv", "a,b\n1,2\n", id="other layers"),
-        pytest.param("metrics.json", json.dumps(asdict(metrics()) | {"seconds": 1, "AP": "x"}), id="a text"),
+        pytest.param(
+            "metrics.json",
+            json.dumps(asdict(metrics()) | {"seconds": 1, "prune_seconds": 1, "AP": "x"}),
+            id="a text",
+        ),
     ],
 )
 def test_a_level_with_a_damaged_file_counts_as_missing(store, name, text):
@@ -112,7 +117,7 @@ def test_a_damaged_row_counts_as_missing(store, text):
 def test_a_row_has_the_keys_of_metrics_and_its_seconds(store):
     store.finish(LEVEL, Finished(metrics(), 1.0))
     text = (store.level_folder(LEVEL) / "metrics.json").read_text()
-    assert all(f'"{name}"' in text for name in (*asdict(metrics()), "seconds"))
+    assert all(f'"{name}"' in text for name in (*asdict(metrics()), "seconds", "prune_seconds"))
 
 
 def test_latency_comes_back_by_batch_size(store):

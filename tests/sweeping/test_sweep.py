@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sparsity import ValidationSettings, prune, sweep, validate
+from sparsity import Method, Pruner, ValidationSettings, prune, sweep, validate
 from sparsity.errors import InputError
 from sparsity.inference import Detector
 from sparsity.latency import Rounds
@@ -27,17 +27,20 @@ from sparsity.validation import Origin
 
 SETTINGS = ValidationSettings(imgsz=64, batch_size=2, device="cpu", workers=1)
 QUICK = Rounds(0, 2, 2)
+METHODS = (Method(), Method("l1", "global"))
 
 
 def wanted(*amounts: float, **changes) -> SweepSettings:
-    values = {"scopes": ("layer", "global"), "batch_sizes": (1, 2), "validation": SETTINGS, "rounds": QUICK}
+    values = {"methods": METHODS, "batch_sizes": (1, 2), "validation": SETTINGS, "rounds": QUICK}
     return SweepSettings(amounts, **values | changes)
 
 
 def same_figures(one: pd.DataFrame, other: pd.DataFrame) -> None:
     """All but what a clock said is equal."""
     clocked = [
-        name for name in one.columns if "_ms" in name or name.startswith(("speedup", "seconds", "started"))
+        name
+        for name in one.columns
+        if "_ms" in name or name.startswith(("speedup", "seconds", "prune_seconds", "started"))
     ]
     pd.testing.assert_frame_equal(one.drop(columns=clocked), other.drop(columns=clocked), check_exact=True)
 
@@ -52,7 +55,7 @@ def test_every_level_is_what_validate_gives(network, shapes, tmp_path):
     assert len(found) == 5, "levels that differ in nothing show nothing"
     for row in frame.to_dict("records"):
         pruned = prune(copy.deepcopy(network), row["amount"], row["scope"])
-        origin = Origin("n.pt", row["scope"], row["amount"])
+        origin = Origin("n.pt", row["scope"], row["amount"], "l1", "unstructured")
         single = validate(pruned, shapes, SETTINGS, origin=origin)
         for name, value in asdict(single.metrics).items():
             if not name.endswith("_ms"):
@@ -69,7 +72,7 @@ def test_the_network_itself_is_left_alone(network, shapes):
 
 
 def test_latency_columns(network, shapes, tmp_path):
-    frame = run_sweep(network, shapes, wanted(0.5, scopes=("layer",)), tmp_path).frame
+    frame = run_sweep(network, shapes, wanted(0.5, methods=(Method(),)), tmp_path).frame
     for size in (1, 2):
         median, p10, p90 = (frame[f"latency{part}_ms_b{size}"] for part in ("", "_p10", "_p90"))
         assert (p10 > 0).all()
@@ -113,7 +116,7 @@ def test_what_stays_in_the_folder(network, shapes, tmp_path):
     }
     for level in ("dense", "layer_0.5", "global_0.5"):
         files = {path.name for path in (tmp_path / "s" / "levels" / level).iterdir()}
-        assert files == {"metrics.json", "layers.csv", "predictions.json"}
+        assert files == {"metrics.json", "layers.csv", "predictions.json", "matched.npz"}
 
 
 class StoppedError(Exception):
@@ -161,7 +164,9 @@ def test_a_finished_sweep_is_only_read(network, shapes, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        pytest.param({"scopes": ("layer",)}, "scopes was ['layer', 'global'], now is ['layer']", id="scopes"),
+        pytest.param(
+            {"methods": (Method(),)}, "methods was ['l1', 'l1 global'], now is ['l1']", id="methods"
+        ),
         pytest.param({"batch_sizes": (1,)}, "batch_sizes was [1, 2], now is [1]", id="latency"),
         pytest.param(
             {"validation": ValidationSettings(imgsz=64, device="cpu")}, "batch_size was 2", id="batch"
@@ -268,3 +273,26 @@ def test_kill_9_at_random_moments_loses_nothing(shapes, tmp_path):
         for name in ("predictions.json", "layers.csv"):
             other_file = tmp_path / "killed" / "levels" / level.name / name
             assert (level / name).read_bytes() == other_file.read_bytes()
+
+
+def test_methods_and_a_pruner_as_a_library(tiny, shapes):
+    methods = [Method("l1", "lamp"), Method("l1", "erk")]
+    pruner = Pruner(tiny, keep=["model.24.*"], pattern="2:4")
+    frame = sweep(
+        tiny, shapes, [0.5], methods=methods, pruner=pruner, settings=SETTINGS, batch_sizes=(), bootstrap=9
+    )
+    assert frame.method.tolist() == ["lamp", "lamp", "erk", "erk"]
+    assert (frame.pattern == "2:4").all()
+    assert (frame.keep == "model.24.*").all()
+    assert (frame.bootstrap == 9).all()
+
+
+def test_a_pruner_of_another_network_is_refused(tiny, shapes):
+    with pytest.raises(InputError, match="the pruner's network is another one"):
+        sweep(tiny, shapes, [0.5], pruner=Pruner(copy.deepcopy(tiny)), settings=SETTINGS)
+
+
+def test_what_cannot_be_pruned_is_said_before_anything_is_written(network, shapes, tmp_path):
+    with pytest.raises(InputError, match="learns from images"):
+        run_sweep(network, shapes, wanted(0.5, methods=(Method("obs", "layer"),)), tmp_path / "s")
+    assert not (tmp_path / "s").exists()
