@@ -50,7 +50,7 @@ def main() -> None:
             teacher=ensure_weights(args.teacher, progress=True) if args.teacher else "",
             data=ensure_data(args.data, progress=True) if args.data else "",
         )
-        run = make_run(material, settings, validation, folder, progress=True)
+        run = make_run(material, settings, validation, folder, resuming=bool(args.resume), progress=True)
         if args.resume:
             run.resume()
         counted = count_sparsity(run.trainer.average.network)

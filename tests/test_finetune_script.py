@@ -152,6 +152,15 @@ BAD = {
     "data without train": (["--weights", "W", "--data", "V"], "no key 'train'"),
     "learning rate": (["--weights", "W", "--data", "D", "--lr0", "nan"], "--lr0 is nan"),
     "optimizer": (["--weights", "W", "--data", "D", "--optimizer", "Lion"], "SGD or AdamW"),
+    "measured without obs": (["--weights", "W", "--data", "D", "--scope", "measured"], "--criterion obs"),
+    "obs along the way": (
+        ["--weights", "W", "--data", "D", "--criterion", "obs", "--gradual", "1"],
+        "leave it out with --criterion obs",
+    ),
+    "obs of nothing": (
+        ["--weights", "W", "--data", "D", "--criterion", "obs", "--calib-images", "0"],
+        "--calib-images is 0",
+    ),
     "epochs": (["--weights", "W", "--data", "D", "--epochs", "0"], "--epochs is 0"),
     "resume nowhere": (["--weights", "W", "--data", "D", "--resume", "no/folder"], "no training to go on"),
 }

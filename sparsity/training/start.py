@@ -85,9 +85,12 @@ def make_run(
     validation: ValidationSettings,
     folder: Path,
     *,
+    resuming: bool = False,
     progress: bool = False,
 ) -> Run:
     """Read all that is needed, prune, and make the run; it writes into folder when it runs.
+
+    resuming: whether the run's resume follows, which brings the pruned weights; obs is spared then.
 
     Raises InputError where something can't be used.
     """
@@ -99,7 +102,7 @@ def make_run(
     if teacher is not None:
         _check_teacher(teacher, network, material.teacher)
     labelled, unlabelled, val = _data(material, network, progress)
-    if settings.amount and settings.criterion == "obs":
+    if settings.amount and settings.criterion == "obs" and not resuming:
         network = _pruned_by_obs(network, (*labelled, *unlabelled), settings, validation, progress)
     images = TrainingImages(
         labelled,

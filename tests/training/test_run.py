@@ -317,6 +317,17 @@ def test_obs_prunes_exactly_and_keeps_the_statistics(weights, data, tmp_path):
     assert all(torch.equal(after[name], mean) for name, mean in means.items())
 
 
+def test_obs_is_spared_when_its_run_goes_on(weights, data, tmp_path):
+    settings = TrainingSettings(**SMALL | {"amount": 0.5, "criterion": "obs", "calib_images": 4, "epochs": 1})
+    first = make_run(Material(weights, data=data), settings, VALIDATION, tmp_path)
+    first.run()
+    again = make_run(Material(weights, data=data), settings, VALIDATION, tmp_path, resuming=True)
+    again.resume()
+    ours, theirs = zeros(again.trainer.network), zeros(first.trainer.network)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert again.trainer.masks.zeros == first.trainer.masks.zeros
+
+
 @pytest.mark.parametrize(("freeze", "moved"), [(False, True), (True, False)])
 def test_statistics_of_batch_norms_move_unless_frozen(weights, data, tmp_path, freeze, moved):
     before = dict(load(weights, fused=False).named_buffers())["model.0.bn.running_mean"]
