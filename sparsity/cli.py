@@ -194,6 +194,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         help="training images that --criterion obs looks at",
     )
     add("--freeze-bn", action="store_true", help="keep batch norms' statistics; obs always does")
+    add("--noval", action="store_true", help="validate after the last epoch alone")
     add("--epochs", type=int, default=d.epochs, help="times over the images")
     add("--gradual", type=int, default=d.gradual, metavar="EPOCHS", help="prune along these first epochs")
     add("--nominal-batch", type=int, default=d.nominal_batch, help="images to a step, gathered over batches")

@@ -135,7 +135,8 @@ class Run:
 
     def _make_row(self, epoch: int, losses: EpochLosses, start: float) -> EpochRow:
         network = self.trainer.average.network
-        figures = {} if self.dataset is None else self._validate(network)
+        spared = self.settings.noval and epoch + 1 < self.settings.epochs
+        figures = {} if self.dataset is None or spared else self._validate(network)
         return EpochRow(
             epoch + 1,
             self.trainer.optimizer.param_groups[0]["lr"],
@@ -169,7 +170,7 @@ class Run:
         return {name: value for name, value in asdict(metrics).items() if name in wanted}
 
     def _out_of_patience(self) -> bool:
-        if self.dataset is None or not self.rows:
+        if self.dataset is None or not self.rows or self.settings.noval:
             return False
         best = max(range(len(self.rows)), key=lambda i: (self.rows[i].AP, i))
         return len(self.rows) - 1 - best >= self.settings.patience

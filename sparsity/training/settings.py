@@ -23,6 +23,7 @@ class TrainingSettings:
     lr0, lrf: the first learning rate, and the last as a share of it (cosine between). warmup: epochs.
     With criterion "obs" calib_images of the training images teach what is pruned.
     freeze_bn: leave the batch norms' statistics as they are; "obs" does, since its weights go with them.
+    noval: validate after the last epoch alone.
     nominal_batch: gradients gather until as many images are through. decay: of the convolutions' weights.
     mosaic: the probability that an image is put together from four. augment: whether to augment at all.
     patience: epochs without a better AP after which training ends. distil: the distillation's weight.
@@ -48,6 +49,7 @@ class TrainingSettings:
     augment: bool = True
     calib_images: int = 64
     freeze_bn: bool = False
+    noval: bool = False
     seed: int = 0
     workers: int = 2
 

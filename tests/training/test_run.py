@@ -336,6 +336,13 @@ def test_statistics_of_batch_norms_move_unless_frozen(weights, data, tmp_path, f
     assert torch.equal(before, after) is not moved
 
 
+def test_noval_validates_the_last_epoch_alone(weights, data, tmp_path):
+    made = run(Material(weights, data=data), tmp_path, epochs=3, noval=True, patience=1)
+    assert [row.AP >= 0 for row in made.rows] == [False, False, True]
+    best, last = (load(tmp_path / name).state_dict() for name in ("best.pt", "last.pt"))
+    assert all(torch.equal(best[name], last[name]) for name in last)
+
+
 def test_from_random_weights(data, tmp_path):
     made = run(Material(cfg="yolov5n", data=data), tmp_path, epochs=1)
     assert made.trainer.network.names == ("cat", "dog", "bird")
