@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -71,7 +72,8 @@ class Pruner:
     def identity(self, methods: Sequence[Method]) -> dict[str, Any]:
         """What two pruners must share to prune alike by these methods."""
         taught = any(method.needs_calibration for method in methods)
-        learnt = {"calibration": self._describe_images(), "calibration_seed": self._seed}
+        obs = {f"obs_{name}": value for name, value in asdict(ObsSettings()).items() if name != "seed"}
+        learnt = {"calibration": self._describe_images(), "calibration_seed": self._seed, **obs}
         return {**self.rules, **(learnt if taught else {})}
 
     def working_bytes(self, methods: Sequence[Method]) -> int:
