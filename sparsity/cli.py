@@ -174,6 +174,15 @@ def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     add("--resume", type=Path, metavar="FOLDER", help="go on with the sweep in this folder")
 
 
+def add_sensitivity_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what to measure of which layers."""
+    add = parser.add_argument
+    add("--amounts", default="0.5,0.7,0.9", help="sparsities of the one layer that is pruned")
+    add("--layers", action="append", default=[], metavar="NAME", help="with wildcards; may be repeated; all")
+    add("--images", type=int, default=100, help="images of the data, drawn at random; 0 for all")
+    add("--resume", type=Path, metavar="FOLDER", help="go on with the run in this folder")
+
+
 def add_training_flags(parser: argparse.ArgumentParser) -> None:
     """Add how to train."""
     d, add = TrainingSettings(), parser.add_argument

@@ -42,11 +42,14 @@ TOP = {
         *("checkpoint", "data", "devices", "identity", "memory", "own_format", "pruning"),
         *("calibration", "pruner", "validation", "yolo"),
     },
+    "layer_sensitivity": {"calibration", "data", "devices", "pruning", "validation", "yolo"},
     "cli": {
         *("calibration", "demo", "devices", "download", "pruner", "pruning", "runs"),
         *("sweeping", "training", "validation", "yolo"),
     },
 }
+SCRIPTS = {"sensitivity"}
+"""What is run by python -m, and so knows what the scripts know."""
 PUBLIC = {"calibration", "checkpoint", "metrics", "pruner", "pruning", "sweeping", "validation", "yolo"}
 
 
@@ -80,6 +83,8 @@ def allowed(name: str) -> set[str]:
         return EVERYWHERE | PUBLIC
     if room in ROOMS:
         return EVERYWHERE | ROOMS[room] | {room}
+    if name in SCRIPTS:
+        return EVERYWHERE | ROOMS.keys() | TOP.keys() | LEAVES | {"cli"}
     return EVERYWHERE | TOP[room] | {room}
 
 

@@ -363,8 +363,8 @@ def _identity(
         "methods": [method.label for method in dict.fromkeys(wanted.methods)],
         **pruner.identity(wanted.methods),
         "batch_sizes": list(wanted.batch_sizes),
-        "weights": _network_digest(pruner.network),
-        "data": _dataset_digest(dataset),
+        "weights": network_digest(pruner.network),
+        "data": dataset_digest(dataset),
         "device": device_name(device),
         "precision": str(select_precision(device, settings.half)).removeprefix("torch."),
         "torch": torch.__version__,
@@ -372,7 +372,8 @@ def _identity(
     }
 
 
-def _network_digest(network: Network) -> str:
+def network_digest(network: Network) -> str:
+    """What tells a network from others: its modules and its weights."""
     digest = hashlib.sha256(repr(network.architecture).encode())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
@@ -380,7 +381,8 @@ def _network_digest(network: Network) -> str:
     return f"sha256 {digest.hexdigest()[:16]}"
 
 
-def _dataset_digest(dataset: Dataset) -> str:
+def dataset_digest(dataset: Dataset) -> str:
+    """What tells a data set from others: its images' names and sizes, and its true boxes."""
     digest = hashlib.sha256(json.dumps(dataset.category_ids).encode())
     digest.update(identify(dataset.images))
     content = dataset.annotations.content
