@@ -18,6 +18,14 @@ from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import Network, build, fuse
 
 
+def pytest_configure() -> None:
+    """Share the cores out among the processes that run tests side by side, and what they start."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    threads = max(1, torch.get_num_threads() // processes)
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of real checkpoints and images, by SPARSITY_ASSETS."""
