@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sparsity.files import writing_into
 from sparsity.report.plots import COLOURS, LINES, MARKERS, STYLE, save
@@ -42,5 +43,6 @@ def plot_training(frame: pd.DataFrame) -> Figure:
         accuracy.set(xlabel="epoch", ylabel="0 to 1", title="Accuracy and sparsity")
         accuracy.set_ylim(0, 1)
         for axis in (losses, accuracy):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.legend(frameon=False)
     return figure
