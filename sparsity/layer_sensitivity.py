@@ -13,17 +13,22 @@ import torch
 from torch import Tensor
 
 from sparsity.calibration import letterboxed_batches
-from sparsity.data.dataset import Dataset
+from sparsity.data.annotations import Annotations
+from sparsity.data.dataset import Dataset, DatasetImage
+from sparsity.data.loader import Batch
 from sparsity.devices import select_device
 from sparsity.errors import InputError
+from sparsity.memory import free_memory
 from sparsity.pruning.apply import apply_masks
 from sparsity.pruning.layers import require_convolutions
 from sparsity.pruning.patterns import select
-from sparsity.validation import ValidationSettings, fit, validate
+from sparsity.validation import ValidationSettings, fit, make_loader, validate
 from sparsity.yolo.network import Network
 
 ERROR_IMAGES = 16
 """On as many images the raw maps are compared."""
+MEMORY_SHARE = 0.25
+"""Of the free memory, for decoded images."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,17 @@ def some_images(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
     images = tuple(dataset.images[i] for i in drawn)
     if not any(len(image.labels) for image in images):
         raise InputError(f"--images {count}: none of those drawn has a labelled box; more are expected")
-    return replace(dataset, images=images)
+    return replace(dataset, images=images, annotations=_annotations_of(images, dataset.annotations))
+
+
+def _annotations_of(images: Sequence[DatasetImage], annotations: Annotations) -> Annotations:
+    """The annotations of these images alone: pycocotools goes through all of them at each validation."""
+    ids, content = {image.image_id for image in images}, annotations.content
+    ours = {
+        "images": [entry for entry in content["images"] if entry["id"] in ids],
+        "annotations": [box for box in content["annotations"] if box["image_id"] in ids],
+    }
+    return replace(annotations, content=content | ours)
 
 
 def measure_layers(
@@ -93,20 +108,28 @@ def measure_layers(
     if not todo:
         return
     settings = fit(settings, network)
-    dense_ap = validate(network, dataset, settings).metrics.AP
+    decoded = _decode(dataset, network, settings)
+    dense_ap = validate(network, dataset, settings, decoded=decoded).metrics.AP
     images = letterboxed_batches(
         dataset.images[:ERROR_IMAGES], imgsz=settings.imgsz, stride=max(network.strides)
     )
     device = select_device(settings.device)
-    dense_maps = [_raw_maps(network, batch, device) for batch in images]
+    dense_maps = _raw_maps(network, images, device)
     for name, amount in todo:
         pruned = _prune_alone(network, name, amount)
-        ap = validate(pruned, dataset, settings).metrics.AP
-        maps = [_raw_maps(pruned, batch, device) for batch in images]
+        ap = validate(pruned, dataset, settings, decoded=decoded).metrics.AP
+        error = _distance(_raw_maps(pruned, images, device), dense_maps)
         weight = pruned.get_submodule(name).weight
         shape, zeros = "x".join(map(str, weight.shape)), int((weight == 0).sum())
-        error = _distance(maps, dense_maps)
         on_row(LayerRow(name, shape, weight.numel(), amount, zeros, ap, dense_ap - ap, error))
+
+
+def _decode(dataset: Dataset, network: Network, settings: ValidationSettings) -> list[Batch] | None:
+    """The images' batches, kept for all validations; None where they take too much of the memory."""
+    loader = make_loader(dataset, network, settings)
+    pairs = zip(loader.batches, loader.shapes, strict=True)
+    size = sum(3 * len(images) * height * width for images, (height, width) in pairs)
+    return list(loader) if size <= MEMORY_SHARE * free_memory(torch.device("cpu")) else None
 
 
 def _prune_alone(network: Network, name: str, amount: float) -> Network:
@@ -117,8 +140,9 @@ def _prune_alone(network: Network, name: str, amount: float) -> Network:
 
 
 @torch.inference_mode()
-def _raw_maps(network: Network, images: Tensor, device: torch.device) -> list[Tensor]:
-    return [level.cpu() for level in copy.deepcopy(network).to(device)(images.to(device))]
+def _raw_maps(network: Network, batches: Sequence[Tensor], device: torch.device) -> list[list[Tensor]]:
+    placed = copy.deepcopy(network).to(device)
+    return [[level.cpu() for level in placed(batch.to(device))] for batch in batches]
 
 
 def _distance(maps: Sequence[Sequence[Tensor]], dense: Sequence[Sequence[Tensor]]) -> float:

@@ -97,6 +97,7 @@ def validate(
     settings: ValidationSettings | None = None,
     *,
     origin: Origin | None = None,
+    decoded: Sequence[Batch] | None = None,
     progress: bool = False,
 ) -> Validation:
     """Run the network over the data's validation images and measure what it finds.
@@ -104,6 +105,8 @@ def validate(
     network: as load gives it; a copy of it runs, in evaluation mode, on the device and in the precision
     of the settings.
     data: a data yaml or folder (see read_dataset), or a data set that was read before.
+    decoded: that data set's batches, as make_loader gives them for these settings, for one that is
+    validated on again and again; without them the images are read anew.
     Raises InputError where data or settings can't be used. A network that finds nothing is a valid
     outcome, all figures 0.
     """
@@ -113,7 +116,7 @@ def validate(
     if not isinstance(data, Dataset):
         data = read_dataset(data, network.names, single_cls=settings.single_cls, progress=progress)
     counted = count_sparsity(network)
-    with Lanes(device) as lanes, closing(batches(data, network, settings, progress)) as stream:
+    with Lanes(device) as lanes, closing(batches(data, network, settings, progress, decoded)) as stream:
         detector = make_detector(network, lanes, settings)
         evaluator = Evaluator(data, single_cls=settings.single_cls)
         detector.warm_up((settings.imgsz, settings.imgsz))
@@ -158,10 +161,14 @@ def make_loader(dataset: Dataset, network: Network, settings: ValidationSettings
 
 
 def batches(
-    dataset: Dataset, network: Network, settings: ValidationSettings, progress: bool = False
+    dataset: Dataset,
+    network: Network,
+    settings: ValidationSettings,
+    progress: bool = False,
+    decoded: Sequence[Batch] | None = None,
 ) -> Iterator[Batch]:
-    """The data set's images in batches, with a progress bar if wanted."""
-    loader = make_loader(dataset, network, settings)
+    """The data set's images in batches, decoded before or now, with a progress bar if wanted."""
+    loader = make_loader(dataset, network, settings) if decoded is None else decoded
     yield from progress_bar(loader, desc="Validating", unit="batch", shown=progress, leave=False)
 
 

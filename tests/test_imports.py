@@ -42,7 +42,7 @@ TOP = {
         *("checkpoint", "data", "devices", "identity", "memory", "own_format", "pruning"),
         *("calibration", "pruner", "validation", "yolo"),
     },
-    "layer_sensitivity": {"calibration", "data", "devices", "pruning", "validation", "yolo"},
+    "layer_sensitivity": {"calibration", "data", "devices", "memory", "pruning", "validation", "yolo"},
     "cli": {
         *("calibration", "demo", "devices", "download", "pruner", "pruning", "runs"),
         *("sweeping", "training", "validation", "yolo"),

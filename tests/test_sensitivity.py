@@ -1,10 +1,14 @@
 """Which layers mind: rows, resuming, files, and what is refused."""
 
+from dataclasses import fields, replace
+
 import pandas as pd
 import pytest
 import torch
+from torch.nn.utils import prune as torch_prune
 
-from sparsity import ValidationSettings, sensitivity
+from sparsity import Validation, ValidationSettings, layer_sensitivity, sensitivity, validate
+from sparsity.data import loader
 from sparsity.data.dataset import read_dataset
 from sparsity.errors import InputError
 from sparsity.layer_sensitivity import choose_layers, measure_layers, some_images
@@ -39,6 +43,56 @@ def test_each_layer_is_pruned_alone(network, shapes):
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
 
 
+def label_with(found: Validation) -> None:
+    """Write labels anew: what the network finds in each image, its three surest boxes."""
+    for image in found.dataset.images:
+        ours = [row for row in found.predictions if row["image_id"] == image.image_id]
+        lines = []
+        for row in sorted(ours, key=lambda row: -row["score"])[:3]:
+            x, y, w, h = row["bbox"]
+            box = ((x + w / 2) / image.width, (y + h / 2) / image.height, w / image.width, h / image.height)
+            lines.append(" ".join(map(str, (row["category_id"] - 1, *box))))
+        (image.path.parents[1] / "labels" / f"{image.path.stem}.txt").write_text("\n".join(lines))
+
+
+def test_a_row_is_what_validating_the_pruned_copy_gives(network, shapes):
+    label_with(validate(network, shapes, VALIDATION))
+    rows, dataset = [], read_dataset(shapes, network.names)
+    dense = validate(network, dataset, VALIDATION).metrics.AP
+    measure_layers(network, dataset, ["model.0.conv"], [0.5], VALIDATION, on_row=rows.append)
+    conv = network.get_submodule("model.0.conv")
+    torch_prune.remove(torch_prune.l1_unstructured(conv, "weight", 0.5), "weight")
+    pruned = validate(network, dataset, VALIDATION).metrics.AP
+    (row,) = rows
+    assert (row.layer, row.shape, row.weights, row.zeros) == ("model.0.conv", "16x3x6x6", 1728, 864)
+    assert (row.AP, row.AP_drop) == (pruned, dense - pruned)
+    assert dense > pruned > 0
+
+
+def test_the_error_is_squared_distance_over_variance():
+    dense = [[torch.tensor([0.0, 2.0]), torch.tensor([1.0, 5.0])], [torch.tensor([4.0]), torch.tensor([3.0])]]
+    ours = [[torch.tensor([0.0, 2.0]), torch.tensor([1.0, 5.0])], [torch.tensor([7.0]), torch.tensor([3.0])]]
+    # First level: a mean square of 9 / 3 over a variance of 4; the second is as it was.
+    assert layer_sensitivity._distance(ours, dense) == pytest.approx((3 / 4 + 0) / 2)
+
+
+@pytest.mark.parametrize(
+    ("free", "reads"),
+    [
+        pytest.param(2**40, 6, id="memory holds them: each is read once"),
+        pytest.param(0, 18, id="memory does not: the dense network and each row read them"),
+    ],
+)
+def test_images_are_kept_where_memory_holds_them(network, shapes, monkeypatch, free, reads):
+    counted, real = [], loader.read_image
+    monkeypatch.setattr(layer_sensitivity, "free_memory", lambda _device: free)
+    monkeypatch.setattr(layer_sensitivity, "ERROR_IMAGES", 1)
+    monkeypatch.setattr(loader, "read_image", lambda path: counted.append(path) or real(path))
+    dataset = read_dataset(shapes, network.names)
+    measure_layers(network, dataset, HEAD[:2], [0.9], VALIDATION)
+    assert len(counted) == reads + 1  # the raw maps' image
+
+
 def test_no_sparsity_is_no_change(network, shapes):
     rows = []
     measure_layers(
@@ -62,6 +116,15 @@ def test_some_images_are_the_same_each_time(network, shapes, count, left):
     assert first == second
 
 
+def test_annotations_of_other_images_change_no_figure(network, shapes):
+    dataset = read_dataset(shapes, network.names)
+    some = some_images(dataset, 3)
+    assert len(some.annotations.content["annotations"]) == 3
+    untouched = replace(dataset, images=some.images)
+    ours, theirs = (validate(network, data, VALIDATION).figures for data in (some, untouched))
+    assert ours == theirs
+
+
 def test_a_run_and_going_on_with_it(run, tmp_path):
     flags = ("--layers", "model.24.*", "--amounts", "0.5,0.9", "--images", 4)
     code, out, err = run(*flags)
@@ -69,13 +132,9 @@ def test_a_run_and_going_on_with_it(run, tmp_path):
     folder = tmp_path / "r" / "sensitivity"
     assert {path.name for path in folder.iterdir()} == {"sensitivity.csv", "sensitivity.png", "settings.json"}
     assert "6 validations on 4 images" in out
-    whole = pd.read_csv(folder / "sensitivity.csv")
-    assert len(whole) == 6
-    whole.head(2).to_csv(folder / "sensitivity.csv", index=False)
-    code, out, err = run(*flags, "--resume", folder)
-    assert code == 0, err
-    assert "(2 are there already)" in out
-    pd.testing.assert_frame_equal(pd.read_csv(folder / "sensitivity.csv"), whole)
+    frame = pd.read_csv(folder / "sensitivity.csv")
+    assert frame.columns.tolist() == [field.name for field in fields(layer_sensitivity.LayerRow)]
+    assert list(zip(frame.layer, frame.amount, strict=True)) == [(n, a) for n in HEAD for a in (0.5, 0.9)]
     code, _, err = run(*flags, "--images", 3, "--resume", folder)
     assert code == 2
     assert "other settings: data was 4 images" in err
