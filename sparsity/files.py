@@ -33,6 +33,11 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def encodable(text: str) -> str:
+    """Text of file names that are no UTF-8, with escapes for the bytes that aren't."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def write_json(path: Path, content: object, indent: int | None = None) -> None:
     """Write content as JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from sparsity import cli
 from sparsity.checkpoint import load
-from sparsity.data.dataset import read_dataset
+from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.devices import device_name, select_device, select_precision
 from sparsity.download import ensure_data, ensure_weights
 from sparsity.errors import InputError
 from sparsity.files import write_json, write_text, writing_into
@@ -23,13 +25,13 @@ from sparsity.identity import check_same_settings
 from sparsity.layer_sensitivity import LayerRow, choose_layers, measure_layers, some_images
 from sparsity.levels import parse_levels
 from sparsity.progress import progress_bar
-from sparsity.report.plots import save
-from sparsity.report.sensitivity import format_sensitivity, plot_sensitivity
+from sparsity.report.sensitivity import format_sensitivity, write_plot
 from sparsity.runs import run_folder
 from sparsity.sweeping.sweep import dataset_digest, network_digest
-from sparsity.validation import fit
+from sparsity.validation import ValidationSettings, fit
+from sparsity.yolo.network import Network
 
-CSV, SETTINGS = "sensitivity.csv", "settings.json"
+CSV, PLOT, SETTINGS = "sensitivity.csv", "sensitivity.png", "settings.json"
 
 
 def main() -> None:
@@ -51,16 +53,11 @@ def main() -> None:
         dataset = read_dataset(data, network.names, single_cls=single_cls, progress=True)
         dataset = some_images(replace(dataset, name=options.data), args.images)
         settings = fit(options.settings, network)
-        identity = {
-            "weights": network_digest(network),
-            "data": dataset_digest(dataset),
-            "layers": layers,
-            "amounts": amounts,
-            **{k: v for k, v in asdict(settings).items() if k not in ("workers", "device")},
-        }
+        identity = _identity(network, dataset, settings) | {"layers": layers, "amounts": amounts}
         rows = _begin(folder, identity, resuming=bool(args.resume))
         count = len(layers) * len(amounts)
-        print(f"{count} validations on {len(dataset.images)} images ({len(rows)} are there already)")
+        images = len(dataset.images)
+        print(f"{count} validations and the dense one's on {images} images ({len(rows)} are there already)")
         print(f"Measuring into {folder}; if it is stopped, --resume {folder} goes on")
         with progress_bar(total=count, initial=len(rows), desc="Layers", unit="run", shown=True) as bar:
 
@@ -73,8 +70,7 @@ def main() -> None:
             measure_layers(network, dataset, layers, amounts, settings, known=known, on_row=keep)
         frame = _frame(rows)
         title = f"Each layer pruned alone: {Path(options.weights).name} on {Path(options.data).name}"
-        with writing_into(folder):
-            save(plot_sensitivity(frame, title), folder / "sensitivity.png")
+        write_plot(folder / PLOT, frame, title)
         print("\n" + format_sensitivity(frame) + f"\n\nResults saved to {folder}")
 
 
@@ -85,12 +81,27 @@ def _amounts(text: str) -> list[float]:
     return amounts
 
 
+def _identity(network: Network, dataset: Dataset, settings: ValidationSettings) -> dict[str, Any]:
+    """What two runs must share for their rows to stand in one table, besides layers and amounts."""
+    device = select_device(settings.device)
+    validation = {k: v for k, v in asdict(settings).items() if k not in ("device", "half", "workers")}
+    return {
+        "weights": network_digest(network),
+        "data": dataset_digest(dataset),
+        "device": device_name(device),
+        "precision": str(select_precision(device, settings.half)).removeprefix("torch."),
+        "torch": torch.__version__,
+        **validation,
+    }
+
+
 def _begin(folder: Path, identity: dict[str, Any], *, resuming: bool) -> list[LayerRow]:
     """The rows that are there already, none for a new run. Raises InputError for a run of other settings."""
     path = folder / SETTINGS
     if not resuming:
         with writing_into(folder):
-            (folder / CSV).unlink(missing_ok=True)
+            for left_over in (CSV, PLOT):
+                (folder / left_over).unlink(missing_ok=True)
             write_json(path, identity, indent=1)
         return []
     try:
@@ -104,8 +115,11 @@ def _begin(folder: Path, identity: dict[str, Any], *, resuming: bool) -> list[La
 def _read(path: Path) -> list[LayerRow]:
     if not path.exists():
         return []
+    columns = fields(LayerRow)
+    # Not every pandas reads back the very float that it wrote.
+    exact = {field.name: float for field in columns if field.type == "float"}
     try:
-        frame = pd.read_csv(path)[[field.name for field in fields(LayerRow)]]
+        frame = pd.read_csv(path, converters=exact)[[field.name for field in columns]]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: cannot be read; begin a new run") from error
     return [LayerRow(*row) for row in frame.itertuples(index=False)]

@@ -13,6 +13,7 @@ from sparsity.data.dataset import read_dataset
 from sparsity.errors import InputError
 from sparsity.layer_sensitivity import choose_layers, measure_layers, some_images
 from sparsity.own_format import save
+from sparsity.report.sensitivity import write_plot
 
 VALIDATION = ValidationSettings(imgsz=64, device="cpu", workers=0)
 HEAD = ["model.24.m.0", "model.24.m.1", "model.24.m.2"]
@@ -131,13 +132,41 @@ def test_a_run_and_going_on_with_it(run, tmp_path):
     assert code == 0, err
     folder = tmp_path / "r" / "sensitivity"
     assert {path.name for path in folder.iterdir()} == {"sensitivity.csv", "sensitivity.png", "settings.json"}
-    assert "6 validations on 4 images" in out
+    assert "6 validations and the dense one's on 4 images" in out
     frame = pd.read_csv(folder / "sensitivity.csv")
     assert frame.columns.tolist() == [field.name for field in fields(layer_sensitivity.LayerRow)]
     assert list(zip(frame.layer, frame.amount, strict=True)) == [(n, a) for n in HEAD for a in (0.5, 0.9)]
     code, _, err = run(*flags, "--images", 3, "--resume", folder)
     assert code == 2
     assert "other settings: data was 4 images" in err
+
+
+def test_a_stopped_run_goes_on_to_the_same_file(run, tmp_path, monkeypatch):
+    flags, folder = ("--layers", "model.24.*", "--amounts", "0.29,0.9"), tmp_path / "r" / "sensitivity"
+    assert run(*flags)[0] == 0
+    whole, real = (folder / "sensitivity.csv").read_bytes(), sensitivity._write
+
+    def stop_after_two(place, rows):
+        real(place, rows)
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sensitivity, "_write", stop_after_two)
+        assert run(*flags, "--exist-ok")[0] == 130
+    assert (folder / "sensitivity.csv").read_bytes() == b"".join(whole.splitlines(keepends=True)[:3])
+    assert not (folder / "sensitivity.png").exists(), "an earlier run's plot"
+    code, out, err = run(*flags, "--resume", folder)
+    assert code == 0, err
+    assert "(2 are there already)" in out
+    assert (folder / "sensitivity.csv").read_bytes() == whole
+    assert (folder / "sensitivity.png").exists()
+
+
+def test_a_title_that_is_no_utf8_is_drawn(tmp_path):
+    row = {"layer": "model.0.conv", "amount": 0.5, "AP_drop": 0.1, "output_error": 0.0}
+    write_plot(tmp_path / "plot.png", pd.DataFrame([row]), "best.pt on caf\udce9")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,23 @@
-"""The layers that mind: a table's worth of rows as CSV, a plot, and words."""
+"""The layers that mind: a plot, and words."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sparsity.report.plots import COLOURS, LINES, MARKERS, STYLE
+from sparsity.files import encodable, writing_into
+from sparsity.report.plots import COLOURS, LINES, MARKERS, STYLE, save
 
 MOST_NAMED = 10
+
+
+def write_plot(path: Path, frame: pd.DataFrame, title: str) -> None:
+    """Write the plot of plot_sensitivity, whole or not at all. title: may hold bytes that are no UTF-8."""
+    with writing_into(path.parent):
+        save(plot_sensitivity(frame, encodable(title)), path)
 
 
 def plot_sensitivity(frame: pd.DataFrame, title: str) -> Figure:

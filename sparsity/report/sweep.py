@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparsity.files import write_json, write_text, writing_into
+from sparsity.files import encodable, write_json, write_text, writing_into
 from sparsity.report.findings import findings
 from sparsity.report.guide import read_guide
 from sparsity.report.page import render_page
@@ -23,11 +23,11 @@ def write_sweep(folder: Path, sweep: Sweep, guide: Path, title: str = "") -> Non
     """
     frame = sweep.frame
     title = title or sweep.about.get("title") or default_title(sweep)
-    title = _encodable(title)
+    title = encodable(title)
     name = Path(sweep.about["weights"]).name
     published = [row for row in read_guide(guide) if row["weights"] == name]
     with writing_into(folder):
-        write_text(folder / "sweep.csv", _encodable(frame.to_csv(index=False)))
+        write_text(folder / "sweep.csv", encodable(frame.to_csv(index=False)))
         tables = {"rows": _records(frame), "differences": _records(sweep.differences)}
         content = {"title": title, **sweep.about, "settings": sweep.settings, **tables}
         write_json(folder / "sweep.json", content, indent=1)
@@ -35,17 +35,12 @@ def write_sweep(folder: Path, sweep: Sweep, guide: Path, title: str = "") -> Non
         save(figure, folder / "sweep.png")
         save(figure, folder / "sweep.svg")
         save(plot_layers(sweep.layers, f"Zeros by layer: {title}"), folder / "layers.png")
-        write_text(folder / "report.html", _encodable(render_page(sweep, title, folder)))
+        write_text(folder / "report.html", encodable(render_page(sweep, title, folder)))
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON takes them: what is no number is null."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
-
-
-def _encodable(text: str) -> str:
-    """Text of file names that are no UTF-8, with escapes for the bytes that aren't."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def default_title(sweep: Sweep) -> str:
