@@ -17,7 +17,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from sparsity.calibration import letterboxed_batches
+from sparsity.calibration import letterboxed_batches, limit_by_memory
 from sparsity.checkpoint import load
 from sparsity.data.augment import NONE, Augmentation
 from sparsity.data.dataset import Dataset, DatasetImage, identify, read_dataset, read_images
@@ -124,13 +124,15 @@ def _pruned_by_obs(
     progress: bool,
 ) -> Network:
     """The network, batch norms and all, as pruning it fused by what training images teach makes it."""
-    drawn = random.Random(settings.seed).sample(images, min(settings.calib_images, len(images)))
+    device = select_device(validation.device)
+    count = limit_by_memory(min(settings.calib_images, len(images)), network, settings.imgsz, device)
+    drawn = random.Random(settings.seed).sample(images, count)
     batches = letterboxed_batches(drawn, imgsz=settings.imgsz, stride=max(network.strides), workers=1)
     pruner = Pruner(
         fuse(copy.deepcopy(network)),
         calibration=batches,
         seed=settings.seed,
-        device=select_device(validation.device),
+        device=device,
         progress=progress,
     )
     return take_over(network, pruner.prune(Method("obs", settings.scope), settings.amount))
