@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from sparsity import cli
 from sparsity.checkpoint import load
-from sparsity.data.dataset import Dataset, read_dataset
-from sparsity.devices import device_name, select_device, select_precision
+from sparsity.data.dataset import read_dataset
 from sparsity.download import ensure_data, ensure_weights
 from sparsity.errors import InputError
 from sparsity.files import write_json, write_text, writing_into
@@ -27,11 +25,10 @@ from sparsity.levels import parse_levels
 from sparsity.progress import progress_bar
 from sparsity.report.sensitivity import format_sensitivity, write_plot
 from sparsity.runs import run_folder
-from sparsity.sweeping.sweep import dataset_digest, network_digest
-from sparsity.validation import ValidationSettings, fit
-from sparsity.yolo.network import Network
+from sparsity.sweeping.setup import describe_setup
+from sparsity.validation import fit
 
-CSV, PLOT, SETTINGS = "sensitivity.csv", "sensitivity.png", "settings.json"
+CSV, PLOT, SETTINGS = "sensitivity.csv", "sensitivity.png", "sensitivity.json"
 
 
 def main() -> None:
@@ -53,7 +50,7 @@ def main() -> None:
         dataset = read_dataset(data, network.names, single_cls=single_cls, progress=True)
         dataset = some_images(replace(dataset, name=options.data), args.images)
         settings = fit(options.settings, network)
-        identity = _identity(network, dataset, settings) | {"layers": layers, "amounts": amounts}
+        identity = describe_setup(network, dataset, settings) | {"layers": layers, "amounts": amounts}
         rows = _begin(folder, identity, resuming=bool(args.resume))
         count = len(layers) * len(amounts)
         images = len(dataset.images)
@@ -79,20 +76,6 @@ def _amounts(text: str) -> list[float]:
     if not amounts:
         raise InputError(f"--amounts is {text!r}; at least one above 0 is expected, such as 0.5,0.9")
     return amounts
-
-
-def _identity(network: Network, dataset: Dataset, settings: ValidationSettings) -> dict[str, Any]:
-    """What two runs must share for their rows to stand in one table, besides layers and amounts."""
-    device = select_device(settings.device)
-    validation = {k: v for k, v in asdict(settings).items() if k not in ("device", "half", "workers")}
-    return {
-        "weights": network_digest(network),
-        "data": dataset_digest(dataset),
-        "device": device_name(device),
-        "precision": str(select_precision(device, settings.half)).removeprefix("torch."),
-        "torch": torch.__version__,
-        **validation,
-    }
 
 
 def _begin(folder: Path, identity: dict[str, Any], *, resuming: bool) -> list[LayerRow]:

@@ -131,7 +131,11 @@ def test_a_run_and_going_on_with_it(run, tmp_path):
     code, out, err = run(*flags)
     assert code == 0, err
     folder = tmp_path / "r" / "sensitivity"
-    assert {path.name for path in folder.iterdir()} == {"sensitivity.csv", "sensitivity.png", "settings.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "sensitivity.csv",
+        "sensitivity.png",
+        "sensitivity.json",
+    }
     assert "6 validations and the dense one's on 4 images" in out
     frame = pd.read_csv(folder / "sensitivity.csv")
     assert frame.columns.tolist() == [field.name for field in fields(layer_sensitivity.LayerRow)]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -18,8 +16,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from sparsity.data.dataset import Dataset, identify, read_dataset
-from sparsity.devices import describe_environment, device_name, select_device, select_precision, usable_cores
+from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.devices import describe_environment, select_device, usable_cores
 from sparsity.errors import InputError
 from sparsity.evaluation import processes
 from sparsity.evaluation.average_precision import AveragePrecision
@@ -39,6 +37,7 @@ from sparsity.sweeping.accuracy import detect_levels
 from sparsity.sweeping.copies import Copies, Copy
 from sparsity.sweeping.intervals import change, differences, is_matched, resample
 from sparsity.sweeping.level import DENSE, Level, plan
+from sparsity.sweeping.setup import describe_setup
 from sparsity.sweeping.store import Finished, Store
 from sparsity.sweeping.timing import time_levels
 from sparsity.validation import (
@@ -175,7 +174,7 @@ def run_sweep(
     }
     store = Store(folder)
     with store.locked():
-        identity = _identity(pruner, data, wanted, settings, device)
+        identity = _identity(pruner, data, wanted, settings)
         about = store.begin(identity, about)
         with writing_into(folder):
             write_annotations(folder, data.annotations)
@@ -352,42 +351,15 @@ def _identity(
     dataset: Dataset,
     wanted: SweepSettings,
     settings: ValidationSettings,
-    device: torch.device,
 ) -> dict[str, Any]:
     """What two sweeps must share to be one."""
-    validation = asdict(settings)
-    for name in ("device", "half", "workers"):
-        del validation[name]
     return {
         "amounts": sorted({level.amount for level in plan(wanted.amounts, wanted.methods)}),
         "methods": [method.label for method in dict.fromkeys(wanted.methods)],
         **pruner.identity(wanted.methods),
         "batch_sizes": list(wanted.batch_sizes),
-        "weights": network_digest(pruner.network),
-        "data": dataset_digest(dataset),
-        "device": device_name(device),
-        "precision": str(select_precision(device, settings.half)).removeprefix("torch."),
-        "torch": torch.__version__,
-        **validation,
+        **describe_setup(pruner.network, dataset, settings),
     }
-
-
-def network_digest(network: Network) -> str:
-    """What tells a network from others: its modules and its weights."""
-    digest = hashlib.sha256(repr(network.architecture).encode())
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return f"sha256 {digest.hexdigest()[:16]}"
-
-
-def dataset_digest(dataset: Dataset) -> str:
-    """What tells a data set from others: its images' names and sizes, and its true boxes."""
-    digest = hashlib.sha256(json.dumps(dataset.category_ids).encode())
-    digest.update(identify(dataset.images))
-    content = dataset.annotations.content
-    digest.update(json.dumps(content.get("annotations"), sort_keys=True).encode())
-    return f"{len(dataset.images)} images, sha256 {digest.hexdigest()[:16]}"
 
 
 def _collect(
