@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sparsity import own_format
 from sparsity.errors import InputError
+from sparsity.formats.architecture import UnreadableError
 from sparsity.unpickle import Record, StoredFile, StoredTensor, UnknownGlobalError, read_file
 from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.published import CLASS_NAMES, LEGACY_BUFFERS, OTHER_TASKS
@@ -78,7 +79,7 @@ def _read_own(stored: StoredFile) -> Checkpoint:
             raise _UnreadableError(f"its last layer is {architecture[-1].module.kind}; Detect is expected")
         if _checked_head(architecture) != len(names):
             raise _UnreadableError(f"has {len(names)} class names, but its head another number of classes")
-    except (_UnreadableError, own_format.UnreadableError) as error:
+    except (_UnreadableError, UnreadableError) as error:
         raise InputError(f"{stored.path}: {error}") from None
     if not all(isinstance(k, str) and isinstance(v, StoredTensor) for k, v in weights.items()):
         raise InputError(f"{stored.path}: its weights are not tensors by name")

@@ -10,7 +10,7 @@ EVERYWHERE = {"errors", "files", "progress"}
 """The exception, atomic writing and progress bars, which know nothing of the rest."""
 LEAVES = {
     *("errors", "files", "progress", "devices", "metrics", "unpickle", "runs"),
-    *("identity", "latency", "memory"),
+    *("identity", "latency", "memory", "optional"),
     *("levels", "yolo.blocks", "yolo.spec", "detection.boxes", "data.letterbox", "pruning.layers"),
 }
 ROOMS = {
@@ -20,12 +20,13 @@ ROOMS = {
     "demo": set(),
     "detection": set(),
     "evaluation": {"detection.boxes"},
+    "formats": {"optional", "pruning.layers", "unpickle", "yolo"},
 }
 """A room imports itself and these alone."""
 TOP = {
     "download": {"demo"},
-    "own_format": {"pruning", "yolo"},
-    "checkpoint": {"own_format", "unpickle", "yolo"},
+    "own_format": {"formats", "pruning", "yolo"},
+    "checkpoint": {"formats", "own_format", "unpickle", "yolo"},
     "inference": {"detection", "devices", "yolo"},
     "calibration": {"data", "memory", "yolo"},
     "pruner": {"calibration", "memory", "pruning", "yolo"},

@@ -1,0 +1,100 @@
+"""Architectures as plain lists and dicts, as files keep them; and a network's own, as its modules are now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from sparsity.yolo.network import Network
+from sparsity.yolo.registry import KINDS
+from sparsity.yolo.spec import Architecture, Layer, ModuleSpec, Value
+
+DEEPEST = 50
+LONGEST_TUPLE = 16
+_SHAPES = {
+    nn.Conv2d: ("in_channels", "out_channels", "groups"),
+    nn.BatchNorm2d: ("num_features",),
+    nn.Linear: ("in_features", "out_features"),
+}
+"""The attributes that a module's weights decide, by its class."""
+
+
+class UnreadableError(Exception):
+    """The file's content makes no network; says why, to follow the file's name."""
+
+
+def current_architecture(network: Network) -> Architecture:
+    """The architecture as the modules are now: fused Convs without batch norm, channel counts as they are."""
+    return tuple(
+        Layer(_current(layer.module, module), layer.sources)
+        for layer, module in zip(network.architecture, network.model, strict=True)
+    )
+
+
+def as_data(architecture: Architecture) -> list[dict[str, Any]]:
+    """[layer, ...]: layer = {"sources": [...], "module": module}.
+
+    module = {"kind": str, "attributes": {name: value}, "children": {name: module}}
+    """
+    return [
+        {"sources": list(layer.sources), "module": _module_as_data(layer.module)} for layer in architecture
+    ]
+
+
+def read_architecture(stored: object) -> Architecture:
+    """What as_data gave, checked. Raises UnreadableError."""
+    if not isinstance(stored, list) or not stored:
+        raise UnreadableError("has no list of layers")
+    return tuple(_layer(layer, i) for i, layer in enumerate(stored))
+
+
+def _current(spec: ModuleSpec, module: nn.Module) -> ModuleSpec:
+    attributes = dict(spec.attributes)
+    for kind, names in _SHAPES.items():
+        if isinstance(module, kind):
+            attributes |= {name: getattr(module, name) for name in names}
+    if isinstance(module, nn.Conv2d):
+        attributes["bias"] = module.bias is not None
+    children = {
+        name: _current(child, module.get_submodule(name))
+        for name, child in spec.children.items()
+        if getattr(module, name, module) is not None
+    }
+    return ModuleSpec(spec.kind, attributes, children)
+
+
+def _module_as_data(spec: ModuleSpec) -> dict[str, Any]:
+    attributes = {key: list(v) if isinstance(v, tuple) else v for key, v in spec.attributes.items()}
+    children = {name: _module_as_data(child) for name, child in spec.children.items()}
+    return {"kind": spec.kind, "attributes": attributes, "children": children}
+
+
+def _layer(stored: object, index: int) -> Layer:
+    sources = stored.get("sources") if isinstance(stored, dict) else None
+    known = range(-index - 1, index)
+    if not isinstance(sources, list) or not sources or not all(s in known for s in sources):
+        raise UnreadableError(f"has layer {index} without inputs that are layers before it")
+    return Layer(_module(stored["module"], f"model.{index}"), tuple(sources))
+
+
+def _module(stored: object, name: str) -> ModuleSpec:
+    if not isinstance(stored, dict) or name.count(".") > DEEPEST:
+        raise UnreadableError(f"has no module at {name}")
+    kind, attributes, children = (stored.get(key) for key in ("kind", "attributes", "children"))
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise UnreadableError(f"names an unknown kind of module at {name}")
+    if not isinstance(attributes, dict) or set(attributes) != set(KINDS[kind].attributes):
+        raise UnreadableError(f"has other attributes at {name} than a {kind} has")
+    if not isinstance(children, dict) or not all(isinstance(child, str) for child in children):
+        raise UnreadableError(f"has no modules by name at {name}")
+    values = {key: _value(value, f"{name}.{key}") for key, value in attributes.items()}
+    return ModuleSpec(kind, values, {key: _module(c, f"{name}.{key}") for key, c in children.items()})
+
+
+def _value(stored: object, name: str) -> Value:
+    if isinstance(stored, list) and len(stored) <= LONGEST_TUPLE:
+        return tuple(_value(one, name) for one in stored if not isinstance(one, list))
+    if stored is None or isinstance(stored, bool | int | float | str):
+        return stored
+    raise UnreadableError(f"has no plain value at {name}")
