@@ -47,10 +47,10 @@ class Detect(nn.Module):
         """
         levels = []
         for level, cells in enumerate(self._cells(raw)):
-            index = torch.ones(cells.shape[:4], dtype=torch.bool, device=cells.device).nonzero()
-            rows = cells.flatten(0, 3).float().sigmoid()
-            boxes = self._boxes_cxcywh(rows[:, :4], index, level)
-            levels.append(torch.cat((boxes, rows[:, 4:]), 1).unflatten(0, (len(cells), -1)))
+            values = cells.float().sigmoid()
+            places = _cells_xy(cells.shape[1], cells.shape[2], cells.device)
+            boxes = self._boxes_cxcywh(values[..., :4], places, self.anchors[level], level)
+            levels.append(torch.cat((boxes, values[..., 4:]), 4).flatten(1, 3))
         return torch.cat(levels, 1)
 
     def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
@@ -65,23 +65,45 @@ class Detect(nn.Module):
 
     def _cells(self, raw: Sequence[Tensor]) -> list[Tensor]:
         """Raw maps -> [batch, height, width, na, 5 + nc], a view where the map is channels_last."""
-        return [x.permute(0, 2, 3, 1).unflatten(3, (self.na, 5 + self.nc)) for x in raw]
+        shapes = [(x.shape[0], x.shape[2], x.shape[3], self.na, 5 + self.nc) for x in raw]
+        return [x.permute(0, 2, 3, 1).reshape(shape) for x, shape in zip(raw, shapes, strict=True)]
 
     def _level_candidates(self, cells: Tensor, level: int, conf_thres: float) -> tuple[Tensor, ...]:
         objectness = cells[..., 4].float().sigmoid()
         index = (objectness > conf_thres).nonzero()
         image, row, column, anchor = index.unbind(1)
         values = cells[image, row, column, anchor].float().sigmoid()
-        scores = values[:, 4:5] * values[:, 5:]
-        box, label = (scores > conf_thres).nonzero().unbind(1)
-        x, y, w, h = self._boxes_cxcywh(values[:, :4], index, level).unbind(1)
-        boxes_xyxy = torch.stack((x - w / 2, y - h / 2, x + w / 2, y + h / 2), 1)
-        return image[box], boxes_xyxy[box], scores[box, label], label
+        cell_xy = torch.stack((column, row), 1)
+        boxes = self._boxes_cxcywh(values[:, :4], cell_xy, self.anchors[level][anchor], level)
+        return _passing(image, boxes, values[:, 4:], conf_thres)
 
-    def _boxes_cxcywh(self, values: Tensor, index: Tensor, level: int) -> Tensor:
-        """Sigmoids [n, 4] and their places [n, 4] (image, row, column, anchor) -> boxes in pixels."""
+    def _boxes_cxcywh(self, values: Tensor, cell_xy: Tensor, anchors: Tensor, level: int) -> Tensor:
+        """Sigmoids [..., 4], their cells [..., 2] and anchors [..., 2] in strides -> boxes in pixels."""
         stride = self.strides[level]
-        cell_xy = index[:, (2, 1)].to(values.dtype)
-        centre = (values[:, :2] * 2 - 0.5 + cell_xy) * stride
-        anchor_wh = self.anchors[level].to(values.dtype)[index[:, 3]] * stride
-        return torch.cat((centre, (values[:, 2:4] * 2) ** 2 * anchor_wh), 1)
+        centre = (values[..., :2] * 2 - 0.5 + cell_xy.to(values.dtype)) * stride
+        return torch.cat((centre, (values[..., 2:4] * 2) ** 2 * (anchors.to(values.dtype) * stride)), -1)
+
+
+def decoded_candidates(decoded: Tensor, conf_thres: float) -> Candidates:
+    """What decode gives -> the boxes whose objectness, and objectness x class, are above conf_thres."""
+    image, cell = (decoded[..., 4] > conf_thres).nonzero().unbind(1)
+    rows = decoded[image, cell]
+    return Candidates(*_passing(image, rows[:, :4], rows[:, 4:], conf_thres))
+
+
+def _passing(
+    image: Tensor, boxes_cxcywh: Tensor, confidences: Tensor, conf_thres: float
+) -> tuple[Tensor, ...]:
+    """Images [n], boxes [n, 4], objectness and classes [n, 1 + nc] -> the fields of Candidates."""
+    scores = confidences[:, :1] * confidences[:, 1:]
+    box, label = (scores > conf_thres).nonzero().unbind(1)
+    x, y, w, h = boxes_cxcywh.unbind(1)
+    boxes_xyxy = torch.stack((x - w / 2, y - h / 2, x + w / 2, y + h / 2), 1)
+    return image[box], boxes_xyxy[box], scores[box, label], label
+
+
+def _cells_xy(height: int, width: int, device: torch.device) -> Tensor:
+    """[height, width, 1, 2]: each cell's column and row."""
+    rows, columns = (torch.arange(n, device=device) for n in (height, width))
+    grid = torch.stack((columns.expand(height, width), rows[:, None].expand(height, width)), 2)
+    return grid[:, :, None]
