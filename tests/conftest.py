@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,7 @@ from sparsity.pruning import curves
 from sparsity.yolo import architectures
 from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import Network, build, fuse
+from sparsity.yolo.spec import Layer, ModuleSpec
 
 
 def pytest_configure() -> None:
@@ -58,6 +60,28 @@ def tiny(monkeypatch) -> Network:
     torch.manual_seed(0)
     network = build(yolov5("tiny", nc=3), ("cat", "dog", "bird"))
     network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
+    return fuse(network).requires_grad_(False)
+
+
+@pytest.fixture
+def shallow(tiny) -> Network:
+    """As tiny, but the first seven layers alone and a head of one level: exported in seconds."""
+    layers = tiny.architecture[:7]
+    head = tiny.architecture[-1].module
+    width = layers[6].module.children["cv3"].children["conv"].attributes["out_channels"]
+    conv = replace(
+        head.children["m"].children["0"],
+        attributes=head.children["m"].children["0"].attributes | {"in_channels": width},
+    )
+    only = ModuleSpec(
+        "Detect", head.attributes | {"strides": (16,)}, {"m": ModuleSpec("ModuleList", children={"0": conv})}
+    )
+    torch.manual_seed(1)
+    network = build((*layers, Layer(only, (6,))), tiny.names)
+    network.head.anchors.copy_(tiny.head.anchors[:1])
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.weight.data *= 3  # so that what it finds differs from place to place
     return fuse(network).requires_grad_(False)
 
 

@@ -1,0 +1,293 @@
+"""A network as an ONNX file, boxes decoded; and what such a file says of itself."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparsity.errors import InputError
+from sparsity.files import replacing, writing_into
+from sparsity.optional import optional_module
+from sparsity.yolo.network import Network
+
+OPSET = 18
+INPUT, OUTPUT, RAW = "images", "output0", "raw"
+LIKELY_MOST_CLASSES = 100_000
+_PREFIX = "network."
+"""Before the names of weights: what is exported holds the network in an attribute."""
+
+
+class OnnxNetwork(nn.Module):
+    """The network of an ONNX file: engines run the file; here stand what it is called and its convolutions.
+
+    names: the class names. strides: the largest one alone is known. file: the file's path.
+    Its modules are Conv2d layers with the file's weights (as float32 where they are int8), for counting.
+    """
+
+    def __init__(self, file: Path, names: Sequence[str], stride: int, convs: dict[str, nn.Conv2d]) -> None:
+        super().__init__()
+        self.file, self.names, self.strides = file, tuple(names), (stride,)
+        for name, conv in convs.items():
+            _put(self, name, conv)
+
+    def forward(self, *_images: Tensor) -> list[Tensor]:
+        """Raise InputError: PyTorch does not run it."""
+        raise InputError(f"{self.file}: an ONNX file; --engine onnxruntime or openvino runs it")
+
+
+class _Raw(nn.Module):
+    """Images to raw maps."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.network(images))
+
+
+class _Decoded(_Raw):
+    """Images to boxes, objectness and classes: [batch, cells, 5 + nc]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network.head.decode(self.network(images))
+
+
+@dataclass
+class Exporter:
+    """Makes ONNX graphs of networks. Of those that differ in weights alone it traces the first only.
+
+    decoded: whether the graph ends in boxes (OUTPUT) or in raw maps (RAW0, RAW1, ...). Both take images
+    [batch, 3, height, width], RGB in 0 to 1, any batch, sides multiples of the largest stride.
+    asked_by: what to name where the package onnx is missing.
+    """
+
+    decoded: bool
+    asked_by: str = "an .onnx file"
+
+    def __post_init__(self) -> None:
+        """Raise InputError where a package is missing."""
+        self._onnx = optional_module("onnx", self.asked_by)
+        self._traced: tuple[str, Any] | None = None
+
+    def export(self, network: Network) -> Any:
+        """An onnx.ModelProto of the network, fused, in float32."""
+        shape = _shape_key(network)
+        if self._traced is None or self._traced[0] != shape:
+            self._traced = shape, self._trace(network)
+        model = copy.deepcopy(self._traced[1])
+        missing = set_weights(model, network, self._onnx)
+        return self._trace(network) if missing else model
+
+    def _trace(self, network: Network) -> Any:
+        """Trace a copy whose weights all differ, so that no two of them are taken for one."""
+        stand_in = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+        for module in stand_in.modules():
+            # A module that a detector adapted to its device traces as what it was.
+            if isinstance(module, nn.Conv2d):
+                module.__class__ = nn.Conv2d
+        generator = torch.Generator().manual_seed(0)
+        for parameter in stand_in.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+        model = _export(_Decoded(stand_in) if self.decoded else _Raw(stand_in))
+        if set_weights(model, network, self._onnx):
+            raise InputError("an ONNX export lost weights of this network; please report which network it is")
+        for key, value in describe(network).items():
+            model.metadata_props.add(key=key, value=value)
+        return model
+
+
+def set_weights(model: Any, network: Network, onnx: Any) -> list[str]:
+    """Put the network's weights in their places in the graph; the names of those without one."""
+    places = {tensor.name: tensor for tensor in model.graph.initializer}
+    missing = []
+    for name, parameter in network.named_parameters():
+        place = places.get(_PREFIX + name)
+        if place is None or tuple(place.dims) != tuple(parameter.shape):
+            missing.append(name)
+            continue
+        array = parameter.detach().cpu().float().contiguous().numpy()
+        place.CopyFrom(onnx.numpy_helper.from_array(array, place.name))
+    return missing
+
+
+def describe(network: Network) -> dict[str, str]:
+    """What the file says of itself, in the words that YOLOv5's own exports have: stride and names."""
+    return {"stride": str(max(network.strides)), "names": repr(dict(enumerate(network.names)))}
+
+
+def write(network: Network, path: Path) -> None:
+    """Write a fused network as ONNX, boxes decoded, whole or not at all.
+
+    Input `images` float32 [batch, 3, height, width], RGB in 0 to 1; output `output0` float32
+    [batch, cells, 5 + nc]: cx, cy, w, h in pixels, objectness, classes. Raises InputError where a
+    package is missing, or path can't be written.
+    """
+    write_model(Exporter(decoded=True, asked_by=str(path)).export(network), path)
+
+
+def write_model(model: Any, path: Path) -> None:
+    """Write an onnx.ModelProto, whole or not at all."""
+    with writing_into(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(model.SerializeToString())
+
+
+def read(path: Path) -> OnnxNetwork:
+    """Read a detector's ONNX file, ours or YOLOv5's own export.
+
+    Raises InputError where it is none, or lacks what detection needs: class names, stride, `images`, one
+    output of boxes.
+    """
+    onnx = optional_module("onnx", str(path))
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except Exception as error:
+        # protobuf raises its own DecodeError, without a public base, and others on damage.
+        raise InputError(f"{path}: no ONNX file, truncated or damaged; export it again") from error
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    names, stride = _names(path, said.get("names")), _stride(path, said.get("stride"))
+    _check_ends(path, model, len(names))
+    return OnnxNetwork(path, names, stride, _convolutions(path, model, onnx))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what the exporter and onnxruntime tell of themselves to themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _names(path: Path, text: str | None) -> tuple[str, ...]:
+    if text is None:
+        raise InputError(
+            f"{path}: has no class names (metadata `names`); --save x.onnx and YOLOv5's export.py write them"
+        )
+    try:
+        names = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        names = None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names or len(names) > LIKELY_MOST_CLASSES:
+        names = {}
+    if set(names) != set(range(len(names))) or not all(isinstance(name, str) for name in names.values()):
+        names = {}
+    if not names:
+        raise InputError(f"{path}: its metadata `names` is no dict of names from 0 on: {text[:80]!r}")
+    return tuple(names[i] for i in range(len(names)))
+
+
+def _stride(path: Path, text: str | None) -> int:
+    try:
+        stride = int(json.loads(text or ""))
+    except (ValueError, TypeError):
+        stride = 0
+    if not 1 <= stride <= 1024:
+        raise InputError(
+            f"{path}: its metadata `stride` is {text!r}; the largest stride, such as 32, is expected"
+        )
+    return stride
+
+
+def _check_ends(path: Path, model: Any, classes: int) -> None:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [one for one in model.graph.input if one.name not in weights]
+    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+        found = ", ".join(one.name for one in inputs) or "none"
+        raise InputError(f"{path}: its inputs are {found}; one of [batch, 3, height, width] is expected")
+    dims = model.graph.output[0].type.tensor_type.shape.dim if model.graph.output else ()
+    if len(dims) != 3 or dims[2].dim_value not in (0, 5 + classes):
+        sizes = [dim.dim_value or dim.dim_param for dim in dims]
+        raise InputError(
+            f"{path}: its first output is {sizes}; [batch, cells, {5 + classes}] is expected for "
+            f"{classes} class names: boxes, objectness and classes"
+        )
+
+
+def _convolutions(path: Path, model: Any, onnx: Any) -> dict[str, nn.Conv2d]:
+    """The convolutions by the name of their weights, with those as float32."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    behind = {node.output[0]: node.input for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    convs = {}
+    for node in model.graph.node:
+        if node.op_type != "Conv":
+            continue
+        names = [behind.get(name, [name])[0] for name in node.input[1:]]
+        if any(name not in stored for name in names):
+            raise InputError(f"{path}: the weights of {node.name or 'a Conv'} are not in the file")
+        weight, *bias = (np.array(onnx.numpy_helper.to_array(stored[name]), np.float32) for name in names)
+        if weight.ndim == 4:
+            name = names[0].removeprefix(_PREFIX).removesuffix("_quantized").removesuffix(".weight")
+            convs[name] = _conv2d(weight, bias)
+    return convs
+
+
+def _put(root: nn.Module, name: str, conv: nn.Conv2d) -> None:
+    """Add a module under a dotted name."""
+    *parts, last = name.split(".")
+    for part in parts:
+        root = root._modules.setdefault(part, nn.Module())
+    # Not by add_module: a file may call its weights what it likes.
+    root._modules[last] = conv
+
+
+def _conv2d(weight: np.ndarray, bias: list[np.ndarray]) -> nn.Conv2d:
+    out, inside, *kernel = weight.shape
+    conv = nn.Conv2d(inside, out, tuple(kernel), bias=bool(bias), device="meta")
+    conv.weight = nn.Parameter(torch.from_numpy(weight), requires_grad=False)
+    if bias:
+        conv.bias = nn.Parameter(torch.from_numpy(bias[0]), requires_grad=False)
+    return conv
+
+
+def _shape_key(network: Network) -> str:
+    """What networks share that differ in the values of their weights alone."""
+    shapes = sorted((name, tuple(p.shape)) for name, p in network.named_parameters())
+    anchors = network.head.anchors.flatten().tolist()
+    return repr((network.architecture, shapes, anchors, network.names))
+
+
+def _export(module: _Raw) -> Any:
+    stride, levels = max(module.network.strides), len(module.network.strides)
+    outputs = [OUTPUT] if isinstance(module, _Decoded) else [f"{RAW}{i}" for i in range(levels)]
+    free = {INPUT: {0: "batch", 2: "height", 3: "width"}}
+    for name in outputs:
+        free[name] = {0: "batch", 1: "cells"} if name == OUTPUT else {0: "batch", 2: "rows", 3: "columns"}
+    content = io.BytesIO()
+    with quiet():
+        # The exporter that traces: the newer one takes ten times as long for the same graph.
+        torch.onnx.export(
+            module.eval(),
+            (torch.zeros(2, 3, 2 * stride, 3 * stride),),
+            content,
+            dynamo=False,
+            opset_version=OPSET,
+            do_constant_folding=False,
+            input_names=[INPUT],
+            output_names=outputs,
+            dynamic_axes=free,
+        )
+    return optional_module("onnx", "an .onnx file").load_from_string(content.getvalue())

@@ -1,0 +1,68 @@
+"""Static quantisation of an ONNX file to int8, by onnxruntime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sparsity.errors import InputError
+from sparsity.formats.onnx_file import INPUT, Exporter, quiet
+from sparsity.optional import optional_module
+from sparsity.yolo.network import Network
+
+
+def quantize(network: Network, calibration: Sequence[Tensor]) -> Any:
+    """An onnx.ModelProto of the network, boxes decoded, whose convolutions compute in int8.
+
+    calibration: batches of float images [batch, 3, height, width], RGB in 0 to 1; the least and the largest
+    value of each map over them set its scale. Weights have a scale for each output channel, and 0 stays 0;
+    activations between convolutions and the decoding stay float. Raises InputError without images, or
+    where a package is missing.
+
+    Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+    """
+    if not calibration:
+        raise InputError("--int8 looks at images: --calib FOLDER names some (no labels needed)")
+    onnx = optional_module("onnx", "--int8")
+    quantization = optional_module("onnxruntime.quantization", "--int8")
+    model = Exporter(decoded=True, asked_by="--int8").export(network)
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    with tempfile.TemporaryDirectory(prefix="int8-") as folder, quiet():
+        quantized = Path(folder) / "int8.onnx"
+        quantization.quantize_static(
+            model,
+            quantized,
+            _Reader(calibration),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+        result = onnx.load(quantized)
+    del result.metadata_props[:]
+    for key, value in said.items():
+        result.metadata_props.add(key=key, value=value)
+    return result
+
+
+class _Reader:
+    """Hands out the images one by one, as onnxruntime's calibration asks for them."""
+
+    def __init__(self, batches: Sequence[Tensor]) -> None:
+        self._images = self._each(batches)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next image, None after the last."""
+        return next(self._images, None)
+
+    @staticmethod
+    def _each(batches: Sequence[Tensor]) -> Iterator[dict[str, np.ndarray]]:
+        for batch in batches:
+            for image in batch.split(1):
+                yield {INPUT: image.float().contiguous().numpy()}

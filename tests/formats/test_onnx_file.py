@@ -1,0 +1,161 @@
+"""ONNX files: they compute what the network computes, keep its zeros, and say what they are."""
+
+import copy
+import re
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from sparsity import count_sparsity, layer_sparsity, prune
+from sparsity.errors import InputError
+from sparsity.formats import onnx_file, onnx_int8
+from sparsity.formats.onnx_file import Exporter, read, write, write_model
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(3))
+
+
+def run(path, images) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {"images": images.numpy()})
+
+
+def test_a_file_gives_the_networks_boxes_at_any_size(shallow, images, tmp_path):
+    prune(shallow, 0.5)
+    write(shallow, tmp_path / "n.onnx")
+    for some in (images, images[:1], images[:, :, :64, :32]):
+        (decoded,) = run(tmp_path / "n.onnx", some)
+        with torch.inference_mode():
+            expected = shallow.head.decode(shallow(some))
+        assert decoded.shape == (len(some), some.shape[2] * some.shape[3] // 256 * 3, 8)
+        np.testing.assert_allclose(decoded, expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_read_is_what_was_written(shallow, tmp_path):
+    prune(shallow, 0.5)
+    write(shallow, tmp_path / "n.onnx")
+    file = read(tmp_path / "n.onnx")
+    assert file.names == shallow.names
+    assert file.strides == (16,)
+    assert count_sparsity(file) == count_sparsity(shallow)
+    layers = {layer.name: layer for layer in layer_sparsity(shallow)}
+    assert {layer.name: layer for layer in layer_sparsity(file)} == layers
+    model = onnx.load(tmp_path / "n.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert model.opset_import[0].version >= 17
+    assert [dim.dim_param for dim in model.graph.input[0].type.tensor_type.shape.dim] == [
+        *("batch", "", "height", "width")
+    ]
+
+
+def test_other_weights_in_the_same_shape_are_not_traced_again(shallow, images, tmp_path, monkeypatch):
+    exporter = Exporter(decoded=False)
+    exporter.export(shallow)
+    monkeypatch.setattr(onnx_file, "_export", lambda _module: pytest.fail("traced again"))
+    other = prune(copy.deepcopy(shallow), 0.7)
+    with torch.no_grad():
+        other.head.m[0].bias.zero_()
+        for module in other.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.bias.fill_(0.25)
+    write_model(exporter.export(other), tmp_path / "other.onnx")
+    with torch.inference_mode():
+        expected = other(images)
+    for ours, theirs in zip(run(tmp_path / "other.onnx", images), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_other_anchors_are_traced_anew(shallow, images, tmp_path):
+    exporter = Exporter(decoded=True)
+    exporter.export(shallow)
+    shallow.head.anchors.mul_(2)
+    write_model(exporter.export(shallow), tmp_path / "n.onnx")
+    with torch.inference_mode():
+        expected = shallow.head.decode(shallow(images))
+    np.testing.assert_allclose(run(tmp_path / "n.onnx", images)[0], expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_int8_keeps_zeros_names_and_about_the_answers(shallow, images, tmp_path):
+    prune(shallow, 0.5)
+    write_model(onnx_int8.quantize(shallow, [images]), tmp_path / "int8.onnx")
+    write(shallow, tmp_path / "float.onnx")
+    stored = {one.name: one.data_type for one in onnx.load(tmp_path / "int8.onnx").graph.initializer}
+    kinds = [kind for name, kind in stored.items() if name.endswith(".weight_quantized")]
+    assert kinds == [onnx.TensorProto.INT8] * count_sparsity(shallow).conv_layers
+    file = read(tmp_path / "int8.onnx")
+    assert file.names == shallow.names
+    assert count_sparsity(file).conv_zeros >= count_sparsity(shallow).conv_zeros
+    int8, exact = run(tmp_path / "int8.onnx", images)[0], run(tmp_path / "float.onnx", images)[0]
+    assert not np.array_equal(int8, exact)
+    assert np.abs(int8[..., 4:] - exact[..., 4:]).max() < 0.1
+
+
+def test_int8_without_images_says_what_to_do(shallow):
+    with pytest.raises(InputError, match="--calib FOLDER"):
+        onnx_int8.quantize(shallow, [])
+
+
+@pytest.fixture(scope="module")
+def good() -> onnx.ModelProto:
+    """A file's content whose graph is a Constant of the right shape."""
+    maker = onnx.helper
+    images = maker.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["batch", 3, "height", "width"])
+    output = maker.make_tensor_value_info("output0", onnx.TensorProto.FLOAT, ["batch", "cells", 7])
+    model = maker.make_model(maker.make_graph([], "g", [images], [output]))
+    for key, value in {"names": "{0: 'cat', 1: 'dog'}", "stride": "32"}.items():
+        model.metadata_props.add(key=key, value=value)
+    return model
+
+
+def changed(model: onnx.ModelProto, key: str, value: str | None) -> onnx.ModelProto:
+    model = copy.deepcopy(model)
+    entries = [entry for entry in model.metadata_props if entry.key != key]
+    del model.metadata_props[:]
+    model.metadata_props.extend(entries)
+    if value is not None:
+        model.metadata_props.add(key=key, value=value)
+    return model
+
+
+def test_yolov5s_own_metadata_is_read(good, tmp_path):
+    write_model(changed(good, "names", "['cat', 'dog']"), tmp_path / "a.onnx")
+    assert read(tmp_path / "a.onnx").names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        pytest.param("names", None, "has no class names (metadata `names`)", id="no names"),
+        pytest.param("names", "{0: 'cat', 2: 'dog'}", "no dict of names from 0 on", id="a gap"),
+        pytest.param("names", "__import__('os').abort()", "no dict of names", id="code"),
+        pytest.param("names", "[" * 5000, "no dict of names", id="nested without end"),
+        pytest.param("names", "{0: 'cat'}", "[batch, cells, 6] is expected", id="another number of classes"),
+        pytest.param("stride", None, "metadata `stride` is None", id="no stride"),
+        pytest.param("stride", "-1", "metadata `stride` is '-1'", id="a stride below 1"),
+    ],
+)
+def test_what_is_missing_is_named(good, tmp_path, key, value, words):
+    write_model(changed(good, key, value), tmp_path / "a.onnx")
+    with pytest.raises(InputError, match=re.escape(words)):
+        read(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(b"", "has no class names", id="empty"),
+        pytest.param(b"PK\x03\x04 a zip", "no ONNX file", id="another format"),
+        pytest.param(None, "no such file", id="missing"),
+    ],
+)
+def test_what_is_no_onnx_file_is_refused(tmp_path, content, words):
+    path = tmp_path / "a.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read(path)
