@@ -19,6 +19,7 @@ from sparsity.calibration import limit_by_memory, read_calibration
 from sparsity.demo import data as demo
 from sparsity.devices import device_name, select_device, select_precision, usable_cores
 from sparsity.download import ensure_calibration
+from sparsity.engines.registry import ENGINES, TORCH, make_engine, make_engines
 from sparsity.errors import InputError
 from sparsity.pruner import Pruner, no_calibration
 from sparsity.pruning.amounts import Scope, check_amount
@@ -162,6 +163,11 @@ def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     """Add what to sweep."""
     add = parser.add_argument
     add("levels", help="sparsities: 0.1:0.9, 0.1:0.9:0.05, or 0,0.3,0.5; the dense baseline comes by itself")
+    add(
+        "--engines",
+        default=TORCH,
+        help=f"in which each level runs: {', '.join(ENGINES)}; all but torch on the CPU, and torch then too",
+    )
     add("--batch-sizes", default="1,32", help="at which latency is measured; none to leave it out")
     add(
         "--bootstrap",
@@ -250,6 +256,11 @@ def make_pruner(network: Network, pruning: Pruning, settings: ValidationSettings
     return Pruner(network, **given, calibration=calibration, device=device, progress=True)
 
 
+def read_engines(text: str) -> tuple[str, ...]:
+    """--engines as names. Raises InputError for one that there isn't, or whose package is missing."""
+    return tuple(make_engines([name.strip() for name in text.split(",")]))
+
+
 def read_batch_sizes(text: str) -> tuple[int, ...]:
     """--batch-sizes as numbers; none for "none". Raises InputError unless it lists whole numbers."""
     if text.strip().lower() == "none":
@@ -268,9 +279,10 @@ def read_options(args: argparse.Namespace) -> Options:
         args.weights, args.data = demo.NAME, demo.NAME
     if args.imgsz is None:
         args.imgsz = demo.IMGSZ if args.demo else ValidationSettings.imgsz
-    fields = {name: getattr(args, name) for name in asdict(ValidationSettings())}
+    fields = {name: getattr(args, name, default) for name, default in asdict(ValidationSettings()).items()}
     settings = ValidationSettings(**fields)
     select_device(settings.device)
+    make_engine(settings.engine)
     return Options(args.weights, args.data, settings, args.project, args.name, args.exist_ok, args.verbose)
 
 

@@ -1,12 +1,11 @@
-"""A network on a device: batches of pixels in, detections out, with the time of each phase."""
+"""A network in an engine: batches of pixels in, detections out, with the time of each phase."""
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import InitVar, astuple, dataclass, field, fields
 from typing import TypeVar
 
 import numpy as np
@@ -15,9 +14,10 @@ from torch import Tensor, nn
 
 from sparsity.detection.nms import Detections, non_maximum_suppression
 from sparsity.devices import device_name, synchronize
+from sparsity.engines.runner import Engine
+from sparsity.engines.torch_engine import TorchEngine
 from sparsity.errors import InputError
 from sparsity.yolo.detect import Candidates
-from sparsity.yolo.network import Network
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -127,25 +127,21 @@ class Lanes:
 
 @dataclass
 class Detector:
-    """A copy of a network, ready to detect: on the lanes' device, in channels_last and dtype.
+    """A network ready to detect: a copy of it, prepared by an engine on the lanes' device in dtype.
 
     Boxes are decoded in float32 whatever dtype is.
     """
 
-    network: Network
+    network: InitVar[nn.Module]
     lanes: Lanes
     dtype: torch.dtype = torch.float32
     thresholds: Thresholds = field(default_factory=Thresholds)
     agnostic: bool = False
+    engine: Engine = field(default_factory=TorchEngine)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, network: nn.Module) -> None:
         self.seconds = PhaseSeconds()
-        self.network = copy.deepcopy(self.network).eval()
-        anchors = self.network.head.anchors.float()
-        self.network.to(self.lanes.device, self.dtype, memory_format=torch.channels_last)
-        self.network.head.anchors = anchors.to(self.lanes.device)
-        if self.lanes.device.type == "cpu" and self.dtype == torch.float32:
-            _use_onednn(self.network)
+        self.runner = self.engine.prepare(network, self.lanes.device, self.dtype)
 
     def detect(self, pixels: np.ndarray) -> list[Detections]:
         """uint8 [batch, height, width, 3] RGB -> each image's detections, in letterbox pixels."""
@@ -162,7 +158,7 @@ class Detector:
 
     def place(self, images: Tensor) -> Tensor:
         """Float images [batch, 3, height, width] in 0 to 1, as forward takes them."""
-        return images.to(self.lanes.device, self.dtype).contiguous(memory_format=torch.channels_last)
+        return images.to(self.lanes.device, self.dtype).contiguous(memory_format=self.runner.memory_format)
 
     def forward(self, images: Tensor) -> None:
         """Run the network alone, for a clock: placed images, in one piece if there are few for the lanes."""
@@ -170,9 +166,9 @@ class Detector:
         try:
             if len(pieces) < self.lanes.count:
                 with torch.inference_mode():
-                    self.network(images)
+                    self.runner(images)
             else:
-                self.lanes.map(lambda piece: len(self.network(piece)), pieces)
+                self.lanes.map(lambda piece: len(self.runner(piece)), pieces)
         except torch.cuda.OutOfMemoryError as error:
             raise InputError(
                 f"--batch-sizes: the GPU's memory does not hold a batch of {len(images)}; give smaller ones"
@@ -187,9 +183,10 @@ class Detector:
     def _detect(self, pixels: Tensor) -> _Piece:
         """Some images of a batch, from pixels to detections, on one lane."""
         times = [time.perf_counter()]
-        images = pixels.to(self.lanes.device).permute(0, 3, 1, 2).to(self.dtype).div_(255)
+        images = pixels.to(self.lanes.device).permute(0, 3, 1, 2)
+        images = images.to(self.dtype, memory_format=self.runner.memory_format).div_(255)
         self._mark(times)
-        candidates = self.network.candidates(self.network(images), self.thresholds.conf)
+        candidates = self.runner.candidates(self.runner(images), self.thresholds.conf)
         self._mark(times)
         detections = [one.cpu() for one in self._suppress(candidates, len(pixels))]
         self._mark(times)
@@ -218,24 +215,3 @@ class _Piece:
 
     detections: list[Detections]
     times: list[float]
-
-
-class _OneDnnConv2d(nn.Conv2d):
-    """Conv2d by oneDNN whatever PyTorch prefers.
-
-    On one thread PyTorch takes 1 x 1 convolutions to a kernel that copies channels_last maps to and fro.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.mkldnn_convolution(
-            x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
-        )
-
-
-def _use_onednn(network: nn.Module) -> None:
-    """Have oneDNN compute every Conv2d, in place, where this PyTorch has it."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch, "mkldnn_convolution"):
-        return
-    for module in network.modules():
-        if type(module) is nn.Conv2d:
-            module.__class__ = _OneDnnConv2d

@@ -13,6 +13,7 @@ class Metrics:
     dense, divided by blanks. sparsity_conv is zeros over the weights of every Conv2d, sparsity_model zeros
     over all parameters (YOLOv5's "global sparsity"). P, R, mAP50, mAP50_95 are YOLOv5's own metric; AP to
     AR_large are pycocotools' twelve, -1 where the data have no true box of that size. Times are per image.
+    engine: what ran the network: torch, onnxruntime or openvino.
     """
 
     weights: str
@@ -49,6 +50,7 @@ class Metrics:
     preprocess_ms: float
     inference_ms: float
     nms_ms: float
+    engine: str
     device: str
     precision: str
     imgsz: int

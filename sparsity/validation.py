@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,9 +20,12 @@ from sparsity.data.letterbox import Placement
 from sparsity.data.loader import Batch, BatchLoader
 from sparsity.detection.nms import Detections
 from sparsity.devices import select_device, select_precision
+from sparsity.engines.registry import TORCH, check_engine, make_engine
+from sparsity.engines.runner import Engine
 from sparsity.errors import InputError
 from sparsity.evaluation import coco
 from sparsity.evaluation.average_precision import AveragePrecision, AveragePrecisionMeter
+from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.inference import Detector, Lanes, PhaseSeconds, Thresholds
 from sparsity.metrics import Metrics
 from sparsity.progress import progress_bar
@@ -38,7 +41,8 @@ class ValidationSettings:
     batch_size: images that share a shape; part of the result, since padding depends on it.
     device: '', 'cpu', '0', 'cuda:1'. half: float16 on a GPU, bfloat16 on a CPU that has it.
     workers: threads that decode images, at most half as many as there are cores.
-    single_cls: count all classes as one.
+    single_cls: count all classes as one. engine: torch, or onnxruntime or openvino, which run in float32 on
+    the CPU alone.
     """
 
     imgsz: int = 640
@@ -50,6 +54,7 @@ class ValidationSettings:
     half: bool = False
     workers: int = 8
     single_cls: bool = False
+    engine: str = TORCH
 
     def __post_init__(self) -> None:
         """Raise InputError for a value out of range."""
@@ -63,6 +68,14 @@ class ValidationSettings:
             if not 0 <= value < 1 or math.isnan(value):
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} is {value!r}; at least 0 and less than 1 is expected")
+        if check_engine(self.engine) != TORCH:
+            self._stay_on_the_cpu()
+
+    def _stay_on_the_cpu(self) -> None:
+        if self.half or self.device.strip().lower() not in ("", "cpu"):
+            asked = "--half" if self.half else f"--device {self.device}"
+            raise InputError(f"--engine {self.engine} computes in float32 on the CPU; leave {asked} out")
+        object.__setattr__(self, "device", "cpu")
 
 
 @dataclass(frozen=True)
@@ -91,8 +104,12 @@ class Origin:
     keep: str = ""
 
 
+Detectable: TypeAlias = "Network | OnnxNetwork"
+"""What can be validated: a network, or an ONNX file by an engine that runs it."""
+
+
 def validate(
-    network: Network,
+    network: Detectable,
     data: str | PathLike[str] | Dataset,
     settings: ValidationSettings | None = None,
     *,
@@ -102,8 +119,8 @@ def validate(
 ) -> Validation:
     """Run the network over the data's validation images and measure what it finds.
 
-    network: as load gives it; a copy of it runs, in evaluation mode, on the device and in the precision
-    of the settings.
+    network: as load gives it, or an ONNX file as formats.onnx_file.read gives it; a copy of it runs, in
+    evaluation mode, on the device, in the precision and by the engine of the settings.
     data: a data yaml or folder (see read_dataset), or a data set that was read before.
     decoded: that data set's batches, as make_loader gives them for these settings, for one that is
     validated on again and again; without them the images are read anew.
@@ -143,13 +160,13 @@ def validate(
     return Validation(metrics, own, figures, predictions, data)
 
 
-def fit(settings: ValidationSettings, network: Network) -> ValidationSettings:
+def fit(settings: ValidationSettings, network: Detectable) -> ValidationSettings:
     """The settings with imgsz rounded up to a multiple of the network's largest stride."""
     stride = max(network.strides)
     return replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
 
 
-def make_loader(dataset: Dataset, network: Network, settings: ValidationSettings) -> BatchLoader:
+def make_loader(dataset: Dataset, network: Detectable, settings: ValidationSettings) -> BatchLoader:
     """The data set's images in batches, as the network and the settings need them."""
     return BatchLoader(
         dataset.images,
@@ -162,7 +179,7 @@ def make_loader(dataset: Dataset, network: Network, settings: ValidationSettings
 
 def batches(
     dataset: Dataset,
-    network: Network,
+    network: Detectable,
     settings: ValidationSettings,
     progress: bool = False,
     decoded: Sequence[Batch] | None = None,
@@ -172,11 +189,17 @@ def batches(
     yield from progress_bar(loader, desc="Validating", unit="batch", shown=progress, leave=False)
 
 
-def make_detector(network: Network, lanes: Lanes, settings: ValidationSettings) -> Detector:
-    """The network, placed on the lanes' device with the settings' precision and thresholds."""
+def make_detector(
+    network: Detectable, lanes: Lanes, settings: ValidationSettings, engine: Engine | None = None
+) -> Detector:
+    """The network, placed on the lanes' device with the settings' precision and thresholds.
+
+    engine: one that made others ready before, instead of a new one of the settings'.
+    """
     return Detector(
         network,
         lanes,
+        engine=engine or make_engine(settings.engine),
         dtype=select_precision(lanes.device, settings.half),
         thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
         agnostic=settings.single_cls,
@@ -261,6 +284,7 @@ def make_metrics(
         preprocess_ms=preprocess,
         inference_ms=inference,
         nms_ms=nms,
+        engine=detector.engine.name,
         device=detector.lanes.device_name,
         precision=str(detector.dtype).removeprefix("torch."),
         imgsz=settings.imgsz,

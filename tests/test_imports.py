@@ -21,21 +21,25 @@ ROOMS = {
     "detection": set(),
     "evaluation": {"detection.boxes"},
     "formats": {"optional", "pruning.layers", "unpickle", "yolo"},
+    "engines": {"formats", "optional", "yolo"},
 }
 """A room imports itself and these alone."""
 TOP = {
     "download": {"demo"},
     "own_format": {"formats", "pruning", "yolo"},
     "checkpoint": {"formats", "own_format", "unpickle", "yolo"},
-    "inference": {"detection", "devices", "yolo"},
+    "inference": {"detection", "devices", "engines", "yolo"},
     "calibration": {"data", "memory", "yolo"},
     "pruner": {"calibration", "memory", "pruning", "yolo"},
-    "validation": {"data", "detection", "devices", "evaluation", "inference", "metrics", "pruning", "yolo"},
+    "validation": {
+        *("data", "detection", "devices", "engines", "evaluation", "formats", "inference", "metrics"),
+        *("pruning", "yolo"),
+    },
     "run_files": {"data", "metrics", "pruning"},
     "rows": {"evaluation", "latency", "metrics", "pruning"},
     "report": {"data", "evaluation", "metrics", "pruning", "rows"},
     "sweeping": {
-        *("data", "detection", "devices", "evaluation", "inference", "identity"),
+        *("data", "detection", "devices", "engines", "evaluation", "inference", "identity"),
         *("latency", "memory", "metrics"),
         *("pruner", "pruning", "rows", "run_files", "validation", "yolo"),
     },
@@ -45,7 +49,7 @@ TOP = {
     },
     "layer_sensitivity": {"calibration", "data", "devices", "memory", "pruning", "validation", "yolo"},
     "cli": {
-        *("calibration", "demo", "devices", "download", "pruner", "pruning", "runs"),
+        *("calibration", "demo", "devices", "download", "engines", "pruner", "pruning", "runs"),
         *("sweeping", "training", "validation", "yolo"),
     },
 }

@@ -44,7 +44,7 @@ def test_lanes_give_what_one_batch_gives(network, pixels):
 def test_onednn_computes_what_pytorch_computes(network, pixels):
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     with Lanes(CPU) as lanes, torch.inference_mode():
-        ours = Detector(network, lanes).network
+        ours = Detector(network, lanes).runner.network
         assert {type(m) for m in ours.modules() if isinstance(m, torch.nn.Conv2d)} != {torch.nn.Conv2d}
         for one, other in zip(ours(images), network(images), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
@@ -96,7 +96,7 @@ def test_low_precision_boxes_are_decoded_in_float32(network, pixels):
 def test_anchors_keep_their_precision(network):
     network.head.anchors.fill_(11.65625)  # one of the published anchors; bfloat16 would make it 11.625
     with Lanes(CPU) as lanes:
-        copy = Detector(network, lanes, dtype=torch.bfloat16).network
+        copy = Detector(network, lanes, dtype=torch.bfloat16).runner.network
     assert copy.head.m[0].weight.dtype == torch.bfloat16
     assert copy.head.anchors.unique().item() == 11.65625
 
@@ -105,7 +105,7 @@ def test_the_network_itself_is_left_as_it_was(network):
     network.train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with Lanes(CPU) as lanes:
-        copy = Detector(network, lanes, dtype=torch.bfloat16).network
+        copy = Detector(network, lanes, dtype=torch.bfloat16).runner.network
     assert not copy.training
     assert network.training
     for name, tensor in network.state_dict().items():
@@ -120,7 +120,7 @@ def test_a_batch_that_does_not_fit_is_named(network, pixels):
 
     with Lanes(CPU) as lanes:
         detector = Detector(network, lanes)
-        detector.network.forward = out_of_memory
+        detector.runner.network.forward = out_of_memory
         with pytest.raises(InputError, match="does not hold 5 images of 64 x 96"):
             detector.detect(pixels)
 

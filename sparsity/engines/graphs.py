@@ -1,0 +1,42 @@
+"""What the engines that run ONNX graphs share: the graph of a network, and the boxes in what it gives."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sparsity.errors import InputError
+from sparsity.formats.onnx_file import Exporter, OnnxNetwork
+from sparsity.yolo.detect import Candidates, decoded_candidates
+from sparsity.yolo.network import Network
+
+Decode = Callable[[Sequence[Tensor], float], Candidates]
+
+
+class Graphs:
+    """Gives the ONNX graph of a network, serialised, and what decodes the maps that it gives."""
+
+    def __init__(self) -> None:
+        """Raise InputError where a package is missing."""
+        self._exporter = Exporter(decoded=False, asked_by="--engine onnxruntime or openvino")
+
+    def get(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> tuple[bytes, Decode]:
+        """Of an ONNX file its own graph; of a network, one that ends in raw maps."""
+        if device.type != "cpu" or dtype != torch.float32:
+            precision = str(dtype).removeprefix("torch.")
+            raise InputError(
+                f"onnxruntime and openvino compute in float32 on the CPU; {precision} on {device} was asked "
+                "for: give --device cpu, without --half"
+            )
+        if isinstance(network, OnnxNetwork):
+            return network.file.read_bytes(), _decode_boxes
+        if not isinstance(network, Network):
+            raise InputError(f"a {type(network).__name__} can't be run as an ONNX graph")
+        return self._exporter.export(network).SerializeToString(), copy.deepcopy(network.head).candidates
+
+
+def _decode_boxes(maps: Sequence[Tensor], conf_thres: float) -> Candidates:
+    return decoded_candidates(maps[0], conf_thres)

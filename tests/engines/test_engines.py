@@ -1,0 +1,99 @@
+"""Engines give the detections that PyTorch gives; what can't run is named."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from sparsity import ValidationSettings, prune, validate
+from sparsity.engines.registry import ENGINES, make_engine, make_engines
+from sparsity.errors import InputError
+from sparsity.formats import onnx_file
+from sparsity.inference import Detector, Lanes, Thresholds
+
+CPU = torch.device("cpu")
+OTHERS = [name for name in ENGINES if name != "torch"]
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), np.uint8)
+
+
+def detect(network, pixels, engine):
+    with Lanes(CPU) as lanes:
+        return Detector(network, lanes, thresholds=Thresholds(0.2, 0.65, 20), engine=engine).detect(pixels)
+
+
+def same(ours, theirs) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        assert len(one) == len(other) > 0
+        torch.testing.assert_close(one.boxes_xyxy, other.boxes_xyxy, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=1e-5)
+        assert torch.equal(one.classes, other.classes)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_engines_find_what_torch_finds(shallow, pixels, tmp_path, name):
+    prune(shallow, 0.5)
+    expected = detect(shallow, pixels, make_engine("torch"))
+    engine = make_engine(name)
+    same(detect(shallow, pixels, engine), expected)
+    same(detect(shallow, pixels[:, :, :32], engine), detect(shallow, pixels[:, :, :32], make_engine("torch")))
+    onnx_file.write(shallow, tmp_path / "a.onnx")
+    same(detect(onnx_file.read(tmp_path / "a.onnx"), pixels, engine), expected)
+
+
+def test_validation_by_an_engine_gives_the_same_figures(shallow, shapes, tmp_path):
+    onnx_file.write(shallow, tmp_path / "a.onnx")
+    settings = {"imgsz": 64, "batch_size": 2, "workers": 1}
+    exact = validate(shallow, shapes, ValidationSettings(**settings, device="cpu"))
+    file = onnx_file.read(tmp_path / "a.onnx")
+    done = validate(file, shapes, ValidationSettings(**settings, engine="onnxruntime"))
+    assert done.metrics.engine == "onnxruntime"
+    assert abs(done.metrics.AP - exact.metrics.AP) < 1e-6
+    assert done.metrics.conv_zeros == exact.metrics.conv_zeros
+    assert abs(len(done.predictions) - len(exact.predictions)) <= 2, "one may pass the threshold here alone"
+    assert len(exact.predictions) > 100
+
+
+def test_engines_share_what_they_trace(shallow, monkeypatch):
+    engines = make_engines(OTHERS)
+    engines["onnxruntime"].prepare(shallow, CPU, torch.float32)
+    monkeypatch.setattr(onnx_file, "_export", lambda _module: pytest.fail("traced again"))
+    engines["openvino"].prepare(shallow, CPU, torch.float32)
+
+
+def test_an_onnx_file_is_not_for_torch(shallow, tmp_path):
+    onnx_file.write(shallow, tmp_path / "a.onnx")
+    with pytest.raises(InputError, match="--engine onnxruntime or openvino"):
+        make_engine("torch").prepare(onnx_file.read(tmp_path / "a.onnx"), CPU, torch.float32)
+
+
+def test_a_missing_package_is_named_with_the_pip_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(InputError, match="--engine openvino needs the package openvino"):
+        make_engine("openvino")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(InputError, match="pip install onnx"):
+        make_engine("onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        pytest.param({"engine": "tensorrt"}, "torch, onnxruntime, openvino are expected", id="unknown"),
+        pytest.param({"engine": "onnxruntime", "half": True}, "leave --half out", id="half"),
+        pytest.param({"engine": "openvino", "device": "cuda:0"}, "leave --device cuda:0 out", id="a GPU"),
+    ],
+)
+def test_settings_that_an_engine_cannot_meet(flags, words):
+    with pytest.raises(InputError, match=words):
+        ValidationSettings(**flags)
+
+
+def test_engines_other_than_torch_stay_on_the_cpu():
+    assert ValidationSettings(engine="openvino").device == "cpu"
+    with pytest.raises(InputError, match="compute in float32 on the CPU"):
+        make_engine("onnxruntime").prepare(torch.nn.Identity(), CPU, torch.bfloat16)
