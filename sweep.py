@@ -42,6 +42,7 @@ def main() -> None:
         pruning.methods,
         cli.read_batch_sizes(args.batch_sizes),
         options.settings,
+        cli.read_engines(args.engines),
         bootstrap=args.bootstrap,
     )
     print("sweep: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))

@@ -33,6 +33,11 @@ class SweepRow:
         """How the level was pruned."""
         return Method(self.metrics.criterion, self.metrics.scope)
 
+    @property
+    def engine(self) -> str:
+        """What ran it."""
+        return self.metrics.engine
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -51,23 +56,41 @@ class Sweep:
     differences: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
 
 
-def make_frame(dense: SweepRow, others: Sequence[SweepRow], setup: Mapping[str, Any]) -> pd.DataFrame:
-    """The levels as a table: for each method the dense row, then its amounts.
+def make_frame(rows: Sequence[SweepRow], setup: Mapping[str, Any]) -> pd.DataFrame:
+    """The levels as a table: for each engine, for each method the dense row, then its amounts.
 
+    rows: those of amount 0 are the dense ones, one an engine.
     Columns: method, its label; those of Metrics; latency_ms_bN, the median milliseconds of a batch of N; its
     percentiles latency_p10_ms_bN and latency_p90_ms_bN; the same three as latency_dense... of the dense
-    network that took turns with it (where not all levels fit into memory, each group has its own);
-    speedup_bN, that dense median over this; AP_drop, dense minus this; where images were resampled,
+    network in the same engine that took turns with it (where not all levels fit into memory, each group has
+    its own); speedup_bN, that dense median over this; AP_drop, dense minus this; where images were resampled,
     AP_change_low and AP_change_high, 95% of AP minus the dense one, and AP_share_above, how often that is
     above 0; prune_seconds; seconds; setup. The dense row is the same under each method: it was measured once.
     """
     records = []
-    for method in dict.fromkeys(row.method for row in others or [dense]):
-        names = {"criterion": method.criterion, "scope": method.scope}
-        first = replace(dense, metrics=replace(dense.metrics, **names))
-        of_method = [first, *(row for row in others if row.method == method)]
-        records += [_record(row, dense.metrics) | dict(setup) for row in of_method]
+    for engine in dict.fromkeys(row.engine for row in rows):
+        dense, *others = (row for row in rows if row.engine == engine)
+        for method in dict.fromkeys(row.method for row in others or [dense]):
+            names = {"criterion": method.criterion, "scope": method.scope}
+            first = replace(dense, metrics=replace(dense.metrics, **names))
+            of_method = [first, *(row for row in others if row.method == method)]
+            records += [_record(row, dense.metrics) | dict(setup) for row in of_method]
     return pd.DataFrame.from_records(records)
+
+
+def by_method(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each method, in the first engine."""
+    first = frame[frame.engine == frame.engine.iloc[0]]
+    return list(first.groupby("method", sort=False))
+
+
+def by_series(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each method in each engine, under names that tell what differs."""
+    if frame.engine.nunique() == 1:
+        return by_method(frame)
+    several = frame.method.nunique() > 1
+    groups = frame.groupby(["method", "engine"], sort=False)
+    return [(f"{method}, {engine}" if several else engine, rows) for (method, engine), rows in groups]
 
 
 def batch_sizes(frame: pd.DataFrame) -> list[int]:

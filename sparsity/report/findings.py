@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sparsity.rows import Sweep, batch_sizes
+from sparsity.rows import Sweep, batch_sizes, by_method
 
 KEPT = (0.99, 0.95, 0.90)
 """Shares of the dense AP that users ask about, falling."""
@@ -18,22 +18,51 @@ SHARED_OUT = {
 }
 UNSTEADY = 2.0
 """A 90th percentile of so many times the 10th, of the median level, tells nothing about small gains."""
+SAME_AP = 0.002
+"""Further apart, AP of one network in two engines is flagged."""
+ENGINE_NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 def findings(sweep: Sweep) -> list[str]:
-    """Sentences: what accuracy each method keeps, which methods differ, whether zeros bought speed."""
+    """Sentences: what accuracy each method keeps, which differ, what engines and zeros do to speed."""
     frame = sweep.frame
     dense = frame[frame.amount == 0].iloc[0]
     sentences = [f"Dense: AP {dense.AP:.3f}, AP50 {dense.AP50:.3f} on {dense.images} images."]
-    for _, rows in frame.groupby("method", sort=False):
+    for _, rows in by_method(frame):
         pruned = rows[rows.amount > 0]
         if len(pruned):
             sentences += _kept(pruned, dense)
     sentences += _beyond_chance(sweep.differences)
-    pruned = frame[frame.amount > 0]
-    if len(pruned):
-        sentences += [_speed(pruned, dense, size) for size in batch_sizes(frame)]
+    engines = list(frame.groupby("engine", sort=False))
+    if len(engines) > 1:
+        sentences += [_same_answers(engines[0][1], rows) for _, rows in engines[1:]]
+        sentences += [_engine_speed(frame, size) for size in batch_sizes(frame)]
+    for _, rows in engines:
+        pruned = rows[rows.amount > 0]
+        if len(pruned):
+            name = f", {rows.engine.iloc[0]}" if len(engines) > 1 else ""
+            sentences += [_speed(pruned, rows.iloc[0], size, name) for size in batch_sizes(frame)]
     return sentences
+
+
+def _same_answers(first: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Whether an engine's AP is that of the first one, level by level."""
+    one, other = first.engine.iloc[0], rows.engine.iloc[0]
+    gaps = rows.assign(gap=rows.AP.to_numpy() - first.AP.to_numpy())
+    off = gaps[gaps.gap.abs() > SAME_AP].drop_duplicates(["method", "amount"])
+    if off.empty:
+        return f"AP by {other} is that by {one} to {gaps.gap.abs().max():.4f} at every level."
+    said = ", ".join(f"{row.method} {row.amount:.9g} ({row.gap:+.3f})" for row in off.itertuples())
+    return f"WARNING: AP by {other} is off that by {one} by more than {SAME_AP}: {said}."
+
+
+def _engine_speed(frame: pd.DataFrame, size: int) -> str:
+    """The dense network's latency in each engine."""
+    dense = frame[frame.amount == 0].drop_duplicates("engine")
+    times = dict(zip(dense.engine, dense[f"latency_ms_b{size}"], strict=True))
+    first = next(iter(times.values()))
+    said = ", ".join(f"{engine} {ms:.1f} ms ({first / ms:.2f}x)" for engine, ms in times.items())
+    return f"Batch {size}, the dense network by engine: {said}."
 
 
 def _kept(rows: pd.DataFrame, dense: pd.Series) -> list[str]:
@@ -74,12 +103,12 @@ def _beyond_chance(differences: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _speed(rows: pd.DataFrame, dense: pd.Series, size: int) -> str:
+def _speed(rows: pd.DataFrame, dense: pd.Series, size: int, engine: str) -> str:
     """Whether any level's latency is off the dense one's by more than both their spreads."""
     median, p10, p90 = (f"latency{part}_ms_b{size}" for part in ("", "_p10", "_p90"))
     dense_p10, dense_p90 = (f"latency_dense_{part}_ms_b{size}" for part in ("p10", "p90"))
     base = f"{dense[median]:.1f} ms ({dense[p10]:.1f} to {dense[p90]:.1f})"
-    start = f"Batch {size}: the dense network takes {base}, median and 10th to 90th percentile."
+    start = f"Batch {size}{engine}: the dense network takes {base}, median and 10th to 90th percentile."
     low, high = rows[f"speedup_b{size}"].min(), rows[f"speedup_b{size}"].max()
     spread = (rows[p90] / rows[p10]).median()
     faster, slower = rows[rows[p90] < rows[dense_p10]], rows[rows[p10] > rows[dense_p90]]
@@ -94,7 +123,7 @@ def _speed(rows: pd.DataFrame, dense: pd.Series, size: int) -> str:
     else:
         parts.append(
             f"Zeros bought no speed: no level is faster beyond the spread (speedups {low:.2f}x to "
-            f"{high:.2f}x); PyTorch multiplies by zeros like by any number."
+            f"{high:.2f}x); {ENGINE_NAMES[dense.engine]} multiplies by zeros like by any number."
         )
     if len(slower):
         parts.append(f"Slower beyond the spread: {_speedups(slower, size)}.")

@@ -51,7 +51,8 @@ def render_page(sweep: Sweep, title: str, folder: Path) -> str:
 def _table(sweep: Sweep) -> dict[str, Any]:
     """Heads, and rows of (shown, value to sort by)."""
     frame = sweep.frame
-    shown = ["method", "amount", "sparsity_conv", "AP", "AP_drop"]
+    shown = ["engine"] if frame.engine.nunique() > 1 else []
+    shown += ["method", "amount", "sparsity_conv", "AP", "AP_drop"]
     shown += [name for name in ("AP_change_low", "AP_change_high", "AP_share_above") if name in frame]
     shown += ["AP50", "AP75", "AP_small", "AP_medium"]
     shown += ["AP_large", "AR100", "P", "R", "mAP50", "mAP50_95"]

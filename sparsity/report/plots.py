@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from sparsity.files import replacing
-from sparsity.rows import batch_sizes
+from sparsity.rows import batch_sizes, by_method, by_series
 
 STYLE = {
     "font.size": 9,
@@ -27,7 +27,7 @@ STYLE = {
     "svg.hashsalt": "sparsity",
 }
 COLOURS = ("#0b3c5d", "#d95f02", "#66a61e", "#7b3294", "#c9a227", "#c51b7d", "#4d9de0", "#6b4f2a")
-"""By method; neighbours differ in grey as well, and all by their markers."""
+"""By method and engine; neighbours differ in grey as well, and all by their markers."""
 MARKERS, LINES = "osD^vPX*", ("-", "--", "-.", ":")
 MOST_WITH_AP50 = 2
 """So many methods have AP50 drawn as well; with more of them it hides their AP."""
@@ -97,7 +97,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _plot_accuracy(axis: Axes, frame: pd.DataFrame, published: Sequence[dict[str, Any]]) -> None:
-    methods = frame.groupby("method", sort=False)
+    methods = by_method(frame)
     for number, (method, rows) in enumerate(methods):
         style = {"color": _of(COLOURS, number), "marker": _of(MARKERS, number)}
         axis.plot(rows.amount, rows.AP, "-", label=f"AP, {method}", **style)
@@ -121,7 +121,7 @@ def _plot_accuracy(axis: Axes, frame: pd.DataFrame, published: Sequence[dict[str
 
 
 def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None:
-    for number, (method, rows) in enumerate(frame.groupby("method", sort=False)):
+    for number, (name, rows) in enumerate(by_series(frame)):
         colour = _of(COLOURS, number)
         for order, size in enumerate(sizes):
             median, below, above = _spread(rows, size)
@@ -134,7 +134,7 @@ def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None
                 linestyle=_of(LINES, order),
                 markerfacecolor=colour if order == 0 else "white",
                 capsize=2,
-                label=f"batch {size}, {method}",
+                label=f"batch {size}, {name}",
             )
     _sparsity_axis(axis)
     axis.set_ylabel("latency, ms an image")
@@ -144,7 +144,7 @@ def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None
 
 
 def _plot_trade(axis: Axes, frame: pd.DataFrame, size: int) -> None:
-    for number, (method, rows) in enumerate(frame.groupby("method", sort=False)):
+    for number, (name, rows) in enumerate(by_series(frame)):
         median, below, above = _spread(rows, size)
         axis.errorbar(
             median,
@@ -155,21 +155,21 @@ def _plot_trade(axis: Axes, frame: pd.DataFrame, size: int) -> None:
             linestyle="",
             elinewidth=0.8,
             capsize=2,
-            label=method,
+            label=name,
         )
         for x, y, amount in zip(median, rows.AP, rows.amount, strict=True):
-            if y >= LEAST_LABELLED * frame.AP.max() and (number == 0 or amount):
+            if y >= LEAST_LABELLED * frame.AP.max() and (amount or number == 0):
                 axis.annotate(f"{amount:.9g}", (x, y), (5, 4), textcoords="offset points", fontsize=7)
     axis.set_xlabel(f"latency, ms an image at batch {size}")
     axis.set_ylabel("AP (COCO), 0 to 1")
     axis.set_xlim(left=0)
     axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, title="method")
+    axis.legend(frameon=False, title="method" if frame.engine.nunique() == 1 else "engine")
     axis.set_title("Accuracy against latency (labels: sparsity)", fontsize=10)
 
 
 def _of(styles: Sequence[str], number: int) -> str:
-    """The style of a method or batch size, by its number; they come again where there are more."""
+    """The style of a series or batch size, by its number; they come again where there are more."""
     return styles[number % len(styles)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,27 +50,34 @@ def default_title(sweep: Sweep) -> str:
 
 
 def format_sweep(sweep: Sweep) -> str:
-    """The table for the terminal, dense first, and the findings."""
-    frame, sizes = sweep.frame, batch_sizes(sweep.frame)
-    resampled = "AP_change_low" in frame
-    columns = ["method", "sparsity", "AP", "change", *(["95%"] if resampled else []), "AP50", "mAP50-95"]
-    columns += [f"ms b{size} (p10-p90)" for size in sizes] + [f"speedup b{size}" for size in sizes[:1]]
-    widths = [max(9, len(name) + 2, 24 if "p10" in name else 0, 16 if "%" in name else 0) for name in columns]
-    widths[0] = max(widths[0], frame.method.str.len().max() + 2)
-    lines = ["".join(f"{name:>{width}}" for name, width in zip(columns, widths, strict=True))]
-    for number, row in enumerate(frame.to_dict("records")):
-        if row["amount"] == 0 and number:
-            continue  # the dense row stands once, at the top
-        cells = [row["method"] if row["amount"] else "dense", f"{row['amount']:.9g}", f"{row['AP']:.3f}"]
-        cells += [f"{-row['AP_drop'] + 0.0:+.3f}" if row["amount"] else ""]
-        cells += [_interval(row) if row["amount"] else ""] if resampled else []
-        cells += [f"{row['AP50']:.3f}", f"{row['mAP50_95']:.3f}"]
-        for size in sizes:
-            times = (row[f"latency{part}_ms_b{size}"] for part in ("", "_p10", "_p90"))
-            cells.append("{:.1f} ({:.1f}-{:.1f})".format(*times))
-        cells += [f"{row[f'speedup_b{size}']:.2f}x" for size in sizes[:1]]
-        lines.append("".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
+    """The table for the terminal, each engine's dense row first, and the findings."""
+    frame = sweep.frame
+    rows = frame[~frame.duplicated("engine") | (frame.amount > 0)].to_dict("records")
+    table = [_cells(row, frame) for row in rows]
+    widths = {name: _width(name, [cells[name] for cells in table]) for name in table[0]}
+    lines = ["".join(f"{name:>{width}}" for name, width in widths.items())]
+    lines += ["".join(f"{cells[name]:>{width}}" for name, width in widths.items()) for cells in table]
     return "\n".join([*lines, "", *findings(sweep)])
+
+
+def _width(name: str, cells: Sequence[str]) -> int:
+    least = {"95%": 16, "ms": 24}.get(name.split()[0], 9)
+    return max(least, len(name) + 2, *(len(cell) + 2 for cell in cells))
+
+
+def _cells(row: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, str]:
+    """A row's figures as they are shown, by the names of the columns."""
+    sizes, pruned = batch_sizes(frame), row["amount"] > 0
+    cells = {"engine": row["engine"]} if frame.engine.nunique() > 1 else {}
+    cells |= {"method": row["method"] if pruned else "dense", "sparsity": f"{row['amount']:.9g}"}
+    cells |= {"AP": f"{row['AP']:.3f}", "change": f"{-row['AP_drop'] + 0.0:+.3f}" if pruned else ""}
+    if "AP_change_low" in frame:
+        cells["95%"] = _interval(row) if pruned else ""
+    cells |= {"AP50": f"{row['AP50']:.3f}", "mAP50-95": f"{row['mAP50_95']:.3f}"}
+    for size in sizes:
+        times = (row[f"latency{part}_ms_b{size}"] for part in ("", "_p10", "_p90"))
+        cells[f"ms b{size} (p10-p90)"] = "{:.1f} ({:.1f}-{:.1f})".format(*times)
+    return cells | {f"speedup b{size}": f"{row[f'speedup_b{size}']:.2f}x" for size in sizes[:1]}
 
 
 def _interval(row: Mapping[str, Any]) -> str:

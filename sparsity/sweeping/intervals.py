@@ -11,7 +11,7 @@ import pandas as pd
 from sparsity.errors import InputError
 from sparsity.evaluation.bootstrap import Bootstrap, Interval, bootstrap, load
 from sparsity.evaluation.coco import Matched
-from sparsity.sweeping.level import DENSE, Level
+from sparsity.sweeping.level import Level
 from sparsity.sweeping.store import Store
 
 COLUMNS = ("amount", "method", "other", "difference", "low", "high", "share_above")
@@ -35,13 +35,16 @@ def resample(
 
 
 def change(resampled: Bootstrap | None, level: Level) -> Interval | None:
-    """AP minus the dense network's, None where nothing was resampled."""
-    return None if resampled is None else resampled.interval(level.key, DENSE.key)
+    """AP minus the dense network's in the same engine, None where nothing was resampled."""
+    return None if resampled is None else resampled.interval(level.key, level.dense.key)
 
 
 def differences(resampled: Bootstrap | None, levels: Sequence[Level]) -> pd.DataFrame:
-    """AP of a method minus that of another at the same amount, with its interval, for every two of them."""
-    rows = []
+    """AP of a method minus that of another at the same amount, with its interval, for every two of them.
+
+    Of levels in several engines those in the first one count.
+    """
+    levels, rows = [level for level in levels if level.engine == levels[0].engine], []
     for amount in sorted({level.amount for level in levels} - {0.0}) if resampled else ():
         at_amount = [level for level in levels if level.amount == amount]
         for one, other in combinations(at_amount, 2):

@@ -1,10 +1,11 @@
-"""One point of a sweep: how much is pruned, and by which method."""
+"""One point of a sweep: how much is pruned, by which method, and in which engine it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sparsity.engines.registry import TORCH
 from sparsity.errors import InputError
 from sparsity.pruning.amounts import check_amount
 from sparsity.pruning.method import Method
@@ -19,19 +20,24 @@ class Level:
 
     method: Method
     amount: float
+    engine: str = TORCH
 
     @property
     def key(self) -> str:
-        """The level's name in files: dense, layer_0.3, obs_measured_0.3."""
-        if not self.amount:
-            return "dense"
+        """The level's name in files: dense, layer_0.3, obs_measured_0.3, layer_0.3_openvino."""
         criterion = "" if self.method.criterion == "l1" else f"{self.method.criterion}_"
-        return f"{criterion}{self.method.scope}_{self.amount!r}"
+        pruned = f"{criterion}{self.method.scope}_{self.amount!r}" if self.amount else "dense"
+        return pruned if self.engine == TORCH else f"{pruned}_{self.engine}"
 
     @property
     def label(self) -> str:
         """What is printed: obs, 0.3."""
         return f"{self.method.label}, {self.amount:.9g}"
+
+    @property
+    def dense(self) -> Level:
+        """The dense baseline in the same engine."""
+        return Level(Method(), 0.0, self.engine)
 
 
 def _rounded(amount: float) -> float:
@@ -41,15 +47,17 @@ def _rounded(amount: float) -> float:
     return rounded
 
 
-DENSE = Level(Method(), 0.0)
-
-
-def plan(amounts: Sequence[float], methods: Sequence[Method]) -> tuple[Level, ...]:
+def plan(
+    amounts: Sequence[float], methods: Sequence[Method], engines: Sequence[str] = (TORCH,)
+) -> tuple[Level, ...]:
     """The levels of a sweep: the dense baseline first, then each method's amounts, rising, each once.
 
+    Each comes in every engine, one after another, since they share a pruned copy.
     Raises InputError for an amount outside 0 <= amount < 1, or no method.
     """
     rising = sorted({_rounded(amount) for amount in amounts} - {0.0})
     if not methods:
         raise InputError("--criterion is empty; one or more of l1, lamp, erk, obs are expected")
-    return (DENSE, *(Level(method, amount) for method in dict.fromkeys(methods) for amount in rising))
+    pruned = [(method, amount) for method in dict.fromkeys(methods) for amount in rising]
+    copies = [(Method(), 0.0), *pruned]
+    return tuple(Level(*one, engine) for one in copies for engine in dict.fromkeys(engines))

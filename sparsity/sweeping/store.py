@@ -28,7 +28,7 @@ from sparsity.identity import check_same_settings
 from sparsity.inference import PhaseSeconds
 from sparsity.metrics import Metrics
 from sparsity.run_files import read_layers
-from sparsity.sweeping.level import DENSE, Level
+from sparsity.sweeping.level import Level
 
 SETTINGS = "settings.json"
 
@@ -143,8 +143,9 @@ class Store:
         groups = self._latencies().get(str(batch_size))
         if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
             return None
-        timed = {key for group in groups if group.get(DENSE.key) for key, spent in group.items() if spent}
-        return groups if timed >= {level.key for level in levels} else None
+        beside = [(one, group) for one in levels for group in groups if group.get(one.dense.key)]
+        timed = {one for one, group in beside if group.get(one.key)}
+        return groups if timed >= set(levels) else None
 
     def _latencies(self) -> dict[str, Any]:
         try:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 
 from sparsity.data.dataset import Dataset, read_dataset
 from sparsity.devices import describe_environment, select_device, usable_cores
+from sparsity.engines.registry import ENGINES, TORCH
 from sparsity.errors import InputError
 from sparsity.evaluation import processes
 from sparsity.evaluation.average_precision import AveragePrecision
@@ -36,7 +37,7 @@ from sparsity.run_files import read_layers, write_annotations, write_layers
 from sparsity.sweeping.accuracy import detect_levels
 from sparsity.sweeping.copies import Copies, Copy
 from sparsity.sweeping.intervals import change, differences, is_matched, resample
-from sparsity.sweeping.level import DENSE, Level, plan
+from sparsity.sweeping.level import Level, plan
 from sparsity.sweeping.setup import describe_setup
 from sparsity.sweeping.store import Finished, Store
 from sparsity.sweeping.timing import time_levels
@@ -62,6 +63,7 @@ class SweepSettings:
     """What to sweep; see ValidationSettings for how each level is validated.
 
     amounts: fractions in [0, 1); the dense baseline comes by itself. methods: by which each is pruned.
+    engines: in which each runs; all but torch compute in float32 on the CPU, and torch then with them.
     batch_sizes: at which latency is measured; none to leave it out. bootstrap: how many times the images
     are drawn anew to tell how far differences of AP are theirs; 0 to leave it out.
     """
@@ -70,6 +72,7 @@ class SweepSettings:
     methods: Sequence[Method] = (Method(),)
     batch_sizes: Sequence[int] = (1, 32)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
+    engines: Sequence[str] = (TORCH,)
     rounds: Rounds = field(default_factory=Rounds)
     bootstrap: int = BOOTSTRAP
 
@@ -77,9 +80,14 @@ class SweepSettings:
         """Keep the sequences as tuples. Raise InputError for a value out of range."""
         if isinstance(self.amounts, Real):
             raise InputError(f"amounts is {self.amounts!r}; a list of fractions is expected")
-        for name in ("amounts", "methods", "batch_sizes"):
+        for name in ("amounts", "methods", "batch_sizes", "engines"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        plan(self.amounts, self.methods)
+        if not self.engines:
+            raise InputError(f"--engines is empty; one or more of {', '.join(ENGINES)} are expected")
+        for engine in sorted(self.engines, key=lambda name: name == TORCH):
+            # Those that are no torch come first and put all on the CPU.
+            object.__setattr__(self, "validation", replace(self.validation, engine=engine))
+        self.plan()
         if not isinstance(self.bootstrap, Integral) or self.bootstrap < 0:
             raise InputError(f"--bootstrap is {self.bootstrap!r}; 0 (off) or more resamples are expected")
         for size in self.batch_sizes:
@@ -90,6 +98,10 @@ class SweepSettings:
         object.__setattr__(self, "batch_sizes", tuple(int(size) for size in self.batch_sizes))
         if len(set(self.batch_sizes)) < len(self.batch_sizes):
             raise InputError("--batch-sizes: a size is named twice")
+
+    def plan(self) -> tuple[Level, ...]:
+        """The levels."""
+        return plan(self.amounts, self.methods, self.engines)
 
 
 def sweep(
@@ -102,6 +114,7 @@ def sweep(
     pruner: Pruner | None = None,
     settings: ValidationSettings | None = None,
     batch_sizes: Sequence[int] = (1, 32),
+    engines: Sequence[str] = (TORCH,),
     bootstrap: int = BOOTSTRAP,
     folder: str | PathLike[str] | None = None,
     weights: str = "",
@@ -114,6 +127,7 @@ def sweep(
     "global", "lamp", "erk". methods: instead of scopes, such as Method("obs", "measured").
     pruner: one of the network, with calibration images where methods need them, layers to keep, a pattern.
     batch_sizes: at which latency is measured; () to leave it out.
+    engines: in which each level is validated and timed: torch, onnxruntime, openvino.
     bootstrap: how many times the images are drawn anew for the intervals of AP; 0 to leave it out.
     folder: where each finished level is kept; a sweep that was begun there goes on. None keeps nothing.
     weights: what the rows call the network.
@@ -123,7 +137,7 @@ def sweep(
     if methods is None:
         methods = [Method("l1", scope) for scope in scopes]
     settings = settings or ValidationSettings()
-    wanted = SweepSettings(amounts, methods, batch_sizes, settings, bootstrap=bootstrap)
+    wanted = SweepSettings(amounts, methods, batch_sizes, settings, engines, bootstrap=bootstrap)
     with ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-"))
@@ -159,9 +173,10 @@ def run_sweep(
         raise InputError("the pruner's network is another one; a pruner of the network itself is expected")
     settings = fit(wanted.validation, network)
     device = select_device(settings.device)
-    levels = plan(wanted.amounts, wanted.methods)
-    for level in levels[1:]:
-        pruner.check(level.method, level.amount)
+    levels = wanted.plan()
+    for level in levels:
+        if level.amount:
+            pruner.check(level.method, level.amount)
     if not isinstance(data, Dataset):
         data = read_dataset(data, network.names, single_cls=settings.single_cls, progress=progress)
     about = {
@@ -354,7 +369,8 @@ def _identity(
 ) -> dict[str, Any]:
     """What two sweeps must share to be one."""
     return {
-        "amounts": sorted({level.amount for level in plan(wanted.amounts, wanted.methods)}),
+        "amounts": sorted({level.amount for level in wanted.plan()}),
+        "engines": list(dict.fromkeys(wanted.engines)),
         "methods": [method.label for method in dict.fromkeys(wanted.methods)],
         **pruner.identity(wanted.methods),
         "batch_sizes": list(wanted.batch_sizes),
@@ -386,12 +402,12 @@ def _collect(
     }
     layers = []
     for method in dict.fromkeys(wanted.methods):
-        for level in levels:
-            if level == DENSE or level.method == method:
+        for level in (one for one in levels if one.engine == levels[0].engine):
+            if not level.amount or level.method == method:
                 one = read_layers(store.level_folder(level))
                 layers.append(one.assign(method=method.label, amount=level.amount))
     return Sweep(
-        make_frame(rows[0], rows[1:], setup),
+        make_frame(rows, setup),
         pd.concat(layers, ignore_index=True),
         about,
         identity,
@@ -410,5 +426,5 @@ def _row(
     latency = {}
     for size, groups in latencies.items():
         group = next(times for times in groups if level.key in times)
-        latency[size] = summarize(group[level.key]), summarize(group[DENSE.key])
+        latency[size] = summarize(group[level.key]), summarize(group[level.dense.key])
     return SweepRow(done.metrics, done.seconds, latency, done.prune_seconds, interval)

@@ -12,7 +12,7 @@ from sparsity.errors import InputError
 from sparsity.inference import Detector
 from sparsity.latency import Rounds, take_turns
 from sparsity.sweeping.copies import Copies
-from sparsity.sweeping.level import DENSE, Level
+from sparsity.sweeping.level import Level
 
 SEED = 0
 
@@ -27,24 +27,25 @@ def time_levels(
 ) -> list[dict[str, list[float]]]:
     """Each level's milliseconds for a batch of random images, imgsz x imgsz.
 
-    Levels that don't fit into memory together take turns in groups, the dense one in each of them.
-    levels: the dense one first. tick gets the images done and to do, of the groups so far.
+    Levels that don't fit into memory together take turns in groups, the dense ones in each of them.
+    tick gets the images done and to do, of the groups so far.
     Returns, by group, the milliseconds of every run by the level's key.
     """
-    size = copies.fitting - 1
-    others = [level for level in levels if level != DENSE]
-    groups = [(DENSE, *others[i : i + size]) for i in range(0, len(others), size)] or [(DENSE,)]
+    dense = tuple(level for level in levels if level == level.dense)
+    others = [level for level in levels if level != level.dense]
+    size = max(1, copies.fitting - len(dense))
+    groups = [(*dense, *others[i : i + size]) for i in range(0, len(others), size)] or [dense]
     pixels = _random_images(batch_size, imgsz)
     times, before = [], 0
     for group in groups:
         detectors = [copy.detector for copy in copies.get(group).values()]
-        images = detectors[0].place(pixels)
         each = batch_size * len(group)
 
         def count(done: int, todo: int, before: int = before, each: int = each) -> None:
             tick(before + done * each, before + todo * each)
 
-        spent = take_turns([partial(_run, one, images) for one in detectors], rounds, count)
+        runs = [partial(_run, one, one.place(pixels)) for one in detectors]
+        spent = take_turns(runs, rounds, count)
         times.append({level.key: one for level, one in zip(group, spent, strict=True)})
         before += each * (len(spent[0]) + 1)
     return times

@@ -1,7 +1,7 @@
 """A sweep's figures, made up."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import combinations
 
 import pandas as pd
@@ -19,6 +19,7 @@ TEXTS = {
     "keep": "model.0.conv",
     "weights": "n.pt",
     "data": "shapes",
+    "engine": "torch",
     "device": "CPU",
     "precision": "float32",
     "torch": "2.13.0+cpu",
@@ -35,6 +36,25 @@ def row(method: str, amount: float, ap: float, latency: Latency, dense: Latency,
     names = {"criterion": METHODS[method].criterion, "scope": METHODS[method].scope}
     interval = Interval(change, change - WIDTH, change + WIDTH, float(change > 0))
     return SweepRow(Metrics(**values | counts | names), 3.0, {1: (latency, dense)}, 1.5, interval)
+
+
+@pytest.fixture
+def in_two_engines() -> Callable[..., Sweep]:
+    """A dense level and one at 0.5 in torch and onnxruntime, whose AP is off by gap at 0.5."""
+
+    def make(gap: float) -> Sweep:
+        rows = []
+        for engine, ms, off in (("torch", 40.0, 0.0), ("onnxruntime", 20.0, gap)):
+            latency = Latency(ms, ms - 1, ms + 1, 9)
+            made = [
+                row("l1", 0.0, 0.5, latency, latency, 0.0),
+                row("l1", 0.5, 0.4 + off, latency, latency, 0.1),
+            ]
+            rows += [replace(one, metrics=replace(one.metrics, engine=engine)) for one in made]
+        frame = make_frame(rows, {"max_det": 300})
+        return Sweep(frame, pd.DataFrame(), {}, {}, difference(frame[frame.engine == "torch"]))
+
+    return make
 
 
 def difference(frame: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +76,7 @@ def make_sweep() -> Callable[[Levels], Sweep]:
         dense = next(iter(times.values()))
         first = next(iter(levels.values()))[0]
         rows = [row(*key, ap, times[key], dense, ap - first) for key, (ap, _) in levels.items()]
-        frame = make_frame(rows[0], rows[1:], {"max_det": 300})
+        frame = make_frame(rows, {"max_det": 300})
         layers = pd.DataFrame(
             [
                 {

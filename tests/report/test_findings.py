@@ -81,3 +81,17 @@ def test_methods_that_differ_by_chance_alone(make_sweep):
 
 def test_the_dense_network_alone(make_sweep):
     assert len(findings(make_sweep({("l1", 0.0): (0.5, SAME)}))) == 1
+
+
+def test_engines_that_agree(in_two_engines):
+    text = "\n".join(findings(in_two_engines(0.001)))
+    assert "AP by onnxruntime is that by torch to 0.0010 at every level." in text
+    assert "Batch 1, the dense network by engine: torch 40.0 ms (1.00x), onnxruntime 20.0 ms (2.00x)." in text
+    assert "Batch 1, torch: the dense network takes 40.0 ms" in text
+    assert "ONNX Runtime multiplies by zeros like by any number." in text
+    assert text.count("keeps 90%") == 1, "methods are judged in the first engine"
+
+
+def test_engines_that_differ_are_flagged(in_two_engines):
+    text = "\n".join(findings(in_two_engines(-0.003)))
+    assert "WARNING: AP by onnxruntime is off that by torch by more than 0.002: l1 0.5 (-0.003)." in text

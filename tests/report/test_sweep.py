@@ -184,3 +184,16 @@ def test_the_printed_table(usual):
 
 def test_batch_sizes_of_a_frame(usual):
     assert batch_sizes(usual.frame) == [1]
+
+
+def test_the_table_has_a_column_for_engines_where_there_are_several(in_two_engines, usual):
+    lines = format_sweep(in_two_engines(0.0)).splitlines()
+    assert [line.split()[:3] for line in lines[:5]] == [
+        ["engine", "method", "sparsity"],
+        ["torch", "dense", "0"],
+        ["torch", "l1", "0.5"],
+        ["onnxruntime", "dense", "0"],
+        ["onnxruntime", "l1", "0.5"],
+    ]
+    assert len({len(line) for line in lines[:5]}) == 1
+    assert "engine" not in format_sweep(usual).splitlines()[0]

@@ -9,11 +9,12 @@ from sparsity.evaluation.coco import Matched
 from sparsity.latency import Rounds
 from sparsity.pruning.method import Method
 from sparsity.sweeping.intervals import COLUMNS, change, differences, resample
-from sparsity.sweeping.level import DENSE, plan
+from sparsity.sweeping.level import Level, plan
 from sparsity.sweeping.store import Store
 from sparsity.sweeping.sweep import SweepSettings, run_sweep
 from sparsity.validation import ValidationSettings
 
+DENSE = Level(Method(), 0.0)
 LEVELS = plan([0.3, 0.5], [Method(), Method("l1", "global")])
 SETTINGS = ValidationSettings(imgsz=64, batch_size=2, device="cpu", workers=1)
 

@@ -5,9 +5,10 @@ import pytest
 
 from sparsity.errors import InputError
 from sparsity.pruning.method import Method
-from sparsity.sweeping.level import DENSE, Level, plan
+from sparsity.sweeping.level import Level, plan
 
 L1, GLOBAL = Method(), Method("l1", "global")
+DENSE = Level(L1, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from sparsity.errors import InputError
 from sparsity.inference import PhaseSeconds
 from sparsity.metrics import Metrics
 from sparsity.pruning.method import Method
-from sparsity.sweeping.level import DENSE, Level
+from sparsity.sweeping.level import Level
 from sparsity.sweeping.store import Finished, Found, Store
 
-LEVEL = Level(Method(), 0.3)
+LEVEL, DENSE = Level(Method(), 0.3), Level(Method(), 0.0)
 MONDAY = {"started": "monday", "environment": {}}
 SECONDS = PhaseSeconds(0.125, 2.5, 0.25, images=3)
 

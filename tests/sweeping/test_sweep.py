@@ -22,6 +22,7 @@ from sparsity.latency import Rounds
 from sparsity.sweeping import copies as copies_module
 from sparsity.sweeping import store as store_module
 from sparsity.sweeping import sweep as module
+from sparsity.sweeping.level import Level
 from sparsity.sweeping.sweep import SweepSettings, run_sweep
 from sparsity.validation import Origin
 
@@ -82,6 +83,29 @@ def test_latency_columns(network, shapes, tmp_path):
         assert (frame[f"latency_runs_b{size}"] == 2).all()
     assert frame.AP_drop.tolist() == [0.0, frame.AP[0] - frame.AP[1]]
     assert (frame.seconds > 0).all()
+
+
+def test_levels_run_in_several_engines(shallow, shapes, tmp_path):
+    engines = ("torch", "onnxruntime", "openvino")
+    asked = wanted(0.5, methods=(Method(),), batch_sizes=(1,), engines=engines)
+    said = []
+    frame = run_sweep(shallow, shapes, asked, tmp_path / "s", say=said.append).frame
+    assert frame.engine.tolist() == [name for name in engines for _ in range(2)]
+    assert frame.amount.tolist() == [0.0, 0.5] * 3
+    assert sum("Pruning" in line for line in said) == 1, "engines share a pruned copy"
+    assert {path.name for path in (tmp_path / "s" / "levels").iterdir()} == {
+        *("dense", "layer_0.5", "dense_onnxruntime", "layer_0.5_onnxruntime"),
+        *("dense_openvino", "layer_0.5_openvino"),
+    }
+    assert frame.AP.nunique() == 2, "by amount, not by engine"
+    for _, rows in frame.groupby("engine"):
+        assert rows.AP_drop.tolist() == [0.0, rows.AP.iloc[0] - rows.AP.iloc[1]]
+        dense, pruned = rows.latency_ms_b1
+        assert rows.speedup_b1.tolist() == [1.0, dense / pruned]
+    again = run_sweep(shallow, shapes, asked, tmp_path / "s").frame
+    pd.testing.assert_frame_equal(again, frame)
+    with pytest.raises(InputError, match="engines"):
+        run_sweep(shallow, shapes, wanted(0.5, methods=(Method(),), batch_sizes=(1,)), tmp_path / "s")
 
 
 def test_without_latency_or_folder(network, shapes):
@@ -211,7 +235,7 @@ def test_a_failing_evaluation_is_an_error(network, shapes, tmp_path, monkeypatch
     monkeypatch.setattr(module.processes.coco, "__file__", str(tmp_path / "none.py"))
     with pytest.raises(RuntimeError, match=r"none\.py"):
         run_sweep(network, shapes, wanted(0.5), tmp_path / "s")
-    assert store_module.Store(tmp_path / "s").finished(module.DENSE) is None
+    assert store_module.Store(tmp_path / "s").finished(Level(Method(), 0.0)) is None
 
 
 KILLED = """
