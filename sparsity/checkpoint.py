@@ -14,7 +14,7 @@ from sparsity import own_format
 from sparsity.errors import InputError
 from sparsity.formats.architecture import UnreadableError
 from sparsity.unpickle import Record, StoredFile, StoredTensor, UnknownGlobalError, read_file
-from sparsity.yolo.network import Network, build, fuse
+from sparsity.yolo.network import Network, build, drop_neutral_norms, fuse
 from sparsity.yolo.published import CLASS_NAMES, LEGACY_BUFFERS, OTHER_TASKS
 from sparsity.yolo.registry import KINDS
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec, Value
@@ -104,10 +104,11 @@ def _refusal(name: str) -> str:
 
 def _build(checkpoint: Checkpoint) -> Network:
     try:
-        return build(checkpoint.architecture, checkpoint.names, checkpoint.weights)
+        network = build(checkpoint.architecture, checkpoint.names, checkpoint.weights)
     except (RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{checkpoint.path}: its weights do not fit its modules: {reason}") from error
+    return drop_neutral_norms(network)
 
 
 def _model_record(stored: StoredFile) -> Record:

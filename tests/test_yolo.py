@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sparsity.yolo import blocks
 from sparsity.yolo.architectures import SCALES, Scale, yolov5
 from sparsity.yolo.detect import Detect
-from sparsity.yolo.network import Network, build, fuse, take_over
+from sparsity.yolo.network import Network, build, drop_neutral_norms, fuse, take_over
 from sparsity.yolo.spec import Layer, ModuleSpec
 
 
@@ -377,6 +377,40 @@ def test_build_refuses_weights_that_do_not_fit(change: dict[str, Tensor | None],
     weights = {name: tensor for name, tensor in weights.items() if tensor is not None}
     with pytest.raises(RuntimeError, match=words):
         build(yolov5("yolov5n", 3), "abc", weights)
+
+
+def neutral_conv() -> blocks.Conv:
+    norm = nn.BatchNorm2d(2, eps=0.0)
+    nn.init.uniform_(norm.bias, 1, 2)
+    return blocks.Conv(nn.Conv2d(3, 2, 1, bias=False), nn.SiLU(), norm).eval().requires_grad_(False)
+
+
+def test_a_neutral_norm_becomes_the_bias() -> None:
+    block = neutral_conv()
+    x, bias = torch.rand(1, 3, 2, 2), block.bn.bias.clone()
+    expected = block(x)
+    assert drop_neutral_norms(block) is block
+    assert block.bn is None
+    assert torch.equal(block.conv.bias, bias)
+    torch.testing.assert_close(block(x), expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda norm: setattr(norm, "eps", 1e-3), id="eps"),
+        pytest.param(lambda norm: norm.weight[0].fill_(1.001), id="weight"),
+        pytest.param(lambda norm: norm.running_mean[1].fill_(1e-6), id="mean"),
+        pytest.param(lambda norm: norm.running_var[0].fill_(0.999), id="variance"),
+        pytest.param(lambda norm: norm.running_var[0].fill_(float("nan")), id="not a number"),
+    ],
+)
+def test_a_norm_that_does_more_stays(change) -> None:
+    block = neutral_conv()
+    change(block.bn)
+    drop_neutral_norms(block)
+    assert block.bn is not None
+    assert block.conv.bias is None
 
 
 # --- routing ---------------------------------------------------------------------------------------

@@ -50,30 +50,30 @@ def yolov5(name: str, nc: int = 80) -> Architecture:
     c64, c128, c256, c512, c1024 = (scale.channels(c) for c in (64, 128, 256, 512, 1024))
     n3, n6, n9 = (scale.repeats(n) for n in (3, 6, 9))
     return (
-        _layer(_conv(3, c64, 6, 2, 2)),
-        _layer(_conv(c64, c128, 3, 2)),
-        _layer(_c3(c128, c128, n3)),
-        _layer(_conv(c128, c256, 3, 2)),
-        _layer(_c3(c256, c256, n6)),
-        _layer(_conv(c256, c512, 3, 2)),
-        _layer(_c3(c512, c512, n9)),
-        _layer(_conv(c512, c1024, 3, 2)),
-        _layer(_c3(c1024, c1024, n3)),
-        _layer(_sppf(c1024, c1024, 5)),
-        _layer(_conv(c1024, c512)),
-        _layer(_upsample()),
-        _layer(_concat(), -1, 6),
-        _layer(_c3(2 * c512, c512, n3, shortcut=False)),
-        _layer(_conv(c512, c256)),
-        _layer(_upsample()),
-        _layer(_concat(), -1, 4),
-        _layer(_c3(2 * c256, c256, n3, shortcut=False)),
-        _layer(_conv(c256, c256, 3, 2)),
-        _layer(_concat(), -1, 14),
-        _layer(_c3(2 * c256, c512, n3, shortcut=False)),
-        _layer(_conv(c512, c512, 3, 2)),
-        _layer(_concat(), -1, 10),
-        _layer(_c3(2 * c512, c1024, n3, shortcut=False)),
+        _layer(conv(3, c64, 6, 2, 2)),
+        _layer(conv(c64, c128, 3, 2)),
+        _layer(c3(c128, c128, n3)),
+        _layer(conv(c128, c256, 3, 2)),
+        _layer(c3(c256, c256, n6)),
+        _layer(conv(c256, c512, 3, 2)),
+        _layer(c3(c512, c512, n9)),
+        _layer(conv(c512, c1024, 3, 2)),
+        _layer(c3(c1024, c1024, n3)),
+        _layer(sppf(c1024, c1024, 5)),
+        _layer(conv(c1024, c512)),
+        _layer(upsample()),
+        _layer(concat(), -1, 6),
+        _layer(c3(2 * c512, c512, n3, shortcut=False)),
+        _layer(conv(c512, c256)),
+        _layer(upsample()),
+        _layer(concat(), -1, 4),
+        _layer(c3(2 * c256, c256, n3, shortcut=False)),
+        _layer(conv(c256, c256, 3, 2)),
+        _layer(concat(), -1, 14),
+        _layer(c3(2 * c256, c512, n3, shortcut=False)),
+        _layer(conv(c512, c512, 3, 2)),
+        _layer(concat(), -1, 10),
+        _layer(c3(2 * c512, c1024, n3, shortcut=False)),
         _layer(_detect((c256, c512, c1024), nc), 17, 20, 23),
     )
 
@@ -88,39 +88,44 @@ def _conv2d(c1: int, c2: int, k: int, s: int, p: int, bias: bool) -> ModuleSpec:
     return ModuleSpec("Conv2d", attributes | {"bias": bias})
 
 
-def _conv(c1: int, c2: int, k: int = 1, s: int = 1, p: int | None = None) -> ModuleSpec:
+def conv(c1: int, c2: int, k: int = 1, s: int = 1, p: int | None = None) -> ModuleSpec:
+    """A Conv from c1 to c2 channels: kernel size k, stride s, padding p (k // 2 where None)."""
     norm = ModuleSpec("BatchNorm2d", {"num_features": c2, "eps": 1e-3, "momentum": 0.03})
-    conv = _conv2d(c1, c2, k, s, k // 2 if p is None else p, bias=False)
-    return ModuleSpec("Conv", children={"conv": conv, "bn": norm, "act": ModuleSpec("SiLU")})
+    inner = _conv2d(c1, c2, k, s, k // 2 if p is None else p, bias=False)
+    return ModuleSpec("Conv", children={"conv": inner, "bn": norm, "act": ModuleSpec("SiLU")})
 
 
 def _numbered(kind: str, modules: list[ModuleSpec]) -> ModuleSpec:
     return ModuleSpec(kind, children={str(i): module for i, module in enumerate(modules)})
 
 
-def _c3(c1: int, c2: int, n: int, shortcut: bool = True) -> ModuleSpec:
+def c3(c1: int, c2: int, n: int, shortcut: bool = True) -> ModuleSpec:
+    """A C3 from c1 to c2 channels with n bottlenecks."""
     hidden = c2 // 2
     bottleneck = ModuleSpec(
         "Bottleneck",
         {"add": shortcut},
-        {"cv1": _conv(hidden, hidden), "cv2": _conv(hidden, hidden, 3)},
+        {"cv1": conv(hidden, hidden), "cv2": conv(hidden, hidden, 3)},
     )
-    children = {"cv1": _conv(c1, hidden), "cv2": _conv(c1, hidden), "cv3": _conv(2 * hidden, c2)}
+    children = {"cv1": conv(c1, hidden), "cv2": conv(c1, hidden), "cv3": conv(2 * hidden, c2)}
     return ModuleSpec("C3", children=children | {"m": _numbered("Sequential", [bottleneck] * n)})
 
 
-def _sppf(c1: int, c2: int, k: int) -> ModuleSpec:
+def sppf(c1: int, c2: int, k: int) -> ModuleSpec:
+    """An SPPF from c1 to c2 channels with a max pool of size k."""
     pool = ModuleSpec("MaxPool2d", {"kernel_size": k, "stride": 1, "padding": k // 2})
     hidden = c1 // 2
-    children = {"cv1": _conv(c1, hidden), "cv2": _conv(4 * hidden, c2), "m": pool}
+    children = {"cv1": conv(c1, hidden), "cv2": conv(4 * hidden, c2), "m": pool}
     return ModuleSpec("SPPF", children=children)
 
 
-def _upsample() -> ModuleSpec:
+def upsample() -> ModuleSpec:
+    """Twice the height and width, each cell repeated."""
     return ModuleSpec("Upsample", {"size": None, "scale_factor": 2.0, "mode": "nearest"})
 
 
-def _concat() -> ModuleSpec:
+def concat() -> ModuleSpec:
+    """A Concat of channels."""
     return ModuleSpec("Concat", {"d": 1})
 
 

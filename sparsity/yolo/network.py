@@ -81,6 +81,25 @@ def fuse(network: Network) -> Network:
     return network
 
 
+def drop_neutral_norms(network: Network) -> Network:
+    """Make what batch norms only add the bias of their convolutions, in place; returns the network.
+
+    Those alone that scale by exactly 1 and shift by no mean: with them fused networks are written in
+    files whose readers expect a batch norm in every Conv.
+    """
+    for module in network.modules():
+        if isinstance(module, Conv) and module.conv.bias is None and _only_adds(module.bn):
+            module.conv.bias, module.bn = module.bn.bias, None
+    return network
+
+
+def _only_adds(norm: nn.BatchNorm2d | None) -> bool:
+    if norm is None or norm.eps != 0:
+        return False
+    scaled = (norm.weight != 1).any() or (norm.running_var != 1).any()
+    return not scaled and not bool(norm.running_mean.any())
+
+
 def take_over(network: Network, fused: Network) -> Network:
     """Give a network with batch norms the weights of a fused one of its kind, in place; returns the network.
 

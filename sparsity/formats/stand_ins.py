@@ -1,0 +1,49 @@
+"""Modules written under the name of a class that is not installed here: it need not be, to write for it."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from functools import cache
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+
+class StandIn(nn.Module):
+    """Holds what the class it stands for holds, and can't do what that does."""
+
+
+def stand_in(module: str, name: str, **parts: object) -> StandIn:
+    """A module with these parts (submodules and plain attributes) that is written as module.name."""
+    instance = _stand_in_class(module, name)()
+    for key, part in parts.items():
+        setattr(instance, key, part)
+    return instance
+
+
+def saved(root: object) -> memoryview:
+    """What torch.save writes for root, stand-ins under the names of the classes they stand for."""
+    buffer = io.BytesIO()
+    torch.save(root, buffer, pickle_module=SimpleNamespace(__name__=__name__, Pickler=_Pickler))
+    return buffer.getbuffer()
+
+
+@cache
+def _stand_in_class(module: str, name: str) -> type[StandIn]:
+    return type(name, (StandIn,), {"__module__": module})
+
+
+class _Pickler(pickle._Pickler):
+    """Writes a stand-in's class by its name alone.
+
+    The one in Python, not the one in C, which imports every class it writes to see that it is there.
+    """
+
+    def save_global(self, obj: object, name: str | None = None) -> None:
+        if isinstance(obj, type) and issubclass(obj, StandIn):
+            self.write(pickle.GLOBAL + f"{obj.__module__}\n{obj.__name__}\n".encode())
+            self.memoize(obj)
+        else:
+            super().save_global(obj, name)
