@@ -16,8 +16,16 @@ from numpy.typing import NDArray
 from sparsity.optional import optional_module
 
 FORMAT_NAME = "the compressed format"
-LEVEL = 1
-"""zstandard's; the sizes of higher levels are the same within 0.5% (docs/format.md)."""
+SEARCH = {
+    "window_log": 20,
+    "chain_log": 6,
+    "hash_log": 6,
+    "search_log": 1,
+    "min_match": 7,
+    "target_length": 0,
+}
+"""Next to no search for what repeats, in zstandard's terms: digits of weights don't, and level 1 takes chance
+hits of four bytes for repeats. So sizes are those of level 19 within 0.5%, or below (docs/format.md)."""
 DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4"), "int64": np.dtype("<i8")}
 LONGEST_GAP = 255
 """The byte that stands for 255 zeros and nothing after them."""
@@ -229,8 +237,7 @@ def _joined(planes: list[Bytes]) -> NDArray:
 def _compressed(raw: Bytes) -> tuple[bytes, int]:
     """Through zstandard, or as it is where that is no longer; and the raw length."""
     plain = raw.tobytes()
-    zstandard = optional_module("zstandard", FORMAT_NAME)
-    data = zstandard.ZstdCompressor(level=LEVEL).compress(plain)
+    data = compress(plain)
     return (data if len(data) < len(plain) else plain), len(plain)
 
 
@@ -240,6 +247,13 @@ def _raw(data: memoryview, raw: int) -> Bytes:
         return np.frombuffer(data, np.uint8)
     plain = decompress(data, raw)
     return np.frombuffer(plain, np.uint8)
+
+
+def compress(plain: bytes) -> bytes:
+    """One zstandard frame, which says how long plain is."""
+    zstandard = optional_module("zstandard", FORMAT_NAME)
+    parameters = zstandard.ZstdCompressionParameters(strategy=zstandard.STRATEGY_FAST, **SEARCH)
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(plain)
 
 
 def decompress(data: bytes | memoryview, raw: int) -> bytes:

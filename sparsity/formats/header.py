@@ -101,7 +101,7 @@ def _description(metadata: object) -> dict[str, Any]:
         raise UnreadableError("its header is damaged: its description changed since it was written")
     if version != str(VERSION):
         raise UnreadableError(
-            f"is of version {version[:20]} of the format; this program reads version {VERSION}: update sparsity"
+            f"is of version {version[:20]} of the format; up to {VERSION} is read here: update sparsity"
         )
     return _parsed(_decompressed(data), "its description is damaged")
 
