@@ -4,6 +4,7 @@ import json
 import math
 import re
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -365,3 +366,10 @@ def test_descriptions_that_grow_without_end_are_refused(tmp_path, content, monke
     bomb = pack({"names": [" " * 9 * 2**20]}, load(content))
     monkeypatch.undo()
     assert "its description is damaged: over" in refused(tmp_path, bomb)
+
+
+@pytest.mark.parametrize("package", ["zstandard", "safetensors.numpy"])
+def test_a_missing_package_is_named(pruned, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"needs the package {package.split('.')[0]} .*: pip install"):
+        encode(pruned)
