@@ -314,7 +314,7 @@ class _StorageType:
 
 def _tensor(storage: StoredTensor, offset: int, shape: tuple, strides: tuple, *_rest: object) -> StoredTensor:
     numbers = (offset, *shape, *strides)
-    if len(shape) != len(strides) or not all(isinstance(n, int) and n >= 0 for n in numbers):
+    if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError("a tensor whose shape is no list of sizes")
     return StoredTensor(
         storage.dtype, storage.key, storage.storage_elements, offset, tuple(shape), tuple(strides)

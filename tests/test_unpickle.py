@@ -379,6 +379,8 @@ def test_views_are_read(tmp_path: Path, view: View, values: list) -> None:
         pytest.param(View(SIX, 0, (2,), (1, 1)), id="more strides than sizes"),
         pytest.param(View(SIX, 0, ("2",), (1,)), id="a size that is a word"),
         pytest.param(View(SIX, 0, (2.0,), (1,)), id="a size that is a float"),
+        pytest.param(View(SIX, 0, (True,), (1,)), id="a size that is a truth value"),
+        pytest.param(View(SIX, False, (2,), (1,)), id="an offset that is a truth value"),
         pytest.param(View(SIX, None, (2,), (1,)), id="no offset"),
         pytest.param(View(SIX, 0, 2, 1), id="a shape that is a number"),
         pytest.param(View("0", 0, (2,), (1,)), id="a storage that is a word"),

@@ -75,7 +75,7 @@ def _layer(stored: object, index: int) -> Layer:
     known = range(-index - 1, index)
     if not isinstance(sources, list) or not sources or not all(s in known for s in sources):
         raise UnreadableError(f"has layer {index} without inputs that are layers before it")
-    return Layer(_module(stored["module"], f"model.{index}"), tuple(sources))
+    return Layer(_module(stored.get("module"), f"model.{index}"), tuple(sources))
 
 
 def _module(stored: object, name: str) -> ModuleSpec:

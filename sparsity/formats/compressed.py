@@ -1,0 +1,371 @@
+"""Our own .safetensors files: a network in about as few bytes as its zeros and weights take.
+
+Every tensor of the file is a row of bytes that sparsity/formats/coding.py makes; what they mean stands
+in the header's metadata. Written by the package safetensors; read without it, so that what is damaged
+can be named. docs/format.md tells the format.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparsity.errors import InputError
+from sparsity.files import replacing, writing_into
+from sparsity.formats import coding
+from sparsity.formats.architecture import UnreadableError, as_data, current_architecture, read_architecture
+from sparsity.formats.coding import Coded, CodingError, Stream
+from sparsity.formats.header import Header, Place, dump_header, in_order, read_header
+from sparsity.optional import optional_module
+from sparsity.pruning.layers import convolutions
+from sparsity.yolo.network import Network
+from sparsity.yolo.spec import Architecture
+
+LEAST_LIMIT = 384 * 2**20
+MOST_RATIO = 256
+"""Weights may take LEAST_LIMIT bytes in memory, or MOST_RATIO times their file, whichever is more."""
+MOST_VALUES = 2**26
+"""In one tensor of the file; the largest layer of a YOLOv5 has 2**24."""
+MOST_MODULES = 10_000
+HALF_BITS = 16
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A tensor of the file: the weights in it by name, one after the other, and how they are coded."""
+
+    name: str
+    members: dict[str, tuple[int, ...]]
+    coded: Coded
+    crc32: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the one weight in it, or of all of them in a row."""
+        shapes = list(self.members.values())
+        return shapes[0] if len(shapes) == 1 else (sum(math.prod(shape) for shape in shapes),)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return sum(stream.size for stream in self.coded.streams)
+
+    def __str__(self) -> str:
+        first = next(iter(self.members))
+        return first if len(self.members) == 1 else f"{self.name} ({first} and {len(self.members) - 1} more)"
+
+
+def write(network: Network, path: Path) -> None:
+    """Write a network, whole or not at all; read gives the same weights, bit for bit.
+
+    What float16 holds exactly is stored so, all else in float32: to make files small, round first
+    (formats.half.round_to_half). Raises InputError where path can't be written, and as encode does.
+    """
+    content = encode(network)
+    with writing_into(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+
+
+def encode(network: Network) -> bytes:
+    """The content of the file that write makes.
+
+    Raises InputError where a weight is not finite or of another type than float16, bfloat16, float32 or
+    int64, the network is so large that read would refuse it, or a package is missing.
+    """
+    safetensors = optional_module("safetensors.numpy", coding.FORMAT_NAME)
+    entries, tensors = [], {}
+    for name, members, values, sparse in _rows(network):
+        shape = next(iter(members.values())) if len(members) == 1 else values.shape
+        coded, data = coding.encode(values, shape, sparse=sparse)
+        entries.append(_Entry(name, members, coded, coding.crc32(data)))
+        tensors[name] = np.frombuffer(data, np.uint8)
+    description = {
+        "names": list(network.names),
+        "architecture": as_data(current_architecture(network)),
+        "tensors": [_entry_as_data(entry) for entry in entries],
+    }
+    content = in_order(safetensors.save(tensors, dump_header(description)))
+    try:
+        _check_memory(entries, len(content))
+    except UnreadableError as error:
+        raise InputError(f"the network can't be written, since read would refuse it: {error}") from None
+    return content
+
+
+def read(path: Path) -> tuple[Architecture, dict[str, Tensor], tuple[str, ...]]:
+    """The architecture, the weights by name (float32; counters int64), and the class names.
+
+    They fit each other: yolo.network.build makes a network of them. Raises InputError where the file is
+    missing, of another format or a newer version of this one, damaged (and says at which layer), or its
+    weights don't fit its modules.
+    """
+    try:
+        with path.open("rb") as file:
+            header = read_header(file, path)
+            architecture, names, entries = _described(header)
+            _check_memory(entries, header.file_size)
+            weights = {}
+            for entry, place in zip(entries, _places(header, entries), strict=True):
+                weights |= _weights(entry, _stored(file, entry, place))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (CodingError, UnreadableError) as error:
+        raise InputError(f"{path}: {error}") from None
+    return architecture, weights, names
+
+
+def entropy_bound_bytes(network: Network) -> int:
+    """What a network takes whose zeros lie at random, at 16 bits for every other number.
+
+    Per Conv2d with n weights n * H(zeros / n) bits for the places of its zeros, H being the entropy of a
+    yes or no, and 16 bits per weight that is not zero; 16 bits for each other parameter and buffer.
+    """
+    bits, numbers = 0.0, sum(tensor.numel() for tensor in network.state_dict().values())
+    for _, conv in convolutions(network):
+        total, kept = conv.weight.numel(), int(conv.weight.count_nonzero())
+        numbers -= total
+        bits += HALF_BITS * kept
+        for part in (kept, total - kept):
+            bits -= part * math.log2(part / total) if part else 0
+    return math.ceil((bits + HALF_BITS * numbers) / 8)
+
+
+Row = tuple[str, dict[str, tuple[int, ...]], NDArray, bool]
+
+
+def _rows(network: Network) -> Iterator[Row]:
+    """What becomes a tensor of the file each: name, weights in it, their values, whether it is sparse.
+
+    Every Conv2d's weights by themselves, then all else, joined by type.
+    """
+    weights = {name: _as_array(tensor, name) for name, tensor in network.state_dict().items()}
+    for name, _ in convolutions(network):
+        array = weights.pop(f"{name}.weight")
+        yield f"{name}.weight", {f"{name}.weight": array.shape}, array.reshape(-1), True
+    for dtype in coding.DTYPES:
+        some = {name: array for name, array in weights.items() if array.dtype.name == dtype}
+        if some:
+            shapes = {name: array.shape for name, array in some.items()}
+            yield f"joined.{dtype}", shapes, np.concatenate([a.reshape(-1) for a in some.values()]), False
+
+
+def _as_array(tensor: Tensor, name: str) -> NDArray:
+    """The tensor's values: float16 where that holds every one of them exactly, else float32; or int64."""
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.int64:
+        return tensor.numpy()
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise InputError(f"{name}: is of type {tensor.dtype}; float16, float32 or int64 can be written")
+    single = tensor.float()
+    if not torch.isfinite(single).all():
+        raise InputError(f"{name}: a weight is not finite; such a network can't be written")
+    half = single.half()
+    exact = torch.equal(half.float().view(torch.int32), single.view(torch.int32))
+    return (half if exact else single).numpy()
+
+
+def _entry_as_data(entry: _Entry) -> dict[str, object]:
+    return {
+        "name": entry.name,
+        "dtype": entry.coded.dtype,
+        "mask": entry.coded.mask,
+        "least": entry.coded.least,
+        "streams": [[stream.size, stream.raw] for stream in entry.coded.streams],
+        "crc32": entry.crc32,
+        "members": [[name, list(shape)] for name, shape in entry.members.items()],
+    }
+
+
+def _described(header: Header) -> tuple[Architecture, tuple[str, ...], list[_Entry]]:
+    """What the description says, checked as far as that goes without the weights."""
+    description = header.description
+    stored, names = description.get("tensors"), description.get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UnreadableError("has no list of class names")
+    if not isinstance(stored, list):
+        raise UnreadableError("has no list of tensors")
+    architecture = _architecture(description.get("architecture"), len(names))
+    entries = [_entry(one) for one in stored]
+    _check_members(entries, _expected_shapes(architecture, names))
+    return architecture, tuple(names), entries
+
+
+def _architecture(stored: object, classes: int) -> Architecture:
+    if _modules(stored) > MOST_MODULES:
+        raise UnreadableError(f"has more than {MOST_MODULES} modules")
+    architecture = read_architecture(stored)
+    head = architecture[-1].module
+    if head.kind != "Detect":
+        raise UnreadableError(f"its last layer is {head.kind}; Detect is expected")
+    if head.attributes["nc"] != classes:
+        raise UnreadableError(f"has {classes} class names, but its head another number of classes")
+    return architecture
+
+
+def _modules(stored: object) -> int:
+    """How many objects with a kind there are, at any depth."""
+    count, left = 0, [stored]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            count += "kind" in one
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+    return count
+
+
+def _expected_shapes(architecture: Architecture, names: list[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights that the architecture's modules have, by name; takes no memory for them."""
+    try:
+        with torch.device("meta"):
+            network = Network(architecture, names)
+        return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    except Exception as error:
+        # A module that is made with nonsense may raise anything at all.
+        reason = " ".join(str(error).split())[:300]
+        raise UnreadableError(f"its modules can't be made: {reason}") from error
+
+
+def _entry(stored: object) -> _Entry:
+    stored = stored if isinstance(stored, dict) else {}
+    name, dtype, mask = (stored.get(key) for key in ("name", "dtype", "mask"))
+    if not all(isinstance(text, str) for text in (name, dtype, mask)):
+        raise UnreadableError("has a tensor without a name, type or mask")
+    numbers = [stored.get(key) for key in ("least", "crc32")]
+    if not _are_sizes(numbers):
+        raise UnreadableError(f"has no checksum or no least value for {name}")
+    coded = Coded(dtype, mask, numbers[0], _streams(stored.get("streams"), name))
+    entry = _Entry(name, _members(stored.get("members"), name), coded, numbers[1])
+    if len(entry.members) > 1 and mask != "none":
+        raise UnreadableError(f"has one mask for several weights in {name}")
+    try:
+        coding.check(coded, entry.shape)
+    except CodingError as error:
+        raise UnreadableError(f"{entry}: {error}") from None
+    return entry
+
+
+def _streams(stored: object, name: str) -> tuple[Stream, ...]:
+    if not isinstance(stored, list) or not all(_are_sizes(pair) and len(pair) == 2 for pair in stored):
+        raise UnreadableError(f"has no sizes of streams for {name}")
+    return tuple(Stream(*pair) for pair in stored)
+
+
+def _members(stored: object, name: str) -> dict[str, tuple[int, ...]]:
+    if not isinstance(stored, list) or not stored or not all(_is_member(pair) for pair in stored):
+        raise UnreadableError(f"has no weights and shapes for {name}")
+    members = {member: tuple(shape) for member, shape in stored}
+    if len(members) != len(stored):
+        raise UnreadableError(f"has a weight twice in {name}")
+    return members
+
+
+def _is_member(pair: object) -> bool:
+    named = isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
+    return named and _are_sizes(pair[1])
+
+
+def _are_sizes(numbers: object) -> bool:
+    return isinstance(numbers, list) and all(type(n) is int and 0 <= n < 2**48 for n in numbers)
+
+
+def _check_members(entries: list[_Entry], expected: Mapping[str, tuple[int, ...]]) -> None:
+    found: dict[str, tuple[int, ...]] = {}
+    for entry in entries:
+        for name, shape in entry.members.items():
+            if name in found:
+                raise UnreadableError(f"has {name} twice")
+            if shape != expected.get(name, shape):
+                raise UnreadableError(f"{name}: is of shape {shape}; its module has {expected[name]}")
+            found[name] = shape
+    for words, names in (
+        ("no weights for", expected.keys() - found.keys()),
+        ("weights without a module:", found.keys() - expected.keys()),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise UnreadableError(f"its weights do not fit its modules: {words} {min(names)}{more}")
+    if len({entry.name for entry in entries}) != len(entries):
+        raise UnreadableError("has two tensors of the same name")
+
+
+def _check_memory(entries: list[_Entry], file_size: int) -> None:
+    """Raise UnreadableError where the weights take more memory than a file of that size may ask for."""
+    counts = [math.prod(entry.shape) for entry in entries]
+    sizes = [max(FLOAT_BYTES, coding.DTYPES[entry.coded.dtype].itemsize) for entry in entries]
+    need = sum(count * size for count, size in zip(counts, sizes, strict=True))
+    limit = max(LEAST_LIMIT, MOST_RATIO * file_size)
+    if need > limit:
+        raise UnreadableError(
+            f"its weights take {need} bytes in memory; a file of {file_size} bytes may hold {limit}"
+        )
+    for entry, count in zip(entries, counts, strict=True):
+        if count > MOST_VALUES:
+            raise UnreadableError(f"{entry}: has {count} values; at most {MOST_VALUES} are read")
+
+
+def _places(header: Header, entries: list[_Entry]) -> list[Place]:
+    """Where each tensor lies. Raises UnreadableError where one does not lie whole in the file."""
+    lacking = [entry for entry in entries if entry.name not in header.places]
+    if lacking or len(header.places) != len(entries):
+        raise UnreadableError(f"damaged: its header has other tensors than its description{_named(lacking)}")
+    places = [header.places[entry.name] for entry in entries]
+    for entry, place in zip(entries, places, strict=True):
+        if place.size != entry.size:
+            raise UnreadableError(f"damaged: its header gives {entry} {place.size} bytes, not {entry.size}")
+    by_place = sorted(zip(places, entries, strict=True), key=lambda pair: (pair[0].start, pair[0].size))
+    end = header.end
+    for place, entry in by_place:
+        if place.start != end:
+            raise UnreadableError(f"damaged: its header has {entry} at a wrong place")
+        end = place.start + place.size
+        if end > header.file_size:
+            raise UnreadableError(
+                f"truncated: {entry} reaches to byte {end}, but the file ends at {header.file_size}; "
+                "download or copy it again"
+            )
+    if end != header.file_size:
+        raise UnreadableError(f"damaged: it has {header.file_size - end} bytes after its last tensor")
+    return places
+
+
+def _named(entries: list[_Entry]) -> str:
+    return f" (it lacks {entries[0]})" if entries else ""
+
+
+def _stored(file: BinaryIO, entry: _Entry, place: Place) -> bytes:
+    file.seek(place.start)
+    data = file.read(place.size)
+    if coding.crc32(data) != entry.crc32:
+        raise UnreadableError(f"damaged: {entry}: its bytes changed since they were written; copy it again")
+    return data
+
+
+def _weights(entry: _Entry, data: bytes) -> dict[str, Tensor]:
+    try:
+        row = coding.decode(entry.coded, data, entry.shape)
+    except CodingError as error:
+        raise CodingError(f"{entry}: {error}") from None
+    values = torch.from_numpy(row)
+    values = values.float() if values.is_floating_point() else values
+    sizes = [math.prod(shape) for shape in entry.members.values()]
+    parts = values.split(sizes)
+    if len(parts) > 1:
+        parts = [part.clone() for part in parts]
+    return {
+        name: part.reshape(shape) for (name, shape), part in zip(entry.members.items(), parts, strict=True)
+    }
