@@ -1,4 +1,4 @@
-"""A .pt file, YOLOv5's or ours -> architecture, weights and class names, without running what it holds."""
+"""YOLOv5's .pt or our .safetensors -> architecture, weights and names; nothing in it is run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsity import own_format
 from sparsity.errors import InputError
-from sparsity.formats.architecture import UnreadableError
+from sparsity.formats import compressed
 from sparsity.unpickle import Record, StoredFile, StoredTensor, UnknownGlobalError, read_file
 from sparsity.yolo.network import Network, build, drop_neutral_norms, fuse
 from sparsity.yolo.published import CLASS_NAMES, LEGACY_BUFFERS, OTHER_TASKS
@@ -39,11 +38,11 @@ class Checkpoint:
 
 
 def load(weights: str | PathLike[str], *, fused: bool = True) -> Network:
-    """Load a YOLOv5 detection checkpoint (v5 to v7) as a float32 network in evaluation mode.
+    """Load a YOLOv5 detection checkpoint (v5 to v7), or our .safetensors, as a float32 network.
 
-    The file's `ema` is taken where there is one, else its `model`. With fused, each batch norm is
-    folded into its convolution, as pruning expects. Raises InputError where the file is missing,
-    damaged, no detection checkpoint, or names anything but the classes of one.
+    It is in evaluation mode. Of a checkpoint, `ema` is taken where there is one, else its `model`. With
+    fused, each batch norm is folded into its convolution, as pruning expects. Raises InputError where the
+    file is missing, damaged, no detection checkpoint, or names anything but the classes of one.
     """
     checkpoint = read_checkpoint(weights)
     network = _build(checkpoint)
@@ -51,14 +50,19 @@ def load(weights: str | PathLike[str], *, fused: bool = True) -> Network:
 
 
 def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
-    """Read a YOLOv5 detection checkpoint. Raises InputError, as load does."""
+    """Read a YOLOv5 detection checkpoint, or our .safetensors. Raises InputError, as load does."""
     path = Path(path)
+    if path.suffix == ".safetensors":
+        return _read_compressed(path)
+    if path.suffix == ".onnx":
+        raise InputError(
+            f"{path}: an exported network: val_sparse.py validates it as it is; give the .pt or .safetensors "
+            "it was made from"
+        )
     try:
         stored = read_file(path, CLASS_NAMES)
     except UnknownGlobalError as error:
         raise InputError(f"{path}: {_refusal(error.name)}") from None
-    if own_format.is_ours(stored.root):
-        return _read_own(stored)
     model = _model_record(stored)
     try:
         tree = _TreeReader(stored)
@@ -71,21 +75,13 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     return Checkpoint(path, architecture, floats, names)
 
 
-def _read_own(stored: StoredFile) -> Checkpoint:
-    """A file that save wrote."""
+def _read_compressed(path: Path) -> Checkpoint:
+    checkpoint = Checkpoint(path, *compressed.read(path))
     try:
-        architecture, weights, names = own_format.read_root(stored.root)
-        if architecture[-1].module.kind != "Detect":
-            raise _UnreadableError(f"its last layer is {architecture[-1].module.kind}; Detect is expected")
-        if _checked_head(architecture) != len(names):
-            raise _UnreadableError(f"has {len(names)} class names, but its head another number of classes")
-    except (_UnreadableError, UnreadableError) as error:
-        raise InputError(f"{stored.path}: {error}") from None
-    if not all(isinstance(k, str) and isinstance(v, StoredTensor) for k, v in weights.items()):
-        raise InputError(f"{stored.path}: its weights are not tensors by name")
-    tensors = stored.read_tensors(weights)
-    floats = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    return Checkpoint(stored.path, architecture, floats, names)
+        _checked_head(checkpoint.architecture)
+    except _UnreadableError as error:
+        raise InputError(f"{path}: {error}") from None
+    return checkpoint
 
 
 class _UnreadableError(Exception):

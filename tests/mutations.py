@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from sparsity import own_format
 from sparsity.formats import coding
 from sparsity.formats.compressed import encode
 from sparsity.formats.half import round_to_half
 from sparsity.pruning.apply import prune
+from sparsity.saving import save
 from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec
 from tests.formats.repack import pack, unpack
@@ -67,8 +67,8 @@ def make_safetensors(_folder: Path) -> list[bytes]:
 
 def make_pt(folder: Path) -> list[bytes]:
     """A file of ours, and one as YOLOv5 writes them."""
-    own_format.save(fuse(small_network()), folder / "own.pt")
-    own_format.save(small_network(), folder / "unfused.pt")
+    save(fuse(small_network()), folder / "own.pt")
+    save(small_network(), folder / "unfused.pt")
     names = ("own.pt", "unfused.pt")
     return [*((folder / name).read_bytes() for name in names), yolov5_checkpoint()]
 

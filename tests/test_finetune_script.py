@@ -10,7 +10,7 @@ import yaml
 
 import finetune
 from sparsity import count_sparsity, load
-from sparsity.own_format import save
+from sparsity.saving import save
 from sparsity.training.engine import DivergedError, Trainer
 from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import Network, build

@@ -26,8 +26,8 @@ ROOMS = {
 """A room imports itself and these alone."""
 TOP = {
     "download": {"demo"},
-    "own_format": {"formats", "pruning", "yolo"},
-    "checkpoint": {"formats", "own_format", "unpickle", "yolo"},
+    "checkpoint": {"formats", "unpickle", "yolo"},
+    "saving": {"formats", "optional", "yolo"},
     "inference": {"detection", "devices", "engines", "yolo"},
     "calibration": {"data", "memory", "yolo"},
     "pruner": {"calibration", "memory", "pruning", "yolo"},
@@ -44,7 +44,7 @@ TOP = {
         *("pruner", "pruning", "rows", "run_files", "validation", "yolo"),
     },
     "training": {
-        *("checkpoint", "data", "devices", "identity", "memory", "own_format", "pruning"),
+        *("checkpoint", "data", "devices", "identity", "memory", "pruning", "saving"),
         *("calibration", "pruner", "validation", "yolo"),
     },
     "layer_sensitivity": {"calibration", "data", "devices", "memory", "pruning", "validation", "yolo"},

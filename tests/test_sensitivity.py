@@ -12,8 +12,8 @@ from sparsity.data import loader
 from sparsity.data.dataset import read_dataset
 from sparsity.errors import InputError
 from sparsity.layer_sensitivity import choose_layers, measure_layers, some_images
-from sparsity.own_format import save
 from sparsity.report.sensitivity import write_plot
+from sparsity.saving import save
 
 VALIDATION = ValidationSettings(imgsz=64, device="cpu", workers=0)
 HEAD = ["model.24.m.0", "model.24.m.1", "model.24.m.2"]

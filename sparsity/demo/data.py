@@ -23,7 +23,7 @@ FIRST_SEEDS = {"train": 0, "val": 1_000_000}
 """Each split's scenes have the seeds from here on."""
 NAME = "demo"
 """What --weights and --data call the demo's; a file of that name is ./demo."""
-WEIGHTS = Path(__file__).parent / "yolov5n_demo.pt"
+WEIGHTS = Path(__file__).parent / "yolov5n_demo.safetensors"
 """A yolov5n that finetune.py trained on the scenes; see results/yolov5n_demo_dense."""
 IMGSZ = 320
 _YAML = "demo.yaml"

@@ -14,13 +14,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from sparsity import own_format
 from sparsity.data.dataset import Dataset
 from sparsity.errors import InputError
 from sparsity.files import replacing, write_text, writing_into
 from sparsity.identity import check_same_settings
 from sparsity.memory import is_out_of_memory
 from sparsity.pruning.apply import count_sparsity
+from sparsity.saving import save
 from sparsity.training.engine import DivergedError, EpochLosses, Trainer
 from sparsity.training.settings import TrainingSettings
 from sparsity.validation import ValidationSettings, validate
@@ -152,9 +152,9 @@ class Run:
     def _write(self) -> None:
         """Keep the average network and the state; epochs.csv last."""
         network = self.trainer.average.network
-        own_format.save(network, self.folder / "last.pt")
+        save(network, self.folder / "last.pt")
         if max(row.AP for row in self.rows) == self.rows[-1].AP:
-            own_format.save(network, self.folder / "best.pt")
+            save(network, self.folder / "best.pt")
         rows = [asdict(row) for row in self.rows]
         state = {"identity": self.identity, "rows": rows, "trainer": self.trainer.state()}
         with writing_into(self.folder):

@@ -9,7 +9,7 @@ import torch
 from sparsity import ValidationSettings, load
 from sparsity.demo import data as demo
 from sparsity.demo.drawing import Scene, draw_scene
-from sparsity.own_format import save
+from sparsity.saving import save
 from sparsity.training.settings import TrainingSettings
 from sparsity.training.start import Material, _initialise, make_run
 

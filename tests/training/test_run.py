@@ -15,7 +15,7 @@ import yaml
 
 from sparsity import ValidationSettings, count_sparsity, load, prune
 from sparsity.errors import InputError
-from sparsity.own_format import save
+from sparsity.saving import save
 from sparsity.training import engine
 from sparsity.training.masks import nonzero_masks
 from sparsity.training.settings import TrainingSettings

@@ -1,0 +1,43 @@
+"""Saved forms of a network, by the suffix of the file."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sparsity.errors import InputError
+from sparsity.formats import compressed, onnx_file, yolov5_pt
+from sparsity.formats.half import round_to_half
+from sparsity.optional import optional_module
+from sparsity.yolo.network import Network
+
+FORMS: Mapping[str, Callable[[Network, Path], None]] = {
+    ".pt": yolov5_pt.write,
+    ".safetensors": compressed.write,
+    ".onnx": onnx_file.write,
+}
+"""Suffix -> what writes the form."""
+
+
+def save(network: Network, path: str | Path) -> None:
+    """Write a network, whole or not at all, in the form that the path's suffix names.
+
+    .pt: YOLOv5's own, which YOLOv5 opens. .safetensors: ours, compressed (docs/format.md). .onnx: boxes
+    decoded. All floats are rounded to half precision, as YOLOv5 keeps them, without a zero more or less:
+    give round_to_half(network) to validate, and the figures are the file's to the last digit.
+    Raises InputError for another suffix, a weight that half precision can't hold, or a file that can't be
+    written.
+    """
+    path = check_form(path)
+    FORMS[path.suffix](round_to_half(copy.deepcopy(network)), path)
+
+
+def check_form(path: str | Path) -> Path:
+    """The path. Raises InputError for a suffix that is no saved form's, or where a package is missing."""
+    path = Path(path)
+    if path.suffix not in FORMS or path.is_dir():
+        raise InputError(f"{path}: a file that ends in {', '.join(FORMS)} is expected")
+    if path.suffix == ".onnx":
+        optional_module("onnx", str(path))
+    return path
