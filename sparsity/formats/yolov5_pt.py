@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -56,8 +55,7 @@ def _model(network: Network) -> StandIn:
     head, stride = layers[-1], _stride(network.strides)
     whole = stand_in(*MODEL, model=layers, save=_kept(architecture), names=dict(enumerate(network.names)))
     whole.nc, whole.inplace, whole.stride = head.nc, True, stride
-    weights = _half_weights(network)
-    weights |= dict(_neutral_norms(whole, weights))
+    weights = _with_neutral_norms(_half_weights(network), whole)
     whole.load_state_dict(weights, strict=True, assign=True)
     whole.yaml = describe(architecture, head.anchors.float() * stride.float()[:, None, None])
     return whole.requires_grad_(False).eval()
@@ -119,17 +117,17 @@ def _half_weights(network: Network) -> dict[str, Tensor]:
     return weights
 
 
-def _neutral_norms(whole: nn.Module, weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of the norms that the network lacks, with the biases that they take over from weights."""
+def _with_neutral_norms(weights: dict[str, Tensor], whole: nn.Module) -> dict[str, Tensor]:
+    """The weights, with those of the norms that whole has and the network lacks: biases move into them."""
+    weights = dict(weights)
     for name, norm in whole.named_modules():
         if isinstance(norm, nn.BatchNorm2d) and f"{name}.weight" not in weights:
-            bias = weights.pop(f"{name.removesuffix('bn')}conv.bias", None)
-            one, zero = (fill(norm.num_features, dtype=torch.float16) for fill in (torch.ones, torch.zeros))
-            yield f"{name}.weight", one
-            yield f"{name}.bias", zero if bias is None else bias
-            yield f"{name}.running_mean", zero.clone()
-            yield f"{name}.running_var", one.clone()
-            yield f"{name}.num_batches_tracked", torch.tensor(0)
+            ones, zeros = (fill(norm.num_features, dtype=torch.float16) for fill in (torch.ones, torch.zeros))
+            bias = weights.pop(f"{name.removesuffix('bn')}conv.bias", zeros.clone())
+            neutral = {"weight": ones, "bias": bias, "running_mean": zeros, "running_var": ones.clone()}
+            neutral["num_batches_tracked"] = torch.tensor(0)
+            weights |= {f"{name}.{key}": tensor for key, tensor in neutral.items()}
+    return weights
 
 
 def _kept(architecture: Architecture) -> list[int]:
