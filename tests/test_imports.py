@@ -27,6 +27,7 @@ TOP = {
     "download": {"demo"},
     "own_format": {"formats", "pruning", "yolo"},
     "checkpoint": {"formats", "own_format", "unpickle", "yolo"},
+    "compacting": {"pruning", "yolo"},
     "inference": {"detection", "devices", "yolo"},
     "calibration": {"data", "memory", "yolo"},
     "pruner": {"calibration", "memory", "pruning", "yolo"},
