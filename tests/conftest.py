@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from sparsity import cli
 from sparsity.pruning import curves
@@ -130,3 +131,145 @@ def stand_in(tmp_path, network, monkeypatch) -> Callable[[ModuleType], Path]:
         return weights
 
     return make
+
+
+def _spec(kind: str, _attributes: dict[str, object] | None = None, **children: ModuleSpec) -> ModuleSpec:
+    return ModuleSpec(kind, _attributes or {}, children)
+
+
+def _conv2d(c1: int, c2: int, k: int | tuple[int, int] = 1, s: int = 1, g: int = 1) -> ModuleSpec:
+    kernel = k if isinstance(k, tuple) else (k, k)
+    shape = {"in_channels": c1, "out_channels": c2, "kernel_size": kernel, "stride": (s, s), "groups": g}
+    padding = tuple(side // 2 for side in kernel)
+    return _spec("Conv2d", {**shape, "padding": padding, "dilation": (1, 1), "bias": False})
+
+
+def _norm(c: int) -> ModuleSpec:
+    return _spec("BatchNorm2d", {"num_features": c, "eps": 1e-3, "momentum": 0.03})
+
+
+def _conv(
+    c1: int, c2: int, k: int | tuple[int, int] = 1, s: int = 1, g: int = 1, act: str = "SiLU"
+) -> ModuleSpec:
+    return _spec("Conv", conv=_conv2d(c1, c2, k, s, g), bn=_norm(c2), act=_spec(act))
+
+
+def _list(kind: str, *modules: ModuleSpec) -> ModuleSpec:
+    return _spec(kind, **{str(i): module for i, module in enumerate(modules)})
+
+
+def _bottleneck(c: int, k: int | tuple[int, int] = 3, g: int = 1, add: bool = True) -> ModuleSpec:
+    return _spec("Bottleneck", {"add": add}, cv1=_conv(c, c), cv2=_conv(c, c, k, g=g))
+
+
+def _c3(*inner: ModuleSpec) -> ModuleSpec:
+    """16 channels to 16, 8 within."""
+    m = _list("Sequential", *inner)
+    return _spec("C3", cv1=_conv(16, 8), cv2=_conv(16, 8), cv3=_conv(16, 16), m=m)
+
+
+def _spp(c: int) -> ModuleSpec:
+    pools = [_spec("MaxPool2d", {"kernel_size": k, "stride": 1, "padding": k // 2}) for k in (3, 5)]
+    return _spec("SPP", cv1=_conv(c, c), cv2=_conv(3 * c, c), m=_list("ModuleList", *pools))
+
+
+def _ghost(c1: int, c2: int, act: str = "SiLU") -> ModuleSpec:
+    half = c2 // 2
+    return _spec("GhostConv", cv1=_conv(c1, half, act=act), cv2=_conv(half, half, 5, g=half, act=act))
+
+
+def _transformer(c: int) -> ModuleSpec:
+    linear = {"in_features": c, "out_features": c, "bias": False}
+    layer = {name: _spec("Linear", linear) for name in ("q", "k", "v", "fc1", "fc2")}
+    layer["ma"] = _spec("MultiheadAttention", {"embed_dim": c, "num_heads": 2})
+    tr = _list("Sequential", _spec("TransformerLayer", **layer))
+    return _spec("TransformerBlock", linear=_spec("Linear", linear), tr=tr)
+
+
+def _csp() -> ModuleSpec:
+    return _spec(
+        "BottleneckCSP",
+        cv1=_conv(16, 8),
+        cv2=_conv2d(16, 8),
+        cv3=_conv2d(8, 8),
+        cv4=_conv(16, 16),
+        bn=_norm(16),
+        act=_spec("LeakyReLU", {"negative_slope": 0.1}),
+        m=_list("Sequential", _bottleneck(8)),
+    )
+
+
+def _ghost_bottleneck() -> ModuleSpec:
+    inner = _list("Sequential", _ghost(16, 8), _conv(8, 8, 3, g=8, act="Identity"), _ghost(8, 16, "Identity"))
+    shortcut = _list("Sequential", _conv(16, 16, 3, g=16, act="Identity"), _conv(16, 16, act="Identity"))
+    return _spec("GhostBottleneck", conv=inner, shortcut=shortcut)
+
+
+BLOCKS: dict[str, ModuleSpec] = {
+    "C3": _c3(_bottleneck(8), _bottleneck(8)),
+    "C3 without shortcut": _c3(_bottleneck(8, add=False)),
+    "C3x, of CrossConv": _c3(
+        _spec("Bottleneck", {"add": True}, cv1=_conv(8, 8, (1, 3)), cv2=_conv(8, 8, (3, 1)))
+    ),
+    "C3SPP": _c3(_spp(8)),
+    "C3TR": _c3(_transformer(8)),
+    "C3Ghost": _c3(_list("Sequential", _ghost(8, 8), _ghost(8, 8))),
+    "GhostBottleneck": _ghost_bottleneck(),
+    "BottleneckCSP": _csp(),
+    "depthwise": _list("Sequential", _conv(16, 16, 3, g=16), _conv(16, 16, 3)),
+    "depthwise with a multiplier": _list("Sequential", _conv(16, 32, 3, g=16), _conv(32, 16)),
+    "grouped": _list("Sequential", _bottleneck(16, g=4), _conv(16, 16, act="Hardswish")),
+    "Contract and Expand": _list(
+        "Sequential",
+        _spec("Contract", {"gain": 2}),
+        _conv(64, 64),
+        _spec("Expand", {"gain": 2}),
+        _conv(16, 16),
+    ),
+    "Upsample, then ReLU": _list(
+        "Sequential",
+        _spec("Upsample", {"size": None, "scale_factor": 2.0, "mode": "nearest"}),
+        _conv(16, 16, 3, 2, act="ReLU"),
+    ),
+}
+"""Blocks that published YOLOv5 networks are made of, 16 channels to 16, of small widths."""
+
+
+def _block_network(block: ModuleSpec, *, fused: bool = True) -> Network:
+    """A network of Focus, a block between two convolutions, and a head of one level; weights are random."""
+    torch.manual_seed(0)
+    head = _spec("Detect", {"nc": 1, "na": 2, "strides": (4,)}, m=_list("ModuleList", _conv2d(16, 12)))
+    head.children["m"].children["0"].attributes["bias"] = True
+    layers = [_spec("Focus", conv=_conv(12, 16, 3)), _conv(16, 16, 3, 2), block, _conv(16, 16, 3), head]
+    network = build(tuple(map(Layer, layers)), ["thing"])
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.1, 0.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -1, 1)
+    return (fuse(network) if fused else network).requires_grad_(False)
+
+
+@pytest.fixture(params=BLOCKS)
+def odd_network(request) -> tuple[str, Network]:
+    """A block's name, and a small fused network that holds it."""
+    return request.param, _block_network(BLOCKS[request.param])
+
+
+@pytest.fixture(params=BLOCKS)
+def odd_unfused_network(request) -> Network:
+    """A small network that holds a block, with its batch norms."""
+    return _block_network(BLOCKS[request.param], fused=False)
+
+
+@pytest.fixture
+def block_network() -> Callable[..., Network]:
+    """Makes a small network that holds a block, 16 channels to 16: fused, or with fused=False not."""
+    return _block_network
+
+
+@pytest.fixture
+def conv_spec() -> Callable[..., ModuleSpec]:
+    """Describes a Conv by channels in, channels out, kernel, stride, groups and activation."""
+    return _conv

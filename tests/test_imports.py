@@ -28,6 +28,7 @@ TOP = {
     "download": {"demo"},
     "checkpoint": {"formats", "unpickle", "yolo"},
     "saving": {"formats", "optional", "yolo"},
+    "compacting": {"pruning", "yolo"},
     "inference": {"detection", "devices", "engines", "yolo"},
     "calibration": {"data", "memory", "yolo"},
     "pruner": {"calibration", "memory", "pruning", "yolo"},

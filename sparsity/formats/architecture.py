@@ -1,35 +1,19 @@
-"""Architectures as plain lists and dicts, as files keep them; and a network's own, as its modules are now."""
+"""Architectures as plain lists and dicts, as files keep them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
-from sparsity.yolo.network import Network
+from sparsity.yolo.current import current_architecture as current_architecture
 from sparsity.yolo.registry import KINDS
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec, Value
 
 DEEPEST = 50
 LONGEST_TUPLE = 16
-_SHAPES = {
-    nn.Conv2d: ("in_channels", "out_channels", "groups"),
-    nn.BatchNorm2d: ("num_features",),
-    nn.Linear: ("in_features", "out_features"),
-}
-"""The attributes that a module's weights decide, by its class."""
 
 
 class UnreadableError(Exception):
     """The file's content makes no network; says why, to follow the file's name."""
-
-
-def current_architecture(network: Network) -> Architecture:
-    """The architecture as the modules are now: fused Convs without batch norm, channel counts as they are."""
-    return tuple(
-        Layer(_current(layer.module, module), layer.sources)
-        for layer, module in zip(network.architecture, network.model, strict=True)
-    )
 
 
 def as_data(architecture: Architecture) -> list[dict[str, Any]]:
@@ -47,21 +31,6 @@ def read_architecture(stored: object) -> Architecture:
     if not isinstance(stored, list) or not stored:
         raise UnreadableError("has no list of layers")
     return tuple(_layer(layer, i) for i, layer in enumerate(stored))
-
-
-def _current(spec: ModuleSpec, module: nn.Module) -> ModuleSpec:
-    attributes = dict(spec.attributes)
-    for kind, names in _SHAPES.items():
-        if isinstance(module, kind):
-            attributes |= {name: getattr(module, name) for name in names}
-    if isinstance(module, nn.Conv2d):
-        attributes["bias"] = module.bias is not None
-    children = {
-        name: _current(child, module.get_submodule(name))
-        for name, child in spec.children.items()
-        if getattr(module, name, module) is not None
-    }
-    return ModuleSpec(spec.kind, attributes, children)
 
 
 def _module_as_data(spec: ModuleSpec) -> dict[str, Any]:

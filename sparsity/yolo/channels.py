@@ -1,0 +1,241 @@
+"""Which channels of a network's layers are one and the same, so that they can only go together."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, fx, nn
+
+from sparsity.yolo.current import current_architecture
+from sparsity.yolo.network import Network
+
+CHANNELWISE = (nn.BatchNorm2d, nn.SiLU, nn.Hardswish, nn.ReLU, nn.LeakyReLU)
+"""Modules that make each channel of the same channel of their input, cell by cell."""
+PASSING = (nn.Identity, nn.MaxPool2d, nn.Upsample)
+"""Modules that give a constant channel as it is."""
+Map: TypeAlias = "Tensor | tuple[Map, ...] | None"
+"""The values that a map's channels hold, int64 [channels]; those of several maps; None for what is no map."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """The identities of a layer's channels.
+
+    inputs: int64 [in_channels]. outputs: int64 [out_channels].
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What makes values of values: a module by its name, or a sum (no name).
+
+    inputs: int64 [channels], one a map. outputs: int64 [channels].
+    """
+
+    module: str
+    inputs: tuple[Tensor, ...]
+    outputs: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """The channels of a network, of which those of one identity stay or go together.
+
+    layers: every Conv2d's and BatchNorm2d's ends by its name, save those that run never or twice.
+    pinned: bool [identities], which can't go: the image, the raw maps, and all that an operation not
+    known here reads or gives.
+    steps: what makes which values, in the order in which it runs. A value is a channel of a map; joining,
+    pooling and upsampling hand it on.
+    identity: int64 [values], the identity of each.
+    """
+
+    layers: Mapping[str, Ends]
+    pinned: Tensor
+    steps: tuple[Step, ...]
+    identity: Tensor
+
+
+def trace_channels(network: Network) -> Channels:
+    """Follow the channels of a network through its operations, whatever blocks it is made of.
+
+    A block that splits a map must take the sizes from its modules (as by torch.split with a list), so
+    that they follow when channels go; halves by chunk lose the same channels.
+    """
+    with torch.device("meta"):
+        # Only the shapes matter.
+        double = Network(current_architecture(network), network.names).eval()
+        images = torch.empty(1, 3, *[2 * max(network.strides)] * 2)
+    walk = _Walk(double)
+    walk.run(images)
+    identity = _components(walk.count, walk.ties)
+    pinned = torch.zeros(int(identity.max()) + 1, dtype=torch.bool)
+    pinned[identity[torch.cat(walk.pins)]] = True
+    layers = {
+        step.module: Ends(identity[step.inputs[0]], identity[step.outputs])
+        for step in walk.steps
+        if isinstance(_module(double, step), nn.Conv2d | nn.BatchNorm2d)
+    }
+    return Channels(layers, pinned, tuple(walk.steps), identity)
+
+
+class _Walk(fx.Interpreter):
+    """Runs a network on shapes, and notes beside each result which values it holds."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(fx.GraphModule(network, fx.Tracer().trace(network)))
+        self.count = 0
+        self.steps: list[Step] = []
+        self.ties: list[tuple[Tensor, Tensor]] = []
+        self.pins: list[Tensor] = []
+        self._maps: dict[fx.Node, Map] = {}
+        self._calls = Counter(node.target for node in self.module.graph.nodes if node.op == "call_module")
+
+    def run_node(self, node: fx.Node) -> object:
+        result = super().run_node(node)
+        found: Map = None
+        if node.op == "call_module":
+            found = self._follow_module(node)
+        elif node.op in ("call_function", "call_method"):
+            found = self._follow_operation(node)
+        self._maps[node] = self._pin(node, result) if found is None else found
+        return result
+
+    def _follow_module(self, node: fx.Node) -> Map:
+        """The values that a known module gives; None for another."""
+        x, module = self._source(node), self.module.get_submodule(node.target)
+        if x is None:
+            return None
+        if isinstance(module, PASSING):
+            return x
+        weighted = isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+        if weighted and self._calls[node.target] > 1:
+            return None
+        if isinstance(module, nn.Conv2d):
+            return self._convolve(node.target, module, x)
+        return self._make(node.target, x, tied=True) if isinstance(module, CHANNELWISE) else None
+
+    def _convolve(self, name: str, conv: nn.Conv2d, x: Tensor) -> Tensor:
+        depthwise = conv.groups == conv.in_channels == conv.out_channels > 1
+        outputs = self._make(name, x, tied=depthwise, count=conv.out_channels)
+        if conv.groups > 1 and not depthwise:
+            self.pins += [x, outputs]
+        return outputs
+
+    def _make(self, name: str, *inputs: Tensor, tied: bool, count: int | None = None) -> Tensor:
+        outputs = self._fresh(len(inputs[0]) if count is None else count)
+        self.steps.append(Step(name, inputs, outputs))
+        if tied:
+            self.ties += [(x, outputs) for x in inputs]
+        return outputs
+
+    def _fresh(self, count: int) -> Tensor:
+        self.count += count
+        return torch.arange(self.count - count, self.count)
+
+    def _follow_operation(self, node: fx.Node) -> Map:
+        """The values that a known operation gives; None for another."""
+        if node.target is torch.cat:
+            return self._join(node)
+        if node.target is operator.add:
+            return self._add(node)
+        if node.target is operator.getitem:
+            return self._select(node)
+        if node.target in ("chunk", torch.chunk):
+            return self._chunk(node)
+        return self._split(node) if node.target in ("split", torch.split) else None
+
+    def _join(self, node: fx.Node) -> Map:
+        maps = [self._maps.get(source) for source in node.args[0]]
+        if not _is_channels(_dim(node, 1)) or not all(isinstance(x, Tensor) for x in maps):
+            return None
+        return torch.cat(maps)
+
+    def _add(self, node: fx.Node) -> Map:
+        terms = [self._maps.get(term) if isinstance(term, fx.Node) else None for term in node.args]
+        if not all(isinstance(x, Tensor) for x in terms) or len({len(x) for x in terms}) > 1:
+            return None
+        return self._make("", *terms, tied=True)
+
+    def _select(self, node: fx.Node) -> Map:
+        """One of several maps, or every so many rows and columns of one."""
+        source, index = self._maps.get(node.args[0]), node.args[1]
+        if isinstance(source, tuple) and isinstance(index, int):
+            return source[index]
+        spatial = isinstance(index, tuple) and len(index) <= 3 and index[0] is Ellipsis
+        spatial = spatial and all(isinstance(one, slice) for one in index[1:])
+        return source if isinstance(source, Tensor) and spatial else None
+
+    def _chunk(self, node: fx.Node) -> Map:
+        x, count = self._source(node), _argument(node, 1, "chunks")
+        if x is None or not _is_channels(_dim(node, 2)) or len(x) % count:
+            return None
+        parts = x.chunk(count)
+        self.ties += [(parts[0], part) for part in parts[1:]]
+        return parts
+
+    def _split(self, node: fx.Node) -> Map:
+        x, name = self._source(node), "split_size" if node.op == "call_method" else "split_size_or_sections"
+        sizes = _argument(node, 1, name)
+        if x is None or not _is_channels(_dim(node, 2)) or not isinstance(sizes, Sequence):
+            return None
+        return x.split(list(sizes))
+
+    def _source(self, node: fx.Node) -> Tensor | None:
+        """The values of the one map that a node reads."""
+        x = self._maps.get(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
+        return x if isinstance(x, Tensor) and len(node.all_input_nodes) == 1 else None
+
+    def _pin(self, node: fx.Node, result: object) -> Map:
+        """Pin what a node reads and gives."""
+        self.pins += [x for source in node.all_input_nodes for x in _leaves(self._maps.get(source))]
+        found = None if node.op == "output" else self._fresh_maps(result)
+        self.pins += _leaves(found)
+        return found
+
+    def _fresh_maps(self, result: object) -> Map:
+        if isinstance(result, Tensor):
+            return self._fresh(result.shape[1]) if result.ndim == 4 else None
+        return tuple(map(self._fresh_maps, result)) if isinstance(result, tuple | list) else None
+
+
+def _module(network: nn.Module, step: Step) -> nn.Module | None:
+    return network.get_submodule(step.module) if step.module else None
+
+
+def _leaves(found: Map) -> list[Tensor]:
+    if isinstance(found, tuple):
+        return [leaf for one in found for leaf in _leaves(one)]
+    return [] if found is None else [found]
+
+
+def _argument(node: fx.Node, place: int, name: str, default: object = None) -> object:
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+
+def _dim(node: fx.Node, place: int) -> object:
+    return _argument(node, place, "dim", 0)
+
+
+def _is_channels(dim: object) -> bool:
+    return dim in (1, -3)
+
+
+def _components(count: int, ties: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """int64 [count]: a number from 0 on, the same for all that ties connect."""
+    labels = torch.arange(count)
+    if ties:
+        one, other = (torch.cat(ends) for ends in zip(*ties, strict=True))
+        while not torch.equal(labels[one], labels[other]):
+            least = torch.minimum(labels[one], labels[other])
+            for end in (one, other):
+                labels.scatter_reduce_(0, labels[end], least, "amin")
+                labels = labels[labels]
+    return labels.unique(return_inverse=True)[1]
