@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sparsity.checkpoint import load
 from sparsity.errors import InputError
-from sparsity.own_format import save
+from sparsity.saving import save
 from sparsity.yolo.channels import Channels, _components, trace_channels
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.cutting import cut

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from sparsity import load, prune
 from sparsity.compacting import Compacted, compact
 from sparsity.data.letterbox import letterbox
-from sparsity.own_format import save
 from sparsity.pruning.layers import convolutions
+from sparsity.saving import save
 from sparsity.yolo.architectures import SCALES, Scale, yolov5
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network, build, fuse

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsity.yolo.current import current_architecture as current_architecture
 from sparsity.yolo.registry import KINDS
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec, Value
 

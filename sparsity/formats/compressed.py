@@ -21,11 +21,12 @@ from torch import Tensor
 from sparsity.errors import InputError
 from sparsity.files import replacing, writing_into
 from sparsity.formats import coding
-from sparsity.formats.architecture import UnreadableError, as_data, current_architecture, read_architecture
+from sparsity.formats.architecture import UnreadableError, as_data, read_architecture
 from sparsity.formats.coding import Coded, CodingError, Stream
 from sparsity.formats.header import Header, Place, dump_header, in_order, read_header
 from sparsity.optional import optional_module
 from sparsity.pruning.layers import convolutions
+from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
 from sparsity.yolo.spec import Architecture
 

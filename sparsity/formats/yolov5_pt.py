@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from sparsity.errors import InputError
 from sparsity.files import replacing, writing_into
-from sparsity.formats.architecture import current_architecture
 from sparsity.formats.half import to_half
 from sparsity.formats.stand_ins import StandIn, saved, stand_in
 from sparsity.formats.yolov5_yaml import describe
+from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
 from sparsity.yolo.published import CLASS_NAMES
 from sparsity.yolo.registry import KINDS
