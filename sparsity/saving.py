@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from sparsity.errors import InputError
-from sparsity.formats import compressed, onnx_file, yolov5_pt
+from sparsity.formats import compressed, onnx_file, onnx_int8, yolov5_pt
 from sparsity.formats.half import round_to_half
 from sparsity.optional import optional_module
 from sparsity.yolo.network import Network
@@ -20,17 +22,22 @@ FORMS: Mapping[str, Callable[[Network, Path], None]] = {
 """Suffix -> what writes the form."""
 
 
-def save(network: Network, path: str | Path) -> None:
+def save(network: Network, path: str | Path, *, int8_images: Sequence[Tensor] = ()) -> None:
     """Write a network, whole or not at all, in the form that the path's suffix names.
 
     .pt: YOLOv5's own, which YOLOv5 opens. .safetensors: ours, compressed (docs/format.md). .onnx: boxes
-    decoded. All floats are rounded to half precision, as YOLOv5 keeps them, without a zero more or less:
-    give round_to_half(network) to validate, and the figures are the file's to the last digit.
+    decoded, and quantised to int8 by int8_images where there are some (see onnx_int8.quantize).
+    All floats are rounded to half precision, as YOLOv5 keeps them, without a zero more or less: give
+    round_to_half(network) to validate, and the figures are the file's to the last digit.
     Raises InputError for another suffix, a weight that half precision can't hold, or a file that can't be
     written.
     """
     path = check_form(path)
-    FORMS[path.suffix](round_to_half(copy.deepcopy(network)), path)
+    network = round_to_half(copy.deepcopy(network))
+    if int8_images and path.suffix == ".onnx":
+        onnx_file.write_model(onnx_int8.quantize(network, int8_images), path)
+    else:
+        FORMS[path.suffix](network, path)
 
 
 def check_form(path: str | Path) -> Path:

@@ -37,15 +37,20 @@ def write(network: Network, path: Path) -> None:
     only adds the bias (see drop_neutral_norms). Raises InputError where path can't be written, a weight
     is not finite or too large for float16, or a layer after the first takes the image itself.
     """
+    content = encode(network)
+    with writing_into(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+
+
+def encode(network: Network) -> memoryview:
+    """The content of the file that write makes, in memory: torch.save raises no OSError on a full disk."""
     root = {
         **{"epoch": -1, "best_fitness": None, "model": _model(network), "ema": None, "updates": None},
         **{"optimizer": None, "opt": None, "git": None, "date": datetime.now().isoformat()},
     }
-    with writing_into(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            # By way of memory: on a full disk torch.save raises no OSError, but a RuntimeError of its own.
-            temporary.write_bytes(saved(root))
+    return saved(root)
 
 
 def _model(network: Network) -> StandIn:
