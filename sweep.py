@@ -43,6 +43,7 @@ def main() -> None:
         cli.read_batch_sizes(args.batch_sizes),
         options.settings,
         cli.read_engines(args.engines),
+        args.compact,
         bootstrap=args.bootstrap,
     )
     print("sweep: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))

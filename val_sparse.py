@@ -1,22 +1,28 @@
-"""Prune a YOLOv5 checkpoint and validate it.
+"""Prune a YOLOv5 checkpoint, validate it and save it.
 
 python val_sparse.py --weights yolov5x.pt --sparsity 0.3
 """
 
 import time
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 from sparsity import cli
 from sparsity.checkpoint import load
+from sparsity.compacting import compact
 from sparsity.data.dataset import read_dataset
 from sparsity.download import ensure_data, ensure_weights
 from sparsity.evaluation.coco import format_figures
+from sparsity.formats.half import round_to_half
 from sparsity.pruning.apply import count_sparsity, layer_sparsity
 from sparsity.report import single as report
 from sparsity.run_files import write_run
 from sparsity.runs import run_folder
+from sparsity.saving import save
+from sparsity.sizes import measure_sizes
 from sparsity.validation import Origin, ValidationSettings, fit, validate
+from sparsity.yolo.network import Network
 
 GUIDE = Path(__file__).parent / "results" / "reference" / "guide_yolov5x.csv"
 
@@ -27,16 +33,21 @@ def main() -> None:
     cli.add_shared_flags(parser)
     cli.add_amount_flag(parser)
     cli.add_method_flags(parser)
+    cli.add_compact_flag(parser)
+    cli.add_saving_flags(parser)
+    cli.add_engine_flag(parser)
     args = parser.parse_args()
     options, amount = cli.read_options(args), cli.read_amount(args.sparsity)
-    pruning = cli.read_pruning(args)
+    pruning, files = cli.read_pruning(args), cli.read_saving(args)
     method = pruning.method
+    exported = cli.read_exported(options, amount, args.compact, files)
     print("val_sparse: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
     print(cli.format_environment(options.settings) + "\n")
 
     with run_folder(options.project, options.name, exist_ok=options.exist_ok) as folder:
-        network = load(ensure_weights(options.weights, progress=True), fused=True)
-        print("Fusing layers...")
+        network = exported or load(ensure_weights(options.weights, progress=True), fused=True)
+        if not exported:
+            print("Fusing layers...")
         print(report.format_model(count_sparsity(network)))
         settings = fit(options.settings, network)
         if settings != options.settings:
@@ -46,15 +57,15 @@ def main() -> None:
         dataset = read_dataset(data, network.names, single_cls=single_cls, progress=True)
         dataset = replace(dataset, name=options.data)
         print(f"Scanning {data}... {report.format_scan(dataset.scan)}")
-        pruner, start = cli.make_pruner(network, pruning, settings), time.perf_counter()
-        if amount:
-            network = pruner.prune(method, amount)
-            seconds = time.perf_counter() - start
-            counted = report.format_sparsity(count_sparsity(network))
-            print(f"Pruning ({method.label}, {amount:g})... {counted}, {seconds:.1f} s")
+        origin = Origin(options.weights, method.scope, amount, method.criterion)
+        dense = network
+        if not exported:
+            network, origin = _prune(network, args, pruning, settings, origin)
+        if files:
+            network = round_to_half(network)
+            print("Rounding to half precision, as the saved files keep it")
 
         layers = layer_sparsity(network)
-        origin = Origin(options.weights, method.scope, amount, method.criterion, **pruner.rules)
         done = validate(network, dataset, settings, origin=origin, progress=True)
         write_run(folder, done.metrics, layers, done.predictions, dataset.annotations)
         count = len(dataset.images)
@@ -65,7 +76,36 @@ def main() -> None:
         print(format_figures(done.figures) + "\n")
         if not single_cls and settings.max_det == ValidationSettings.max_det:
             print(report.format_guide(done.metrics, GUIDE), end="")
+        if files:
+            images = cli.read_images(network, pruning, settings) if args.int8 else ()
+            sizes = measure_sizes(network, measure_sizes(dense))
+            for file in files:
+                save(network, file, int8_images=images)
+                print(report.format_saved(file, int8=args.int8))
+            print(report.format_sizes(sizes))
         print(f"Results saved to {folder}")
+
+
+def _prune(
+    network: Network, args: Namespace, pruning: cli.Pruning, settings: ValidationSettings, origin: Origin
+) -> tuple[Network, Origin]:
+    """The network as the flags have it pruned, and that in words for its row."""
+    pruner, start = cli.make_pruner(network, pruning, settings), time.perf_counter()
+    origin = replace(origin, **pruner.rules)
+    if origin.amount:
+        network = pruner.prune(pruning.method, origin.amount)
+        seconds = time.perf_counter() - start
+        counted = report.format_sparsity(count_sparsity(network))
+        print(f"Pruning ({pruning.method.label}, {origin.amount:g})... {counted}, {seconds:.1f} s")
+    if args.compact:
+        made = compact(network)
+        network, removed = made.network, made.channels_before - made.channels_after
+        origin = replace(origin, channels_removed=removed)
+        print(
+            f"Dead channels... {removed} of {made.channels_before} went; "
+            f"{made.weights_after} of {made.weights_before} Conv2d weights are left"
+        )
+    return network, origin
 
 
 if __name__ == "__main__":

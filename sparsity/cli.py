@@ -21,11 +21,14 @@ from sparsity.devices import device_name, select_device, select_precision, usabl
 from sparsity.download import ensure_calibration
 from sparsity.engines.registry import ENGINES, TORCH, make_engine, make_engines
 from sparsity.errors import InputError
+from sparsity.formats import onnx_file
+from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.pruner import Pruner, no_calibration
 from sparsity.pruning.amounts import Scope, check_amount
 from sparsity.pruning.method import Criterion, Method, parse_methods
 from sparsity.pruning.patterns import Pattern, parse_pattern
 from sparsity.runs import DEFAULT_NAME
+from sparsity.saving import FORMS, check_form
 from sparsity.sweeping.sweep import BOOTSTRAP
 from sparsity.training.settings import TrainingSettings
 from sparsity.validation import ValidationSettings, fit
@@ -159,6 +162,37 @@ def add_method_flags(parser: argparse.ArgumentParser) -> None:
     add("--calib-seed", type=int, default=0, metavar="N", help="of that draw")
 
 
+def add_engine_flag(parser: argparse.ArgumentParser) -> None:
+    """Add what runs the network."""
+    parser.add_argument(
+        "--engine",
+        default=TORCH,
+        help=f"{', '.join(ENGINES)}; all but torch on the CPU, where they are faster",
+    )
+
+
+def add_compact_flag(parser: argparse.ArgumentParser) -> None:
+    """Add whether dead channels go."""
+    parser.add_argument(
+        "--compact",
+        action="store_true",
+        help="take dead channels out after pruning: the same function of a smaller network",
+    )
+
+
+def add_saving_flags(parser: argparse.ArgumentParser) -> None:
+    """Add where the network is saved, in which forms."""
+    add = parser.add_argument
+    add(
+        "--save",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"keep the network as it was validated, in half precision: {', '.join(FORMS)}; may be repeated",
+    )
+    add("--int8", action="store_true", help="quantise .onnx files to int8, by the images of --calib")
+
+
 def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     """Add what to sweep."""
     add = parser.add_argument
@@ -168,6 +202,7 @@ def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
         default=TORCH,
         help=f"in which each level runs: {', '.join(ENGINES)}; all but torch on the CPU, and torch then too",
     )
+    add_compact_flag(parser)
     add("--batch-sizes", default="1,32", help="at which latency is measured; none to leave it out")
     add(
         "--bootstrap",
@@ -237,13 +272,49 @@ def read_pruning(args: argparse.Namespace) -> Pruning:
     return Pruning(methods, tuple(args.keep), pattern, calib, args.calib_images, args.calib_seed)
 
 
+def read_saving(args: argparse.Namespace) -> tuple[Path, ...]:
+    """The files to save. Raises InputError for one that can't be written so."""
+    files = tuple(check_form(file) for file in args.save)
+    if args.int8 and not any(file.suffix == ".onnx" for file in files):
+        raise InputError("--int8 quantises .onnx files, and --save names none")
+    if args.int8 and not (args.calib or args.demo):
+        raise InputError("--int8 looks at images: --calib FOLDER names some (no labels needed)")
+    return files
+
+
+def read_exported(options: Options, *changes: object) -> OnnxNetwork | None:
+    """The ONNX file that --weights names, None for another form.
+
+    changes: what the other flags would do to a network. Raises InputError where there is such, or the
+    file can't be read or run.
+    """
+    if not options.weights.endswith(".onnx"):
+        return None
+    if any(changes):
+        raise InputError(
+            f"{options.weights}: an exported network is validated as it is, without --sparsity, --compact "
+            "or --save; give the .pt or .safetensors it was made from"
+        )
+    if options.settings.engine == TORCH:
+        raise InputError(
+            f"{options.weights}: --engine onnxruntime or openvino runs ONNX files, torch does not"
+        )
+    return onnx_file.read(Path(options.weights))
+
+
 def make_pruner(network: Network, pruning: Pruning, settings: ValidationSettings) -> Pruner:
     """The pruner that the flags ask for; it reads calibration images where a method needs them."""
     device = select_device(settings.device)
     given = {"keep": pruning.keep, "pattern": pruning.pattern, "seed": pruning.calib_seed}
     if not any(method.needs_calibration for method in pruning.methods):
         return Pruner(network, **given, device=device, progress=True)
-    imgsz = fit(settings, network).imgsz
+    calibration = read_images(network, pruning, settings)
+    return Pruner(network, **given, calibration=calibration, device=device, progress=True)
+
+
+def read_images(network: Network, pruning: Pruning, settings: ValidationSettings) -> list[torch.Tensor]:
+    """The calibration images, as many as memory holds the maps of."""
+    imgsz, device = fit(settings, network).imgsz, select_device(settings.device)
     calibration = read_calibration(
         ensure_calibration(pruning.calib, progress=True),
         limit_by_memory(pruning.calib_images, network, imgsz, device),
@@ -253,7 +324,7 @@ def make_pruner(network: Network, pruning: Pruning, settings: ValidationSettings
         workers=min(settings.workers, max(1, usable_cores() // 2)),
     )
     print(f"Calibration: {sum(map(len, calibration))} images of {pruning.calib}")
-    return Pruner(network, **given, calibration=calibration, device=device, progress=True)
+    return calibration
 
 
 def read_engines(text: str) -> tuple[str, ...]:

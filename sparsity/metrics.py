@@ -10,9 +10,11 @@ class Metrics:
     """Setup and figures of one validation.
 
     criterion and scope as Method has them; pattern: N:M or unstructured; keep: names of layers that stayed
-    dense, divided by blanks. sparsity_conv is zeros over the weights of every Conv2d, sparsity_model zeros
-    over all parameters (YOLOv5's "global sparsity"). P, R, mAP50, mAP50_95 are YOLOv5's own metric; AP to
-    AR_large are pycocotools' twelve, -1 where the data have no true box of that size. Times are per image.
+    dense, divided by blanks. channels_removed: dead output channels of convolutions that were taken out after
+    pruning; their zeros went with them, and what is counted is what is left. sparsity_conv is zeros over the
+    weights of every Conv2d, sparsity_model zeros over all parameters (YOLOv5's "global sparsity"). P, R,
+    mAP50, mAP50_95 are YOLOv5's own metric; AP to AR_large are pycocotools' twelve, -1 where the data have no
+    true box of that size. Times are per image.
     engine: what ran the network: torch, onnxruntime or openvino.
     """
 
@@ -23,6 +25,7 @@ class Metrics:
     pattern: str
     keep: str
     amount: float | None
+    channels_removed: int
     conv_layers: int
     conv_weights: int
     conv_zeros: int

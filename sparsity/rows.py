@@ -12,6 +12,7 @@ from sparsity.evaluation.bootstrap import Interval
 from sparsity.latency import Latency
 from sparsity.metrics import Metrics
 from sparsity.pruning.method import Method
+from sparsity.sizes import Sizes
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class SweepRow:
     """
 
     metrics: Metrics
+    sizes: Sizes
     seconds: float
     latency: Mapping[int, tuple[Latency, Latency]]
     prune_seconds: float = 0.0
@@ -65,7 +67,8 @@ def make_frame(rows: Sequence[SweepRow], setup: Mapping[str, Any]) -> pd.DataFra
     network in the same engine that took turns with it (where not all levels fit into memory, each group has
     its own); speedup_bN, that dense median over this; AP_drop, dense minus this; where images were resampled,
     AP_change_low and AP_change_high, 95% of AP minus the dense one, and AP_share_above, how often that is
-    above 0; prune_seconds; seconds; setup. The dense row is the same under each method: it was measured once.
+    above 0; the columns of Sizes; prune_seconds; seconds; setup. The dense row is the same under each method:
+    it was measured once.
     """
     records = []
     for engine in dict.fromkeys(row.engine for row in rows):
@@ -113,6 +116,7 @@ def _record(row: SweepRow, dense: Metrics) -> dict[str, Any]:
         **{f"speedup_b{size}": base.median / own.median for size, (own, base) in row.latency.items()},
         "AP_drop": dense.AP - row.metrics.AP,
         **_change(row.change),
+        **asdict(row.sizes),
         "prune_seconds": row.prune_seconds,
         "seconds": row.seconds,
         **{f"latency_runs_b{size}": one.runs for size, one in times.items()},

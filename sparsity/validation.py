@@ -102,6 +102,7 @@ class Origin:
     criterion: str = ""
     pattern: str = ""
     keep: str = ""
+    channels_removed: int = 0
 
 
 Detectable: TypeAlias = "Network | OnnxNetwork"
@@ -268,6 +269,7 @@ def make_metrics(
         pattern=origin.pattern,
         keep=origin.keep,
         amount=origin.amount,
+        channels_removed=origin.channels_removed,
         conv_layers=counted.conv_layers,
         conv_weights=counted.conv_weights,
         conv_zeros=counted.conv_zeros,

@@ -28,6 +28,7 @@ TOP = {
     "download": {"demo"},
     "checkpoint": {"formats", "unpickle", "yolo"},
     "saving": {"formats", "optional", "yolo"},
+    "sizes": {"formats", "yolo"},
     "compacting": {"pruning", "yolo"},
     "inference": {"detection", "devices", "engines", "yolo"},
     "calibration": {"data", "memory", "yolo"},
@@ -37,12 +38,12 @@ TOP = {
         *("pruning", "yolo"),
     },
     "run_files": {"data", "metrics", "pruning"},
-    "rows": {"evaluation", "latency", "metrics", "pruning"},
-    "report": {"data", "evaluation", "metrics", "pruning", "rows"},
+    "rows": {"evaluation", "latency", "metrics", "pruning", "sizes"},
+    "report": {"data", "evaluation", "metrics", "pruning", "rows", "sizes"},
     "sweeping": {
-        *("data", "detection", "devices", "engines", "evaluation", "inference", "identity"),
+        *("compacting", "data", "detection", "devices", "engines", "evaluation", "inference", "identity"),
         *("latency", "memory", "metrics"),
-        *("pruner", "pruning", "rows", "run_files", "validation", "yolo"),
+        *("pruner", "pruning", "rows", "run_files", "sizes", "validation", "yolo"),
     },
     "training": {
         *("checkpoint", "data", "devices", "identity", "memory", "pruning", "saving"),
@@ -50,11 +51,22 @@ TOP = {
     },
     "layer_sensitivity": {"calibration", "data", "devices", "memory", "pruning", "validation", "yolo"},
     "cli": {
-        *("calibration", "demo", "devices", "download", "engines", "pruner", "pruning", "runs"),
+        *(
+            "calibration",
+            "demo",
+            "devices",
+            "download",
+            "engines",
+            "formats",
+            "pruner",
+            "saving",
+            "pruning",
+            "runs",
+        ),
         *("sweeping", "training", "validation", "yolo"),
     },
 }
-SCRIPTS = {"sensitivity"}
+SCRIPTS = {"convert", "sensitivity"}
 """What is run by python -m, and so knows what the scripts know."""
 PUBLIC = {"calibration", "checkpoint", "metrics", "pruner", "pruning", "sweeping", "validation", "yolo"}
 

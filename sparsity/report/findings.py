@@ -33,6 +33,9 @@ def findings(sweep: Sweep) -> list[str]:
         if len(pruned):
             sentences += _kept(pruned, dense)
     sentences += _beyond_chance(sweep.differences)
+    pruned = frame[frame.amount > 0]
+    if len(pruned):
+        sentences.append(_size(pruned, dense))
     engines = list(frame.groupby("engine", sort=False))
     if len(engines) > 1:
         sentences += [_same_answers(engines[0][1], rows) for _, rows in engines[1:]]
@@ -43,6 +46,19 @@ def findings(sweep: Sweep) -> list[str]:
             name = f", {rows.engine.iloc[0]}" if len(engines) > 1 else ""
             sentences += [_speed(pruned, rows.iloc[0], size, name) for size in batch_sizes(frame)]
     return sentences
+
+
+def _size(pruned: pd.DataFrame, dense: pd.Series) -> str:
+    """What the smallest file saves, and that a .pt saves nothing."""
+    row = pruned.loc[pruned.size_safetensors_mb.idxmin()]
+    went = f"; {row.channels_removed} dead channels went" if row.channels_removed else ""
+    return (
+        f"Files: the dense .pt has {dense.size_dense_mb:.2f} MB, {dense.size_safetensors_mb:.2f} compressed "
+        f"(.safetensors). At {row.amount:.9g} ({row.method}) the .pt still has {row.size_pt_mb:.2f} MB: "
+        "a zero takes as much room in it as any number. Compressed it is "
+        f"{row.size_safetensors_mb:.2f} MB ({row.size_dense_mb / row.size_safetensors_mb:.1f} times "
+        f"smaller){went}."
+    )
 
 
 def _same_answers(first: pd.DataFrame, rows: pd.DataFrame) -> str:

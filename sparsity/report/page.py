@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sparsity.report.findings import findings
 from sparsity.rows import Sweep, batch_sizes
+from sparsity.sizes import SIZE_COLUMNS
 
 TEMPLATE = "page.html.jinja"
 
@@ -58,6 +59,7 @@ def _table(sweep: Sweep) -> dict[str, Any]:
     shown += ["AP_large", "AR100", "P", "R", "mAP50", "mAP50_95"]
     for size in batch_sizes(frame):
         shown += [f"latency{part}_ms_b{size}" for part in ("", "_p10", "_p90")] + [f"speedup_b{size}"]
+    shown += [*SIZE_COLUMNS, *(["channels_removed"] if frame.channels_removed.any() else [])]
     shown += ["preprocess_ms", "inference_ms", "nms_ms", "prune_seconds", "seconds"]
     return {"heads": shown, "rows": _cells(frame, shown)}
 

@@ -61,7 +61,7 @@ def format_sweep(sweep: Sweep) -> str:
 
 
 def _width(name: str, cells: Sequence[str]) -> int:
-    least = {"95%": 16, "ms": 24}.get(name.split()[0], 9)
+    least = {"95%": 16, "ms": 24, "MB": 0}.get(name.split()[0], 9)
     return max(least, len(name) + 2, *(len(cell) + 2 for cell in cells))
 
 
@@ -77,7 +77,8 @@ def _cells(row: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, str]:
     for size in sizes:
         times = (row[f"latency{part}_ms_b{size}"] for part in ("", "_p10", "_p90"))
         cells[f"ms b{size} (p10-p90)"] = "{:.1f} ({:.1f}-{:.1f})".format(*times)
-    return cells | {f"speedup b{size}": f"{row[f'speedup_b{size}']:.2f}x" for size in sizes[:1]}
+    cells |= {f"speedup b{size}": f"{row[f'speedup_b{size}']:.2f}x" for size in sizes[:1]}
+    return cells | {"MB": f"{row['size_safetensors_mb']:.2f}"}
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from sparsity.compacting import compact as without_dead_channels
 from sparsity.devices import select_precision
 from sparsity.engines.registry import TORCH, make_engines
 from sparsity.inference import Detector, Lanes
 from sparsity.memory import free_memory
 from sparsity.pruner import Pruner
 from sparsity.pruning.apply import LayerSparsity, Sparsity, count_sparsity, layer_sparsity
+from sparsity.sizes import Sizes, measure_sizes
 from sparsity.sweeping.level import Level
 from sparsity.validation import ValidationSettings, make_detector
 from sparsity.yolo.network import Network
@@ -26,19 +28,35 @@ ENGINE_SHARE = 3
 
 @dataclass(frozen=True)
 class Copy:
-    """A pruned copy, ready to detect, what is zero in it, and the seconds that pruning took."""
+    """A pruned copy, ready to detect, what is zero in it, its files' sizes, and what pruning took and gave.
+
+    seconds: of pruning. channels_removed: dead ones that were taken out.
+    """
 
     detector: Detector
     layers: list[LayerSparsity]
     counted: Sparsity
+    sizes: Sizes
     seconds: float
+    channels_removed: int = 0
+
+
+@dataclass(frozen=True)
+class _Pruned:
+    """The network of a level, for all engines."""
+
+    level: Level
+    network: Network
+    sizes: Sizes
+    seconds: float
+    channels_removed: int
 
 
 class Copies:
     """Gives the copies for some levels, and keeps them until others are wanted.
 
     Copies share nothing: their weights are nearly all that a network holds, and differ.
-    levels: all that will be asked for. say: told how long pruning took.
+    levels: all that will be asked for. say: told how long pruning took. compact: take dead channels out.
     fitting: how many there may be at a time; each takes copy_bytes of free_bytes.
     """
 
@@ -49,11 +67,14 @@ class Copies:
         lanes: Lanes,
         settings: ValidationSettings,
         say: Callable[[str], None],
+        *,
+        compact: bool = False,
     ) -> None:
         self._pruner, self._lanes, self._settings, self._say = pruner, lanes, settings, say
         self._made: dict[Level, Copy] = {}
         self._engines = make_engines([level.engine for level in levels])
-        self._pruned: tuple[Level, Network, float] | None = None
+        self._pruned: _Pruned | None = None
+        self._compact, self._dense = compact, measure_sizes(pruner.network)
         share = CPU_SHARE if lanes.device.type == "cpu" else GPU_SHARE
         size = select_precision(lanes.device, settings.half).itemsize
         times = 1 if set(self._engines) == {TORCH} else ENGINE_SHARE
@@ -77,19 +98,25 @@ class Copies:
         return {level: self._made[level] for level in levels}
 
     def _make(self, level: Level) -> Copy:
-        network, seconds = self._prune(level)
-        detector = make_detector(network, self._lanes, self._settings, self._engines[level.engine])
+        if self._pruned is None or self._pruned.level != replace(level, engine=TORCH):
+            self._pruned = self._prune(level)
+        made = self._pruned
+        detector = make_detector(made.network, self._lanes, self._settings, self._engines[level.engine])
         detector.warm_up((self._settings.imgsz, self._settings.imgsz))
-        return Copy(detector, layer_sparsity(network), count_sparsity(network), seconds)
+        layers, counted = layer_sparsity(made.network), count_sparsity(made.network)
+        return Copy(detector, layers, counted, made.sizes, made.seconds, made.channels_removed)
 
-    def _prune(self, level: Level) -> tuple[Network, float]:
-        """The pruned network, and the seconds that it took; kept for the level's other engines."""
-        if not level.amount:
-            return self._pruner.network, 0.0
-        if self._pruned is None or self._pruned[0] != replace(level, engine=TORCH):
+    def _prune(self, level: Level) -> _Pruned:
+        network, seconds, removed = self._pruner.network, 0.0, 0
+        if level.amount:
             start = time.perf_counter()
             network = self._pruner.prune(level.method, level.amount)
             seconds = time.perf_counter() - start
             self._say(f"Pruning ({level.label})... {seconds:.1f} s")
-            self._pruned = replace(level, engine=TORCH), network, seconds
-        return self._pruned[1:]
+        if self._compact:
+            made = without_dead_channels(network)
+            network, removed = made.network, made.channels_before - made.channels_after
+            if removed:
+                self._say(f"Dead channels ({level.label})... {removed} of {made.channels_before} went")
+        sizes = measure_sizes(network, self._dense)
+        return _Pruned(replace(level, engine=TORCH), network, sizes, seconds, removed)

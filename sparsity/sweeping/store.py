@@ -28,6 +28,7 @@ from sparsity.identity import check_same_settings
 from sparsity.inference import PhaseSeconds
 from sparsity.metrics import Metrics
 from sparsity.run_files import read_layers
+from sparsity.sizes import SIZE_COLUMNS, Sizes
 from sparsity.sweeping.level import Level
 
 SETTINGS = "settings.json"
@@ -43,9 +44,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished level: its row, the seconds that it took, and those that pruning took before."""
+    """A finished level: its row, its files' sizes, the seconds that it took, and those of pruning before."""
 
     metrics: Metrics
+    sizes: Sizes
     seconds: float
     prune_seconds: float = 0.0
 
@@ -113,7 +115,8 @@ class Store:
 
     def finish(self, level: Level, done: Finished) -> None:
         """Write a level's metrics.json, which says that its other files are there, too."""
-        row = {**asdict(done.metrics), "seconds": done.seconds, "prune_seconds": done.prune_seconds}
+        seconds = {"seconds": done.seconds, "prune_seconds": done.prune_seconds}
+        row = {**asdict(done.metrics), **asdict(done.sizes), **seconds}
         with writing_into(self.folder):
             write_json(self.level_folder(level) / "metrics.json", row, indent=1)
         shutil.rmtree(self._partial / level.key, ignore_errors=True)
@@ -128,7 +131,8 @@ class Store:
             row = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             metrics = Metrics(**{field.name: row[field.name] for field in fields(Metrics)})
             _check_numbers(metrics)
-            return Finished(metrics, float(row["seconds"]), float(row["prune_seconds"]))
+            sizes = Sizes(*(float(row[name]) for name in SIZE_COLUMNS))
+            return Finished(metrics, sizes, float(row["seconds"]), float(row["prune_seconds"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -64,6 +64,7 @@ class SweepSettings:
 
     amounts: fractions in [0, 1); the dense baseline comes by itself. methods: by which each is pruned.
     engines: in which each runs; all but torch compute in float32 on the CPU, and torch then with them.
+    compact: take dead channels out of each level.
     batch_sizes: at which latency is measured; none to leave it out. bootstrap: how many times the images
     are drawn anew to tell how far differences of AP are theirs; 0 to leave it out.
     """
@@ -73,6 +74,7 @@ class SweepSettings:
     batch_sizes: Sequence[int] = (1, 32)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     engines: Sequence[str] = (TORCH,)
+    compact: bool = False
     rounds: Rounds = field(default_factory=Rounds)
     bootstrap: int = BOOTSTRAP
 
@@ -115,6 +117,7 @@ def sweep(
     settings: ValidationSettings | None = None,
     batch_sizes: Sequence[int] = (1, 32),
     engines: Sequence[str] = (TORCH,),
+    compact: bool = False,
     bootstrap: int = BOOTSTRAP,
     folder: str | PathLike[str] | None = None,
     weights: str = "",
@@ -128,6 +131,7 @@ def sweep(
     pruner: one of the network, with calibration images where methods need them, layers to keep, a pattern.
     batch_sizes: at which latency is measured; () to leave it out.
     engines: in which each level is validated and timed: torch, onnxruntime, openvino.
+    compact: take dead channels out of each level; see compacting.compact.
     bootstrap: how many times the images are drawn anew for the intervals of AP; 0 to leave it out.
     folder: where each finished level is kept; a sweep that was begun there goes on. None keeps nothing.
     weights: what the rows call the network.
@@ -137,7 +141,7 @@ def sweep(
     if methods is None:
         methods = [Method("l1", scope) for scope in scopes]
     settings = settings or ValidationSettings()
-    wanted = SweepSettings(amounts, methods, batch_sizes, settings, engines, bootstrap=bootstrap)
+    wanted = SweepSettings(amounts, methods, batch_sizes, settings, engines, compact, bootstrap=bootstrap)
     with ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-"))
@@ -195,7 +199,7 @@ def run_sweep(
             write_annotations(folder, data.annotations)
         with Lanes(device) as lanes:
             job = _Job(pruner, data, wanted, settings, levels, store, about, progress, say, on_level)
-            job.run(Copies(pruner, levels, lanes, settings, say))
+            job.run(Copies(pruner, levels, lanes, settings, say, compact=wanted.compact))
         result = _collect(store, levels, wanted, settings, about, identity, progress)
         then(result)
         store.clear()
@@ -304,11 +308,18 @@ class _Job:
         figures = self._evaluate(level, annotations)
         method = level.method
         origin = Origin(
-            self.about["weights"], method.scope, level.amount, method.criterion, **self.pruner.rules
+            self.about["weights"],
+            method.scope,
+            level.amount,
+            method.criterion,
+            **self.pruner.rules,
+            channels_removed=made.channels_removed,
         )
         dataset, settings = self.dataset, self.settings
         metrics = make_metrics(origin, dataset, settings, made.counted, own, figures, made.detector, seconds)
-        self.store.finish(level, Finished(metrics, spent + time.perf_counter() - start, made.seconds))
+        self.store.finish(
+            level, Finished(metrics, made.sizes, spent + time.perf_counter() - start, made.seconds)
+        )
         self.on_level(metrics, own)
 
     def _evaluate(self, level: Level, annotations: Path) -> CocoFigures:
@@ -371,6 +382,7 @@ def _identity(
     return {
         "amounts": sorted({level.amount for level in wanted.plan()}),
         "engines": list(dict.fromkeys(wanted.engines)),
+        "compact": wanted.compact,
         "methods": [method.label for method in dict.fromkeys(wanted.methods)],
         **pruner.identity(wanted.methods),
         "batch_sizes": list(wanted.batch_sizes),
@@ -427,4 +439,4 @@ def _row(
     for size, groups in latencies.items():
         group = next(times for times in groups if level.key in times)
         latency[size] = summarize(group[level.key]), summarize(group[level.dense.key])
-    return SweepRow(done.metrics, done.seconds, latency, done.prune_seconds, interval)
+    return SweepRow(done.metrics, done.sizes, done.seconds, latency, done.prune_seconds, interval)

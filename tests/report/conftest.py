@@ -12,6 +12,7 @@ from sparsity.latency import Latency
 from sparsity.metrics import Metrics
 from sparsity.pruning.method import parse_methods
 from sparsity.rows import Sweep, SweepRow, make_frame
+from sparsity.sizes import Sizes
 from sparsity.sweeping.intervals import COLUMNS
 
 TEXTS = {
@@ -33,9 +34,11 @@ WIDTH = 0.01
 def row(method: str, amount: float, ap: float, latency: Latency, dense: Latency, change: float) -> SweepRow:
     values = {field.name: 0.5 for field in fields(Metrics)} | TEXTS
     counts = {"images": 9, "instances": 20, "imgsz": 640, "amount": amount, "AP": ap}
+    counts["channels_removed"] = 0
     names = {"criterion": METHODS[method].criterion, "scope": METHODS[method].scope}
     interval = Interval(change, change - WIDTH, change + WIDTH, float(change > 0))
-    return SweepRow(Metrics(**values | counts | names), 3.0, {1: (latency, dense)}, 1.5, interval)
+    metrics, sizes = Metrics(**values | counts | names), Sizes(4.0, 4.0, 4.0 - 3 * amount, 4.0 - 2 * amount)
+    return SweepRow(metrics, sizes, 3.0, {1: (latency, dense)}, 1.5, interval)
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_methods_that_differ_by_chance_alone(make_sweep):
     sweep = make_sweep(
         {("l1", 0.0): (0.5, SAME), ("lamp", 0.5): (0.4, SAME), ("obs", 0.5): (0.404, SAME)},
     )
-    assert "no method differs from another by more than that" in findings(sweep)[-2]
+    assert "no method differs from another by more than that" in findings(sweep)[-3]
     assert findings(sweep)[2].startswith("obs (least squares on calibration images, shared out by what each")
 
 

@@ -25,6 +25,7 @@ KEYS = [
         "pattern",
         "keep",
         "amount",
+        "channels_removed",
         "conv_layers",
         "conv_weights",
         "conv_zeros",

@@ -176,7 +176,17 @@ def test_what_was_not_measured_is_null_in_json(usual, tmp_path):
 
 def test_the_printed_table(usual):
     lines = format_sweep(usual).splitlines()
-    assert lines[1].split() == ["dense", "0", "0.500", "0.500", "0.500", "10.0", "(9.0-11.0)", "1.00x"]
+    assert lines[1].split() == [
+        "dense",
+        "0",
+        "0.500",
+        "0.500",
+        "0.500",
+        "10.0",
+        "(9.0-11.0)",
+        "1.00x",
+        "4.00",
+    ]
     assert lines[2].split()[:6] == ["l1", "0.1", "0.496", "-0.004", "-0.014", "+0.006"]
     assert lines[4].split()[:5] == ["l1", "global", "0.1", "0.480", "-0.020"]
     assert len({len(line) for line in lines[:6]}) == 1

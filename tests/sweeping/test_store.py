@@ -11,11 +11,13 @@ from sparsity.errors import InputError
 from sparsity.inference import PhaseSeconds
 from sparsity.metrics import Metrics
 from sparsity.pruning.method import Method
+from sparsity.sizes import Sizes
 from sparsity.sweeping.level import Level
 from sparsity.sweeping.store import Finished, Found, Store
 
 LEVEL, DENSE = Level(Method(), 0.3), Level(Method(), 0.0)
 MONDAY = {"started": "monday", "environment": {}}
+SIZES = Sizes(4.0, 4.0, 2.5, 3.0)
 SECONDS = PhaseSeconds(0.125, 2.5, 0.25, images=3)
 
 
@@ -77,8 +79,8 @@ def test_a_finished_level_comes_back_and_its_batches_go(store):
     give_files(store)
     store.write_found(LEVEL, 0, Found(detections(5), SECONDS))
     assert store.finished(LEVEL) is None
-    store.finish(LEVEL, Finished(metrics(), 12.5, 1.25))
-    assert store.finished(LEVEL) == Finished(metrics(), 12.5, 1.25)
+    store.finish(LEVEL, Finished(metrics(), SIZES, 12.5, 1.25))
+    assert store.finished(LEVEL) == Finished(metrics(), SIZES, 12.5, 1.25)
     assert not store.has_found(LEVEL, 0)
 
 
@@ -98,7 +100,7 @@ def test_a_finished_level_comes_back_and_its_batches_go(store):
 )
 def test_a_level_with_a_damaged_file_counts_as_missing(store, name, text):
     give_files(store)
-    store.finish(LEVEL, Finished(metrics(), 1.0))
+    store.finish(LEVEL, Finished(metrics(), SIZES, 1.0))
     assert store.finished(LEVEL) is not None
     path = store.level_folder(LEVEL) / name
     path.unlink()
@@ -115,7 +117,7 @@ def test_a_damaged_row_counts_as_missing(store, text):
 
 
 def test_a_row_has_the_keys_of_metrics_and_its_seconds(store):
-    store.finish(LEVEL, Finished(metrics(), 1.0))
+    store.finish(LEVEL, Finished(metrics(), SIZES, 1.0))
     text = (store.level_folder(LEVEL) / "metrics.json").read_text()
     assert all(f'"{name}"' in text for name in (*asdict(metrics()), "seconds", "prune_seconds"))
 
