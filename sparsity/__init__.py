@@ -1,4 +1,4 @@
-"""Unstructured sparsity for YOLOv5 detectors: load, prune, validate, sweep.
+"""Unstructured sparsity for YOLOv5 detectors: load, prune, validate, sweep, save.
 
 from sparsity import load, prune, validate
 network = prune(load("yolov5n.pt"), 0.3)
@@ -7,11 +7,13 @@ print(validate(network, "coco.yaml").metrics.AP)
 
 from sparsity.calibration import read_calibration
 from sparsity.checkpoint import load
+from sparsity.compacting import compact
 from sparsity.errors import InputError
 from sparsity.metrics import Metrics
 from sparsity.pruner import Pruner
 from sparsity.pruning.apply import count_sparsity, layer_sparsity, prune
 from sparsity.pruning.method import Method
+from sparsity.saving import save
 from sparsity.sweeping.sweep import sweep
 from sparsity.validation import Origin, Validation, ValidationSettings, validate
 from sparsity.yolo.network import Network
@@ -25,11 +27,13 @@ __all__ = [
     "Pruner",
     "Validation",
     "ValidationSettings",
+    "compact",
     "count_sparsity",
     "layer_sparsity",
     "load",
     "prune",
     "read_calibration",
+    "save",
     "sweep",
     "validate",
 ]

@@ -68,7 +68,18 @@ TOP = {
 }
 SCRIPTS = {"convert", "sensitivity"}
 """What is run by python -m, and so knows what the scripts know."""
-PUBLIC = {"calibration", "checkpoint", "metrics", "pruner", "pruning", "sweeping", "validation", "yolo"}
+PUBLIC = {
+    "calibration",
+    "checkpoint",
+    "compacting",
+    "saving",
+    "metrics",
+    "pruner",
+    "pruning",
+    "sweeping",
+    "validation",
+    "yolo",
+}
 
 
 def modules() -> dict[str, Path]:

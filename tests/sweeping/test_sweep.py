@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from sparsity import Method, Pruner, ValidationSettings, prune, sweep, validate
 from sparsity.errors import InputError
 from sparsity.inference import Detector
 from sparsity.latency import Rounds
+from sparsity.saving import save
 from sparsity.sweeping import copies as copies_module
 from sparsity.sweeping import store as store_module
 from sparsity.sweeping import sweep as module
@@ -106,6 +108,29 @@ def test_levels_run_in_several_engines(shallow, shapes, tmp_path):
     pd.testing.assert_frame_equal(again, frame)
     with pytest.raises(InputError, match="engines"):
         run_sweep(shallow, shapes, wanted(0.5, methods=(Method(),), batch_sizes=(1,)), tmp_path / "s")
+
+
+def test_sizes_and_dead_channels(shallow, shapes, tmp_path):
+    with torch.no_grad():
+        shallow.get_submodule("model.1.conv").weight[:3] = 0
+    asked = {"methods": (Method(),), "batch_sizes": (), "bootstrap": 0}
+    whole = run_sweep(shallow, shapes, wanted(0.5, 0.9, **asked), tmp_path / "w").frame
+    smaller = run_sweep(shallow, shapes, wanted(0.5, 0.9, **asked, compact=True), tmp_path / "c").frame
+    for amount, row in zip((0.0, 0.5, 0.9), whole.itertuples(), strict=True):
+        network = prune(copy.deepcopy(shallow), amount)
+        for form in ("pt", "safetensors"):
+            save(network, tmp_path / f"n.{form}")
+        assert row.size_dense_mb == pytest.approx((tmp_path / "n.pt").stat().st_size / 1e6, rel=0.001)
+        assert row.size_safetensors_mb == (tmp_path / "n.safetensors").stat().st_size / 1e6
+    assert whole.size_safetensors_mb.is_monotonic_decreasing
+    assert (whole.channels_removed == 0).all()
+    assert (smaller.channels_removed >= 3).all()
+    assert (smaller.conv_weights < whole.conv_weights).all()
+    assert (smaller.size_pt_mb < whole.size_pt_mb).all()
+    assert (smaller.AP - whole.AP).abs().max() < 1e-6
+    assert smaller.size_dense_mb.nunique() == 1
+    with pytest.raises(InputError, match="compact"):
+        run_sweep(shallow, shapes, wanted(0.5, 0.9, **asked), tmp_path / "c")
 
 
 def test_without_latency_or_folder(network, shapes):
