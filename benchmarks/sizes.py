@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
-import io
 import sys
 import tempfile
 import time
@@ -20,8 +19,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sparsity import load, prune
-from sparsity.formats import compressed
-from sparsity.formats.half import round_to_half, to_half
+from sparsity.formats import compressed, yolov5_pt
+from sparsity.formats.half import round_to_half
 from sparsity.optional import optional_module
 from sparsity.yolo.architectures import SCALES, yolov5
 from sparsity.yolo.network import Network, build, fuse
@@ -55,7 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     network = load(args.weights) if args.weights else random_network(args.model)
-    dense = half_pt(network)
+    dense = yolov5_pt.encode(network)
     dense_zstd = len(zstd(dense))
     rows = []
     print("  ".join(f"{title:>12}" for title in COLUMNS.values()))
@@ -87,7 +86,7 @@ def measured(network: Network, amount: float, dense_zstd: int, dense: int, quick
         raise SystemExit("what was read is not what was written")
     ours, bound = len(content), compressed.entropy_bound_bytes(pruned)
     return {
-        "pt_zstd": "" if quick else len(zstd(half_pt(pruned))),
+        "pt_zstd": "" if quick else len(zstd(yolov5_pt.encode(pruned))),
         "ours": ours,
         "bound": bound,
         "to_bound": ours / bound,
@@ -103,16 +102,7 @@ def random_network(name: str) -> Network:
     return fuse(build(yolov5(name), [str(label) for label in range(80)])).requires_grad_(False)
 
 
-def half_pt(network: Network) -> bytes:
-    """torch.save of the weights by name in float16."""
-    state = network.state_dict().items()
-    halves = {name: to_half(t, name) if t.is_floating_point() else t for name, t in state}
-    file = io.BytesIO()
-    torch.save(halves, file)
-    return file.getvalue()
-
-
-def zstd(content: bytes) -> bytes:
+def zstd(content: memoryview) -> bytes:
     """As zstd -19 compresses it."""
     zstandard = optional_module("zstandard", "benchmarks/sizes.py")
     return zstandard.ZstdCompressor(level=LEVEL).compress(content)
