@@ -49,6 +49,8 @@ class OnnxRuntimeRunner:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Its threads would spin on after a run, and hold up whichever engine computes next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             return self._runtime.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:
