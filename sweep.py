@@ -47,7 +47,7 @@ def main() -> None:
         bootstrap=args.bootstrap,
     )
     print("sweep: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
-    print(cli.format_environment(options.settings) + "\n")
+    print(cli.format_environment(wanted.validation) + "\n")
     if args.resume:
         read_settings(args.resume)
 
@@ -72,7 +72,7 @@ def main() -> None:
             dataset,
             wanted,
             folder,
-            pruner=cli.make_pruner(network, pruning, options.settings),
+            pruner=cli.make_pruner(network, pruning, wanted.validation),
             weights=options.weights,
             command=command,
             title=args.title,

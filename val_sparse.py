@@ -5,8 +5,11 @@ python val_sparse.py --weights yolov5x.pt --sparsity 0.3
 
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from torch import Tensor
 
 from sparsity import cli
 from sparsity.checkpoint import load
@@ -21,7 +24,7 @@ from sparsity.run_files import write_run
 from sparsity.runs import run_folder
 from sparsity.saving import save
 from sparsity.sizes import measure_sizes
-from sparsity.validation import Origin, ValidationSettings, fit, validate
+from sparsity.validation import Detectable, Origin, Validation, ValidationSettings, fit, validate
 from sparsity.yolo.network import Network
 
 GUIDE = Path(__file__).parent / "results" / "reference" / "guide_yolov5x.csv"
@@ -39,8 +42,8 @@ def main() -> None:
     args = parser.parse_args()
     options, amount = cli.read_options(args), cli.read_amount(args.sparsity)
     pruning, files = cli.read_pruning(args), cli.read_saving(args)
-    method = pruning.method
-    exported = cli.read_exported(options, amount, args.compact, files)
+    how = (args.criterion != "l1", args.scope, args.pattern, args.keep)
+    exported = cli.read_exported(options, amount, *how, args.compact, files)
     print("val_sparse: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
     print(cli.format_environment(options.settings) + "\n")
 
@@ -53,50 +56,55 @@ def main() -> None:
         if settings != options.settings:
             print(f"WARNING: image size {options.settings.imgsz} is rounded up to {settings.imgsz}")
         data = ensure_data(options.data, progress=True)
-        single_cls = settings.single_cls
-        dataset = read_dataset(data, network.names, single_cls=single_cls, progress=True)
+        dataset = read_dataset(data, network.names, single_cls=settings.single_cls, progress=True)
         dataset = replace(dataset, name=options.data)
         print(f"Scanning {data}... {report.format_scan(dataset.scan)}")
-        origin = Origin(options.weights, method.scope, amount, method.criterion)
-        dense = network
+        dense, origin = network, Origin(options.weights)
         if not exported:
-            network, origin = _prune(network, args, pruning, settings, origin)
+            network, origin = _prune(network, args, pruning, settings, replace(origin, amount=amount))
         if files:
+            # As the saved files keep it, so that the figures are theirs.
             network = round_to_half(network)
-            print("Rounding to half precision, as the saved files keep it")
-
-        layers = layer_sparsity(network)
-        done = validate(network, dataset, settings, origin=origin, progress=True)
-        write_run(folder, done.metrics, layers, done.predictions, dataset.annotations)
-        count = len(dataset.images)
-        print(report.format_table(done.own, count, dataset.names, verbose=options.verbose))
-        if options.verbose:
-            print("\n" + report.format_layers(layers) + "\n")
-        print(report.format_speed(done.metrics) + "\n")
-        print(format_figures(done.figures) + "\n")
-        if not single_cls and settings.max_det == ValidationSettings.max_det:
-            print(report.format_guide(done.metrics, GUIDE), end="")
-        if files:
+            print("Rounded to half precision, as it is saved")
             images = cli.read_images(network, pruning, settings) if args.int8 else ()
-            sizes = measure_sizes(network, measure_sizes(dense))
-            for file in files:
-                save(network, file, int8_images=images)
-                print(report.format_saved(file, int8=args.int8))
-            print(report.format_sizes(sizes))
+            _save(network, dense, files, images)
+
+        done = validate(network, dataset, settings, origin=origin, progress=True)
+        write_run(folder, done.metrics, layer_sparsity(network), done.predictions, dataset.annotations)
+        _print(done, network, settings, verbose=options.verbose)
         print(f"Results saved to {folder}")
+
+
+def _save(network: Network, dense: Network, files: Sequence[Path], int8_images: Sequence[Tensor]) -> None:
+    for file in files:
+        save(network, file, int8_images=int8_images)
+        print(report.format_saved(file, int8=bool(int8_images)))
+    print(report.format_sizes(measure_sizes(network, measure_sizes(dense))))
+
+
+def _print(done: Validation, network: Detectable, settings: ValidationSettings, *, verbose: bool) -> None:
+    count = len(done.dataset.images)
+    print(report.format_table(done.own, count, done.dataset.names, verbose=verbose))
+    if verbose:
+        print("\n" + report.format_layers(layer_sparsity(network)) + "\n")
+    print(report.format_speed(done.metrics) + "\n")
+    print(format_figures(done.figures) + "\n")
+    if not settings.single_cls and settings.max_det == ValidationSettings.max_det:
+        print(report.format_guide(done.metrics, GUIDE), end="")
 
 
 def _prune(
     network: Network, args: Namespace, pruning: cli.Pruning, settings: ValidationSettings, origin: Origin
 ) -> tuple[Network, Origin]:
     """The network as the flags have it pruned, and that in words for its row."""
-    pruner, start = cli.make_pruner(network, pruning, settings), time.perf_counter()
-    origin = replace(origin, **pruner.rules)
+    pruner, method = cli.make_pruner(network, pruning, settings), pruning.method
+    start = time.perf_counter()
+    origin = replace(origin, scope=method.scope, criterion=method.criterion, **pruner.rules)
     if origin.amount:
-        network = pruner.prune(pruning.method, origin.amount)
+        network = pruner.prune(method, origin.amount)
         seconds = time.perf_counter() - start
         counted = report.format_sparsity(count_sparsity(network))
-        print(f"Pruning ({pruning.method.label}, {origin.amount:g})... {counted}, {seconds:.1f} s")
+        print(f"Pruning ({method.label}, {origin.amount:g})... {counted}, {seconds:.1f} s")
     if args.compact:
         made = compact(network)
         network, removed = made.network, made.channels_before - made.channels_after

@@ -113,6 +113,11 @@ def _model_record(stored: StoredFile) -> Record:
         root = {"model": root}
     if not isinstance(root, dict):
         raise InputError(f"{stored.path}: not a YOLOv5 checkpoint: it holds no dict at its root")
+    if root.get("format") == "sparsity":
+        raise InputError(
+            f"{stored.path}: of a .pt form that an early finetune.py wrote and nothing reads any more; train "
+            "again, or convert it with the version that wrote it"
+        )
     model = root.get("ema") or root.get("model")
     if not isinstance(model, Record) or model.class_name != "Model":
         keys = ", ".join(str(key) for key in list(root)[:8]) or "nothing"

@@ -21,6 +21,7 @@ from sparsity.devices import device_name, select_device, select_precision, usabl
 from sparsity.download import ensure_calibration
 from sparsity.engines.registry import ENGINES, TORCH, make_engine, make_engines
 from sparsity.errors import InputError
+from sparsity.files import probe_writing
 from sparsity.formats import onnx_file
 from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.pruner import Pruner, no_calibration
@@ -33,6 +34,8 @@ from sparsity.sweeping.sweep import BOOTSTRAP
 from sparsity.training.settings import TrainingSettings
 from sparsity.validation import ValidationSettings, fit
 from sparsity.yolo.network import Network
+
+DEFAULT_WEIGHTS = "yolov5x.pt"
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--weights",
-        default="yolov5x.pt",
+        default=DEFAULT_WEIGHTS,
         help="checkpoint; yolov5n.pt to yolov5x.pt are downloaded",
     )
     add("--data", default="coco.yaml", help="data yaml or folder; coco.yaml is downloaded")
@@ -273,13 +276,24 @@ def read_pruning(args: argparse.Namespace) -> Pruning:
 
 
 def read_saving(args: argparse.Namespace) -> tuple[Path, ...]:
-    """The files to save. Raises InputError for one that can't be written so."""
-    files = tuple(check_form(file) for file in args.save)
+    """The files to save. Raises InputError for one that can't be written so, or is there already."""
+    files = tuple(check_form(file, int8=args.int8) for file in args.save)
+    for file in files:
+        check_target(file, args.weights, exist_ok=args.exist_ok)
     if args.int8 and not any(file.suffix == ".onnx" for file in files):
         raise InputError("--int8 quantises .onnx files, and --save names none")
     if args.int8 and not (args.calib or args.demo):
         raise InputError("--int8 looks at images: --calib FOLDER names some (no labels needed)")
     return files
+
+
+def check_target(file: Path, source: str, *, exist_ok: bool) -> None:
+    """Raise InputError where file is the one that is read, or exists and may not be written over."""
+    if file.exists() and Path(source).exists() and file.samefile(source):
+        raise InputError(f"{file}: is the very file that is read; give another name")
+    if file.exists() and not exist_ok:
+        raise InputError(f"{file}: exists already; give another name, or --exist-ok to write over it")
+    probe_writing(file.parent)
 
 
 def read_exported(options: Options, *changes: object) -> OnnxNetwork | None:
@@ -292,8 +306,8 @@ def read_exported(options: Options, *changes: object) -> OnnxNetwork | None:
         return None
     if any(changes):
         raise InputError(
-            f"{options.weights}: an exported network is validated as it is, without --sparsity, --compact "
-            "or --save; give the .pt or .safetensors it was made from"
+            f"{options.weights}: an exported network is validated as it is, without --sparsity and the flags "
+            "of how, --compact or --save; give the .pt or .safetensors it was made from"
         )
     if options.settings.engine == TORCH:
         raise InputError(
@@ -347,7 +361,8 @@ def read_options(args: argparse.Namespace) -> Options:
     if not args.name or Path(args.name).name != args.name:
         raise InputError(f"--name is {args.name!r}; the name of a folder, without /, is expected")
     if args.demo:
-        args.weights, args.data = demo.NAME, demo.NAME
+        given = args.weights not in ("", DEFAULT_WEIGHTS)
+        args.weights, args.data = args.weights if given else demo.NAME, demo.NAME
     if args.imgsz is None:
         args.imgsz = demo.IMGSZ if args.demo else ValidationSettings.imgsz
     fields = {name: getattr(args, name, default) for name, default in asdict(ValidationSettings()).items()}

@@ -1,4 +1,4 @@
-"""Turn one saved form of a network into another.
+"""Turn one saved form of a network into another, rounded to half precision.
 
 python -m sparsity.convert pruned.safetensors pruned.pt
 """
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from sparsity import cli
 from sparsity.checkpoint import load
-from sparsity.errors import InputError
 from sparsity.report.single import format_saved
 from sparsity.saving import check_form, save
 
@@ -22,8 +21,7 @@ def main() -> None:
     parser.add_argument("--exist-ok", action="store_true", help="write the file though it exists")
     args = parser.parse_args()
     target = check_form(args.target)
-    if target.exists() and not args.exist_ok:
-        raise InputError(f"{target}: exists already; give another name, or --exist-ok to write over it")
+    cli.check_target(target, args.source, exist_ok=args.exist_ok)
     # An exported graph has no batch norms; the others keep those that training needs.
     network = load(args.source, fused=target.suffix == ".onnx")
     save(network, target)

@@ -79,7 +79,7 @@ def usable_cores() -> int:
 
 def describe_environment(device: torch.device) -> dict[str, str | int]:
     """What figures depend on beside the input: the device, and the versions of what computes."""
-    packages = ("torch", "numpy", "pycocotools", "opencv-python-headless")
+    packages = ("torch", "numpy", "pycocotools", "opencv-python-headless", "onnx", "onnxruntime", "openvino")
     return {
         "device": device_name(device),
         "cpu": _cpu_name(),
@@ -87,7 +87,7 @@ def describe_environment(device: torch.device) -> dict[str, str | int]:
         "cuda": torch.version.cuda or "",
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        **{name: _version(name) for name in packages},
+        **{name: package_version(name) for name in packages},
     }
 
 
@@ -99,7 +99,8 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """The version that is installed, '' for none."""
     try:
         return version(package)
     except PackageNotFoundError:

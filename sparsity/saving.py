@@ -40,11 +40,15 @@ def save(network: Network, path: str | Path, *, int8_images: Sequence[Tensor] = 
         FORMS[path.suffix](network, path)
 
 
-def check_form(path: str | Path) -> Path:
+def check_form(path: str | Path, *, int8: bool = False) -> Path:
     """The path. Raises InputError for a suffix that is no saved form's, or where a package is missing."""
     path = Path(path)
     if path.suffix not in FORMS or path.is_dir():
         raise InputError(f"{path}: a file that ends in {', '.join(FORMS)} is expected")
     if path.suffix == ".onnx":
         optional_module("onnx", str(path))
+        if int8:
+            optional_module("onnxruntime.quantization", "--int8")
+    if path.suffix == ".safetensors":
+        optional_module("zstandard", str(path))
     return path

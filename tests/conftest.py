@@ -65,8 +65,14 @@ def tiny(monkeypatch) -> Network:
 
 
 @pytest.fixture
-def shallow(tiny) -> Network:
+def shallow(shallow_unfused) -> Network:
     """As tiny, but the first seven layers alone and a head of one level: exported in seconds."""
+    return fuse(shallow_unfused)
+
+
+@pytest.fixture
+def shallow_unfused(tiny) -> Network:
+    """The shallow network before its batch norms are folded in."""
     layers = tiny.architecture[:7]
     head = tiny.architecture[-1].module
     width = layers[6].module.children["cv3"].children["conv"].attributes["out_channels"]
@@ -83,7 +89,7 @@ def shallow(tiny) -> Network:
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.weight.data *= 3  # so that what it finds differs from place to place
-    return fuse(network).requires_grad_(False)
+    return network.requires_grad_(False)
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,17 @@ class Graphs:
         if not isinstance(network, Network):
             raise InputError(f"a {type(network).__name__} can't be run as an ONNX graph")
         return self._exporter.export(network).SerializeToString(), copy.deepcopy(network.head).candidates
+
+
+@contextmanager
+def refused_by(engine: str) -> Iterator[None]:
+    """Turn what an engine says against a network or its images into an InputError."""
+    try:
+        yield
+    except Exception as error:
+        # The engines' own exceptions have no public base.
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{engine} can't run this network: {reason}") from error
 
 
 def _decode_boxes(maps: Sequence[Tensor], conf_thres: float) -> Candidates:

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsity.engines.graphs import Decode, Graphs
-from sparsity.errors import InputError
+from sparsity.engines.graphs import Decode, Graphs, refused_by
 from sparsity.optional import optional_module
 from sparsity.yolo.detect import Candidates
 
@@ -30,8 +29,9 @@ class OnnxRuntimeRunner:
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
         """Images -> raw maps, or the boxes of a file that decodes them."""
         session = self._session()
-        name = session.get_inputs()[0].name
-        return [torch.from_numpy(one) for one in session.run(None, {name: images.contiguous().numpy()})]
+        feed = {session.get_inputs()[0].name: images.contiguous().numpy()}
+        with refused_by("onnxruntime"):
+            return [torch.from_numpy(one) for one in session.run(None, feed)]
 
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
         """Maps -> boxes."""
@@ -51,12 +51,8 @@ class OnnxRuntimeRunner:
         options.log_severity_level = 3
         # Its threads would spin on after a run, and hold up whichever engine computes next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
+        with refused_by("onnxruntime"):
             return self._runtime.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            # Its own exceptions have no public base.
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(f"onnxruntime can't run this network: {reason}") from error
 
 
 class OnnxRuntimeEngine:

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsity.engines.graphs import Decode, Graphs
-from sparsity.errors import InputError
+from sparsity.engines.graphs import Decode, Graphs, refused_by
 from sparsity.optional import optional_module
 from sparsity.yolo.detect import Candidates
 
@@ -34,16 +33,14 @@ class OpenVinoRunner:
         self._threads = torch.get_num_threads()
         self._compiled: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock, self._requests = Lock(), local()
-        try:
+        with refused_by("openvino"):
             self._core.read_model(self._graph, b"")
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(f"openvino can't run this network: {reason}") from error
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
         """Images -> raw maps, or the boxes of a file that decodes them."""
-        request = self._request(tuple(images.shape))
-        outputs = request.infer([images.contiguous().numpy()], share_inputs=True)
+        with refused_by("openvino"):
+            request = self._request(tuple(images.shape))
+            outputs = request.infer([images.contiguous().numpy()], share_inputs=True)
         return [torch.from_numpy(one.copy()) for one in outputs.values()]
 
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsity.errors import InputError
-from sparsity.files import replacing, writing_into
+from sparsity.files import write_bytes
 from sparsity.formats import coding
 from sparsity.formats.architecture import UnreadableError, as_data, read_architecture
 from sparsity.formats.coding import Coded, CodingError, Stream
@@ -71,11 +71,7 @@ def write(network: Network, path: Path) -> None:
     What float16 holds exactly is stored so, all else in float32: to make files small, round first
     (formats.half.round_to_half). Raises InputError where path can't be written, and as encode does.
     """
-    content = encode(network)
-    with writing_into(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
+    write_bytes(path, encode(network))
 
 
 def encode(network: Network) -> bytes:

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from sparsity.errors import InputError
-from sparsity.files import replacing, writing_into
+from sparsity.files import write_bytes
 from sparsity.optional import optional_module
-from sparsity.yolo.network import Network
+from sparsity.yolo.network import Network, fuse
 
 OPSET = 18
+FLOAT = 1
+"""onnx.TensorProto.FLOAT."""
 INPUT, OUTPUT, RAW = "images", "output0", "raw"
 LIKELY_MOST_CLASSES = 100_000
 _PREFIX = "network."
@@ -84,7 +86,9 @@ class Exporter:
         self._traced: tuple[str, Any] | None = None
 
     def export(self, network: Network) -> Any:
-        """An onnx.ModelProto of the network, fused, in float32."""
+        """An onnx.ModelProto of the network in float32; batch norms that stand apart are fused first."""
+        if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+            network = fuse(copy.deepcopy(network).eval())
         shape = _shape_key(network)
         if self._traced is None or self._traced[0] != shape:
             self._traced = shape, self._trace(network)
@@ -114,7 +118,7 @@ def set_weights(model: Any, network: Network, onnx: Any) -> list[str]:
     """Put the network's weights in their places in the graph; the names of those without one."""
     places = {tensor.name: tensor for tensor in model.graph.initializer}
     missing = []
-    for name, parameter in network.named_parameters():
+    for name, parameter in _weights(network):
         place = places.get(_PREFIX + name)
         if place is None or tuple(place.dims) != tuple(parameter.shape):
             missing.append(name)
@@ -122,6 +126,13 @@ def set_weights(model: Any, network: Network, onnx: Any) -> list[str]:
         array = parameter.detach().cpu().float().contiguous().numpy()
         place.CopyFrom(onnx.numpy_helper.from_array(array, place.name))
     return missing
+
+
+def _weights(network: Network) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, and the statistics of batch norms that no fusing takes away."""
+    yield from network.named_parameters()
+    statistics = ("running_mean", "running_var")
+    yield from ((name, buffer) for name, buffer in network.named_buffers() if name.endswith(statistics))
 
 
 def describe(network: Network) -> dict[str, str]:
@@ -141,10 +152,7 @@ def write(network: Network, path: Path) -> None:
 
 def write_model(model: Any, path: Path) -> None:
     """Write an onnx.ModelProto, whole or not at all."""
-    with writing_into(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_bytes(model.SerializeToString())
+    write_bytes(path, model.SerializeToString())
 
 
 def read(path: Path) -> OnnxNetwork:
@@ -155,7 +163,11 @@ def read(path: Path) -> OnnxNetwork:
     """
     onnx = optional_module("onnx", str(path))
     try:
+        if not path.stat().st_size:
+            raise InputError(f"{path}: empty (0 bytes); export it again")
         model = onnx.load(path, load_external_data=False)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:
@@ -164,7 +176,13 @@ def read(path: Path) -> OnnxNetwork:
     said = {entry.key: entry.value for entry in model.metadata_props}
     names, stride = _names(path, said.get("names")), _stride(path, said.get("stride"))
     _check_ends(path, model, len(names))
-    return OnnxNetwork(path, names, stride, _convolutions(path, model, onnx))
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise InputError(f"{path}: its weights lie in another file; export it as one file")
+    try:
+        convs = _convolutions(path, model, onnx)
+    except (ValueError, TypeError, IndexError) as error:
+        raise InputError(f"{path}: damaged: its convolutions' weights cannot be read ({error})") from error
+    return OnnxNetwork(path, names, stride, convs)
 
 
 @contextlib.contextmanager
@@ -218,6 +236,15 @@ def _check_ends(path: Path, model: Any, classes: int) -> None:
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
         found = ", ".join(one.name for one in inputs) or "none"
         raise InputError(f"{path}: its inputs are {found}; one of [batch, 3, height, width] is expected")
+    images = inputs[0].type.tensor_type
+    sizes = [dim.dim_value for dim in images.shape.dim]
+    if images.elem_type != FLOAT or sizes[1] not in (0, 3):
+        raise InputError(f"{path}: its images are not float32 of 3 channels; export it in float32")
+    if sizes[0] or sizes[2] or sizes[3]:
+        raise InputError(
+            f"{path}: it takes images of {sizes} alone, and validation has batches of several shapes; export "
+            "it with free batch, height and width (YOLOv5's export.py: --dynamic)"
+        )
     dims = model.graph.output[0].type.tensor_type.shape.dim if model.graph.output else ()
     if len(dims) != 3 or dims[2].dim_value not in (0, 5 + classes):
         sizes = [dim.dim_value or dim.dim_param for dim in dims]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsity.errors import InputError
-from sparsity.files import replacing, writing_into
+from sparsity.files import write_bytes
 from sparsity.formats.half import to_half
 from sparsity.formats.stand_ins import StandIn, saved, stand_in
 from sparsity.formats.yolov5_yaml import describe
@@ -37,11 +37,7 @@ def write(network: Network, path: Path) -> None:
     only adds the bias (see drop_neutral_norms). Raises InputError where path can't be written, a weight
     is not finite or too large for float16, or a layer after the first takes the image itself.
     """
-    content = encode(network)
-    with writing_into(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
+    write_bytes(path, encode(network))
 
 
 def encode(network: Network) -> memoryview:

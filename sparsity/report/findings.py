@@ -51,7 +51,7 @@ def findings(sweep: Sweep) -> list[str]:
 def _size(pruned: pd.DataFrame, dense: pd.Series) -> str:
     """What the smallest file saves, and that a .pt saves nothing."""
     row = pruned.loc[pruned.size_safetensors_mb.idxmin()]
-    went = f"; {row.channels_removed} dead channels went" if row.channels_removed else ""
+    went = f"; dead channels that went: {row.channels_removed}" if row.channels_removed else ""
     return (
         f"Files: the dense .pt has {dense.size_dense_mb:.2f} MB, {dense.size_safetensors_mb:.2f} compressed "
         f"(.safetensors). At {row.amount:.9g} ({row.method}) the .pt still has {row.size_pt_mb:.2f} MB: "

@@ -22,8 +22,10 @@ CPU_SHARE, GPU_SHARE = 0.5, 0.25
 """Of the free memory, for copies; the rest is for feature maps, and on a CPU for pruning."""
 LEAST = 2
 """The dense network and one other must be there together, to be compared in speed."""
-ENGINE_SHARE = 3
-"""Engines other than PyTorch hold a graph's weights, and packed ones by number of threads."""
+HELD = {"torch": 1.2, "onnxruntime": 4.5, "openvino": 6.6}
+"""Times its weights that a copy takes: in engines of graphs, those, packed by threads and shapes, too."""
+TRACED = 5
+"""Times the weights that tracing and the first graph take, where one is made."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,11 @@ class Copies:
         self._compact, self._dense = compact, measure_sizes(pruner.network)
         share = CPU_SHARE if lanes.device.type == "cpu" else GPU_SHARE
         size = select_precision(lanes.device, settings.half).itemsize
-        times = 1 if set(self._engines) == {TORCH} else ENGINE_SHARE
-        self.copy_bytes = times * size * sum(p.numel() for p in pruner.network.parameters())
-        pruning_bytes = pruner.working_bytes([level.method for level in levels])
-        self.free_bytes = max(0, free_memory(lanes.device) - pruning_bytes)
+        weights = size * sum(p.numel() for p in pruner.network.parameters())
+        self.copy_bytes = int(weights * sum(HELD[name] for name in self._engines) / len(self._engines))
+        working_bytes = pruner.working_bytes([level.method for level in levels])
+        working_bytes += 0 if set(self._engines) == {TORCH} else TRACED * weights
+        self.free_bytes = max(0, free_memory(lanes.device) - working_bytes)
         fitting = int(self.free_bytes * share / max(1, self.copy_bytes))
         self.fitting = max(LEAST * len(self._engines), fitting)
 

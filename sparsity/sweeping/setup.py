@@ -18,7 +18,9 @@ from sparsity.yolo.network import Network
 def describe_setup(network: Network, dataset: Dataset, settings: ValidationSettings) -> dict[str, Any]:
     """Network, data, device, precision, torch and how is validated: the same for figures that compare."""
     device = select_device(settings.device)
-    validation = {k: v for k, v in asdict(settings).items() if k not in ("device", "half", "workers")}
+    validation = {
+        k: v for k, v in asdict(settings).items() if k not in ("device", "half", "workers", "engine")
+    }
     return {
         "weights": network_digest(network),
         "data": dataset_digest(dataset),

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from sparsity.data.dataset import Dataset, read_dataset
-from sparsity.devices import describe_environment, select_device, usable_cores
+from sparsity.devices import describe_environment, package_version, select_device, usable_cores
 from sparsity.engines.registry import ENGINES, TORCH
 from sparsity.errors import InputError
 from sparsity.evaluation import processes
@@ -381,7 +381,7 @@ def _identity(
     """What two sweeps must share to be one."""
     return {
         "amounts": sorted({level.amount for level in wanted.plan()}),
-        "engines": list(dict.fromkeys(wanted.engines)),
+        "engines": [f"{name} {package_version(name)}" for name in dict.fromkeys(wanted.engines)],
         "compact": wanted.compact,
         "methods": [method.label for method in dict.fromkeys(wanted.methods)],
         **pruner.identity(wanted.methods),

@@ -80,6 +80,21 @@ def test_other_anchors_are_traced_anew(shallow, images, tmp_path):
     np.testing.assert_allclose(run(tmp_path / "n.onnx", images)[0], expected.numpy(), rtol=1e-4, atol=1e-4)
 
 
+def test_batch_norms_that_stand_apart_are_fused(shallow_unfused, images, tmp_path):
+    exporter = Exporter(decoded=True)
+    for shift in (0.0, 0.5):
+        with torch.no_grad():
+            for module in shallow_unfused.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.running_mean += shift
+        before = copy.deepcopy(shallow_unfused.state_dict())
+        write_model(exporter.export(shallow_unfused), tmp_path / "n.onnx")
+        with torch.inference_mode():
+            expected = shallow_unfused.head.decode(shallow_unfused(images))
+        np.testing.assert_allclose(run(tmp_path / "n.onnx", images)[0], expected, rtol=1e-3, atol=1e-2)
+        assert all(torch.equal(before[name], one) for name, one in shallow_unfused.state_dict().items())
+
+
 def test_int8_keeps_zeros_names_and_about_the_answers(shallow, images, tmp_path):
     prune(shallow, 0.5)
     write_model(onnx_int8.quantize(shallow, [images]), tmp_path / "int8.onnx")
@@ -146,9 +161,45 @@ def test_what_is_missing_is_named(good, tmp_path, key, value, words):
 
 
 @pytest.mark.parametrize(
+    ("shape", "kind", "words"),
+    [
+        pytest.param([1, 3, 640, 640], "FLOAT", "it takes images of [1, 3, 640, 640] alone", id="fixed"),
+        pytest.param(["b", 3, 640, 640], "FLOAT", "--dynamic", id="fixed sides"),
+        pytest.param(["b", 1, "h", "w"], "FLOAT", "not float32 of 3 channels", id="grey"),
+        pytest.param(["b", 3, "h", "w"], "FLOAT16", "not float32 of 3 channels", id="half"),
+        pytest.param(["b", 3], "FLOAT", "one of [batch, 3, height, width]", id="no images"),
+    ],
+)
+def test_graphs_that_validation_cannot_feed(good, tmp_path, shape, kind, words):
+    model = copy.deepcopy(good)
+    images = onnx.helper.make_tensor_value_info("images", getattr(onnx.TensorProto, kind), shape)
+    model.graph.input[0].CopyFrom(images)
+    write_model(model, tmp_path / "a.onnx")
+    with pytest.raises(InputError, match=re.escape(words)):
+        read(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("damage", ["cut", "elsewhere", "no inputs"])
+def test_weights_that_are_not_there(shallow, tmp_path, damage):
+    write(shallow, tmp_path / "a.onnx")
+    model = onnx.load(tmp_path / "a.onnx")
+    weight = next(one for one in model.graph.initializer if one.name.endswith(".weight"))
+    if damage == "cut":
+        weight.raw_data = weight.raw_data[:-3]
+    elif damage == "elsewhere":
+        weight.data_location = onnx.TensorProto.EXTERNAL
+    else:
+        del next(node for node in model.graph.node if node.op_type == "Conv").input[:]
+    write_model(model, tmp_path / "a.onnx")
+    words = "lie in another file" if damage == "elsewhere" else "damaged: its convolutions' weights"
+    with pytest.raises(InputError, match=words):
+        read(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param(b"", "has no class names", id="empty"),
+        pytest.param(b"", "empty", id="empty"),
         pytest.param(b"PK\x03\x04 a zip", "no ONNX file", id="another format"),
         pytest.param(None, "no such file", id="missing"),
     ],
