@@ -32,6 +32,7 @@ from sparsity.saving import FORMS, check_form
 from sparsity.slimming.settings import SlimmingSettings
 from sparsity.sweeping.sweep import BOOTSTRAP
 from sparsity.training.settings import TrainingSettings
+from sparsity.training.sparse import RECIPES
 from sparsity.validation import ValidationSettings, fit
 from sparsity.yolo.network import Network
 
@@ -273,6 +274,15 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         default=d.calib_images,
         help="training images that --criterion obs looks at",
     )
+    add(
+        "--sparse-train",
+        type=float,
+        default=d.sparse_train,
+        metavar="RATE",
+        help="pull batch norms' scales towards 0, for slim.py: 0.0025, say",
+    )
+    add("--sparse-recipe", default=d.sparse_recipe, help=f"{' or '.join(RECIPES)}: how shifts are pulled")
+    add("--tied", action="store_true", help="pull those too whose channels residual additions tie")
     add("--freeze-bn", action="store_true", help="keep batch norms' statistics; obs always does")
     add("--noval", action="store_true", help="validate after the last epoch alone")
     add("--epochs", type=int, default=d.epochs, help="times over the images")
