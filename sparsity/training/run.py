@@ -57,7 +57,8 @@ class EpochRow:
 class Run:
     """Trains epoch by epoch into a folder: last.pt, best.pt, epochs.csv, and state.pt to go on from.
 
-    Sparse training adds scales.csv, how the average network's scales are distributed after each epoch.
+    Sparse training adds scales.csv, how the average network's scales are distributed after each epoch
+    (0: at first).
 
     dataset: to validate the average network on after each epoch, none to leave that out.
     identity: what two runs must share to be one; a folder of other settings is refused.
@@ -112,6 +113,8 @@ class Run:
         Raises InputError where a loss is no number or a batch does not fit into memory; the files are
         then those of the epoch before.
         """
+        if self.trainer.penalty is not None and not self.scales:
+            self.scales += histogram(self.trainer.penalty.scales(self.trainer.average.network), 0)
         for epoch in range(len(self.rows), self.settings.epochs):
             if self._out_of_patience():
                 say(f"No better AP for {self.settings.patience} epochs: stopped after {epoch}")
@@ -174,8 +177,7 @@ class Run:
         penalty, network = self.trainer.penalty, self.trainer.average.network
         if penalty is None:
             return -1
-        high = self.scales[-1].high if self.scales else 0.0
-        self.scales += histogram(penalty.scales(network), epoch, high)
+        self.scales += histogram(penalty.scales(network), epoch, self.scales[-1].high)
         return penalty.count_small(network)
 
     def _format_scales(self) -> str:

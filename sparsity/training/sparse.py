@@ -19,13 +19,14 @@ SMALL = 0.01
 DECAY = 0.9
 """The share of their pull that scales have lost at the end."""
 BINS = 60
+MOST = 0.99
 ROOM = 1.1
-"""The last bin ends so far above the first epoch's largest scale; what is above that is in it too."""
+"""The last bin ends so far above what this share of the scales is below at first; all above is in it too."""
 
 
 @dataclass(frozen=True)
 class ScaleBin:
-    """How many free channels' scales were in a bin after an epoch; channels that are tied count once."""
+    """How many free channels' scales were in a bin after an epoch (0: before the first); ties count once."""
 
     epoch: int
     low: float
@@ -85,8 +86,8 @@ class ScalePenalty:
 
 
 def histogram(scales: Tensor, epoch: int, high: float = 0.0) -> list[ScaleBin]:
-    """The scales' distribution over bins from 0 to high; to a little above the largest where high is 0."""
-    high = high or ROOM * float(scales.max()) or 1.0
+    """The scales' distribution over bins from 0 to high; to a little above nearly all where high is 0."""
+    high = high or ROOM * float(scales.quantile(MOST)) or 1.0
     counts = torch.histc(scales.clamp(max=high), BINS, 0, high).int().tolist()
     edges = [high * i / BINS for i in range(BINS + 1)]
     return [ScaleBin(epoch, *edges[i : i + 2], count) for i, count in enumerate(counts)]
