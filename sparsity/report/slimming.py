@@ -50,6 +50,7 @@ def plot_channels(frame: pd.DataFrame, title: str) -> Figure:
         axis.set_xticks(places, frame.layer, rotation=90, fontsize=6)
         axis.set_xlim(-1, len(frame))
         axis.set(xlabel="Conv2d, in the network's order", ylabel="output channels")
+        axis.grid(False, axis="x")
         axis.legend(frameon=False)
         figure.suptitle(title, fontsize=11, parse_math=False)
     return figure

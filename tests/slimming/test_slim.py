@@ -63,7 +63,7 @@ def difference(one: Network, other: Network, images: Tensor = IMAGES) -> float:
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["free", "tied"])
-@pytest.mark.parametrize("name", [name for name in SCALES if len(name) == 7])
+@pytest.mark.parametrize("name", list(SCALES))
 def test_channels_of_scale_and_shift_0_change_nothing(unfused, name, tied):
     network = unfused(name)
     channels = trace_channels(network)
@@ -223,7 +223,7 @@ def test_tied_channels_stay_unless_asked_for(unfused):
 
 
 @pytest.mark.parametrize("by", ["bn", "l1"])
-@pytest.mark.parametrize("name", [name for name in SCALES if len(name) == 7])
+@pytest.mark.parametrize("name", list(SCALES))
 def test_cuts_in_every_layer_build_run_and_reload(unfused, tmp_path, name, by):
     network = unfused(name)
     for norm in norms(network).values():
