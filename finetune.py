@@ -10,6 +10,7 @@ from sparsity import cli
 from sparsity.download import ensure_data, ensure_weights
 from sparsity.progress import say
 from sparsity.pruning.apply import count_sparsity
+from sparsity.report.scales import write_scales
 from sparsity.report.single import format_model, format_sparsity
 from sparsity.report.training import write_training
 from sparsity.runs import run_folder
@@ -57,7 +58,7 @@ def main() -> None:
         tell(format_model(counted))
         tell(format_sparsity(counted))
         tell(f"Training into {folder}; if it is stopped, --resume {folder} goes on")
-        run.run(progress=True, say=tell)
+        run.run(progress=True, say=tell, on_epoch=lambda: write_scales(folder, run.scales))
         if is_main:
             write_training(folder, run.rows)
         tell(f"Results saved to {folder}")

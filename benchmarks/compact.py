@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,9 +25,9 @@ from sparsity import InputError, count_sparsity, load, prune
 from sparsity.compacting import Compacted, compact
 from sparsity.data.letterbox import letterbox
 from sparsity.devices import device_name
+from sparsity.flops import count_gflops
 from sparsity.inference import Detector, Lanes
 from sparsity.latency import Latency, Rounds, summarize, take_turns
-from sparsity.pruning.layers import convolutions
 from sparsity.yolo.network import Network
 
 
@@ -68,7 +68,7 @@ def read_image(file: str | None, imgsz: int) -> Tensor:
 def report(network: Network, found: Compacted, images: Tensor, rounds: Rounds) -> None:
     """Print what went, what that changed, and how long both take."""
     parameters = [sum(p.numel() for p in one.parameters()) for one in (network, found.network)]
-    gflops = [count_gflops(one, images) for one in (network, found.network)]
+    gflops = [count_gflops(one, images.shape[2:]) for one in (network, found.network)]
     print_pair("channels", found.channels_before, found.channels_after, "d")
     print_pair("weights", found.weights_before, found.weights_after, "d")
     print_pair("parameters", *parameters, "d")
@@ -87,21 +87,6 @@ def report(network: Network, found: Compacted, images: Tensor, rounds: Rounds) -
 def print_pair(title: str, before: float, after: float, form: str) -> None:
     """One line: before, after, and their ratio."""
     print(f"  {title:<12}{before:>12{form}}{after:>12{form}}   x {after / before:.3f}")
-
-
-def count_gflops(network: Network, images: Tensor) -> float:
-    """Two operations for each product of the convolutions, in 1e9, for these images."""
-    operations: list[int] = []
-
-    def count(conv: nn.Conv2d, _inputs: object, output: Tensor) -> None:
-        operations.append(2 * conv.weight[0].numel() * output.numel())
-
-    hooks = [conv.register_forward_hook(count) for _, conv in convolutions(network)]
-    with torch.inference_mode():
-        network(images)
-    for hook in hooks:
-        hook.remove()
-    return sum(operations) / 1e9
 
 
 def difference(network: Network, found: Compacted, images: Tensor) -> float:

@@ -14,6 +14,8 @@ from sparsity.pruner import Pruner
 from sparsity.pruning.apply import count_sparsity, layer_sparsity, prune
 from sparsity.pruning.method import Method
 from sparsity.saving import save
+from sparsity.slimming.settings import SlimmingSettings
+from sparsity.slimming.slim import Slimmed, slim
 from sparsity.sweeping.sweep import sweep
 from sparsity.validation import Origin, Validation, ValidationSettings, validate
 from sparsity.yolo.network import Network
@@ -25,6 +27,8 @@ __all__ = [
     "Network",
     "Origin",
     "Pruner",
+    "Slimmed",
+    "SlimmingSettings",
     "Validation",
     "ValidationSettings",
     "compact",
@@ -34,6 +38,7 @@ __all__ = [
     "prune",
     "read_calibration",
     "save",
+    "slim",
     "sweep",
     "validate",
 ]

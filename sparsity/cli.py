@@ -30,8 +30,10 @@ from sparsity.pruning.method import Criterion, Method, parse_methods
 from sparsity.pruning.patterns import Pattern, parse_pattern
 from sparsity.runs import DEFAULT_NAME
 from sparsity.saving import FORMS, check_form
+from sparsity.slimming.settings import SlimmingSettings
 from sparsity.sweeping.sweep import BOOTSTRAP
 from sparsity.training.settings import TrainingSettings
+from sparsity.training.sparse import RECIPES
 from sparsity.validation import ValidationSettings, fit
 from sparsity.yolo.network import Network
 
@@ -183,17 +185,46 @@ def add_compact_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_saving_flags(parser: argparse.ArgumentParser) -> None:
-    """Add where the network is saved, in which forms."""
-    add = parser.add_argument
-    add(
+def add_save_flag(parser: argparse.ArgumentParser) -> None:
+    """Add where the network is saved."""
+    parser.add_argument(
         "--save",
         action="append",
         default=[],
         metavar="FILE",
         help=f"keep the network as it was validated, in half precision: {', '.join(FORMS)}; may be repeated",
     )
-    add("--int8", action="store_true", help="quantise .onnx files to int8, by the images of --calib")
+
+
+def add_saving_flags(parser: argparse.ArgumentParser) -> None:
+    """Add where the network is saved, in which forms."""
+    add_save_flag(parser)
+    parser.add_argument(
+        "--int8", action="store_true", help="quantise .onnx files to int8, by the images of --calib"
+    )
+
+
+def add_slimming_flags(parser: argparse.ArgumentParser) -> None:
+    """Add which channels go."""
+    add = parser.add_argument
+    add("--percent", type=float, required=True, help="share of all free channels to cut, 0.5 for half")
+    add("--by", default=SlimmingSettings.by, help="bn: batch norms' scales; l1: filters' weights")
+    add("--tied", action="store_true", help="cut channels that residual additions tie as well, together")
+    add(
+        "--min-channels",
+        type=int,
+        default=SlimmingSettings.min_channels,
+        metavar="N",
+        help="what each layer keeps at least",
+    )
+    add(
+        "--round-to",
+        type=int,
+        default=SlimmingSettings.round_to,
+        metavar="N",
+        help="round each layer's channels up to a multiple, such as 8: odd counts run slower",
+    )
+    add("--no-fold", action="store_true", help="forget what cut channels still gave, as other tools do")
 
 
 def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
@@ -246,6 +277,15 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         default=d.calib_images,
         help="training images that --criterion obs looks at",
     )
+    add(
+        "--sparse-train",
+        type=float,
+        default=d.sparse_train,
+        metavar="RATE",
+        help="pull batch norms' scales towards 0, for slim.py: 0.0025, say",
+    )
+    add("--sparse-recipe", default=d.sparse_recipe, help=f"{' or '.join(RECIPES)}: how shifts are pulled")
+    add("--tied", action="store_true", help="pull those too whose channels residual additions tie")
     add("--freeze-bn", action="store_true", help="keep batch norms' statistics; obs always does")
     add("--noval", action="store_true", help="validate after the last epoch alone")
     add("--epochs", type=int, default=d.epochs, help="times over the images")
@@ -275,11 +315,23 @@ def read_pruning(args: argparse.Namespace) -> Pruning:
     return Pruning(methods, tuple(args.keep), pattern, calib, args.calib_images, args.calib_seed)
 
 
-def read_saving(args: argparse.Namespace) -> tuple[Path, ...]:
-    """The files to save. Raises InputError for one that can't be written so, or is there already."""
-    files = tuple(check_form(file, int8=args.int8) for file in args.save)
+def read_slimming(args: argparse.Namespace) -> SlimmingSettings:
+    """The flags of slimming as values. Raises InputError for one out of range."""
+    names = ("percent", "by", "tied", "min_channels", "round_to")
+    return SlimmingSettings(**{name: getattr(args, name) for name in names}, fold=not args.no_fold)
+
+
+def read_save(args: argparse.Namespace) -> tuple[Path, ...]:
+    """The files that --save names. Raises InputError for one that can't be written so, or is there already."""
+    files = tuple(check_form(file, int8=getattr(args, "int8", False)) for file in args.save)
     for file in files:
         check_target(file, args.weights, exist_ok=args.exist_ok)
+    return files
+
+
+def read_saving(args: argparse.Namespace) -> tuple[Path, ...]:
+    """As read_save, with int8. Raises InputError where that is asked of no .onnx, or without images."""
+    files = read_save(args)
     if args.int8 and not any(file.suffix == ".onnx" for file in files):
         raise InputError("--int8 quantises .onnx files, and --save names none")
     if args.int8 and not (args.calib or args.demo):

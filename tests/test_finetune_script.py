@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pandas as pd
 import pytest
 import torch
@@ -87,6 +88,24 @@ def test_labels_and_images_without_in_one_run(run, weights, data, tmp_path):
     assert row.AP >= 0, "validated on val of --data"
 
 
+def test_sparse_training_says_and_shows_what_could_be_cut(run, weights, data, tmp_path):
+    flags = ("--weights", weights, "--data", data, "--sparse-train", 0.01, "--epochs", 2, "--tied")
+    code, out, err = run(*flags)
+    assert code == 0, err
+    folder = tmp_path / "results" / "train"
+    names = {"last.pt", "best.pt", "state.pt", "epochs.csv", "epochs.png", "scales.csv", "scales.png"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert len([line for line in out.splitlines() if "free channels could be cut now" in line]) == 2
+    frame = pd.read_csv(folder / "scales.csv")
+    assert sorted(set(frame.epoch)) == [0, 1, 2]
+    assert frame.groupby("epoch").channels.sum().nunique() == 1
+    height, width, _ = cv2.imread(str(folder / "scales.png")).shape
+    assert min(height, width) > 300
+    code, _, err = run(*flags[:-1], "--resume", folder)
+    assert "tied was True, now is False" in err
+    assert code == 2
+
+
 TEACHERS = {
     "fewer classes": ({"names": ("cat", "dog")}, "its classes are 2, the student's 3"),
     "other classes": ({"names": ("cat", "cow", "bird")}, "its classes are cow, the student's dog"),
@@ -162,6 +181,12 @@ BAD = {
         "--calib-images is 0",
     ),
     "epochs": (["--weights", "W", "--data", "D", "--epochs", "0"], "--epochs is 0"),
+    "rate": (["--weights", "W", "--data", "D", "--sparse-train", "-1"], "--sparse-train is -1.0; 0 to inf"),
+    "recipe": (
+        ["--weights", "W", "--data", "D", "--sparse-recipe", "v5"],
+        "--sparse-recipe is 'v5'; yolov5 or yolov8 is expected",
+    ),
+    "tied to nothing": (["--weights", "W", "--data", "D", "--tied"], "--tied goes with --sparse-train"),
     "resume nowhere": (["--weights", "W", "--data", "D", "--resume", "no/folder"], "no training to go on"),
 }
 

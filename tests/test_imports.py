@@ -30,6 +30,8 @@ TOP = {
     "saving": {"formats", "optional", "yolo"},
     "sizes": {"formats", "yolo"},
     "compacting": {"pruning", "yolo"},
+    "flops": {"pruning", "yolo"},
+    "slimming": {"pruning", "yolo"},
     "inference": {"detection", "devices", "engines", "yolo"},
     "calibration": {"data", "memory", "yolo"},
     "pruner": {"calibration", "memory", "pruning", "yolo"},
@@ -39,7 +41,7 @@ TOP = {
     },
     "run_files": {"data", "metrics", "pruning"},
     "rows": {"evaluation", "latency", "metrics", "pruning", "sizes"},
-    "report": {"data", "evaluation", "metrics", "pruning", "rows", "sizes"},
+    "report": {"data", "evaluation", "metrics", "pruning", "rows", "sizes", "slimming.rows"},
     "sweeping": {
         *("compacting", "data", "detection", "devices", "engines", "evaluation", "inference", "identity"),
         *("latency", "memory", "metrics"),
@@ -47,7 +49,7 @@ TOP = {
     },
     "training": {
         *("checkpoint", "data", "devices", "identity", "memory", "pruning", "saving"),
-        *("calibration", "pruner", "validation", "yolo"),
+        *("calibration", "pruner", "slimming", "validation", "yolo"),
     },
     "layer_sensitivity": {"calibration", "data", "devices", "memory", "pruning", "validation", "yolo"},
     "cli": {
@@ -62,6 +64,7 @@ TOP = {
             "saving",
             "pruning",
             "runs",
+            "slimming",
         ),
         *("sweeping", "training", "validation", "yolo"),
     },
@@ -76,6 +79,7 @@ PUBLIC = {
     "metrics",
     "pruner",
     "pruning",
+    "slimming",
     "sweeping",
     "validation",
     "yolo",

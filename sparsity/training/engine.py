@@ -21,6 +21,7 @@ from sparsity.training.loss import DetectionLoss
 from sparsity.training.masks import Masks, cubic_amount, nonzero_masks, prune_unfused
 from sparsity.training.optimizer import make_optimizer, set_rates
 from sparsity.training.settings import TrainingSettings
+from sparsity.training.sparse import ScalePenalty
 from sparsity.yolo.network import Network
 
 CLIP_NORM = 10.0
@@ -91,6 +92,7 @@ class Trainer:
         self.masks = nonzero_masks(self.network)
         if settings.amount and not settings.gradual and settings.criterion == "l1":
             self.masks = prune_unfused(self.network, settings.amount, settings.scope)
+        self.penalty = self._make_penalty()
         self.average = Average(self.network)
         self.network.requires_grad_(True).to(memory_format=torch.channels_last)
         self._sampler = EpochSampler(len(self.images), settings.seed)
@@ -101,6 +103,12 @@ class Trainer:
         if self.teacher is not None:
             self.teacher = self.teacher.eval().requires_grad_(False).to(self.accelerator.device)
         self._loss = DetectionLoss(self.network.head.anchors, self.network.head.nc, settings.imgsz)
+
+    def _make_penalty(self) -> ScalePenalty | None:
+        s = self.settings
+        if not s.sparse_train:
+            return None
+        return ScalePenalty(self.network, s.sparse_train, s.sparse_recipe, tied=s.tied, epochs=s.epochs)
 
     def _make_loader(self) -> DataLoader:
         workers = min(self.settings.workers, max(1, usable_cores() // 2))
@@ -137,7 +145,7 @@ class Trainer:
             self._prune_gradually(moment)
             losses.add(self._backward(pixels, targets, labelled), len(pixels), labelled)
             if (number + 1) % self.settings.accumulate == 0 or number + 1 == batches:
-                self._step()
+                self._step(epoch)
         return losses.mean()
 
     def _backward(self, pixels: Tensor, targets: Tensor, labelled: int) -> dict[str, Tensor]:
@@ -173,9 +181,12 @@ class Trainer:
             parts["distillation"] = away * self.settings.distil
         return parts
 
-    def _step(self) -> None:
+    def _step(self, epoch: int) -> None:
         self.masks.apply_to_gradients(self.network)
         self.accelerator.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        if self.penalty is not None:
+            # Once a step and behind the clipping, so that neither batch size nor losses change its strength.
+            self.penalty.add_to_gradients(self.network, epoch)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.masks.apply(self.network)

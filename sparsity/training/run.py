@@ -23,6 +23,7 @@ from sparsity.pruning.apply import count_sparsity
 from sparsity.saving import save
 from sparsity.training.engine import DivergedError, EpochLosses, Trainer
 from sparsity.training.settings import TrainingSettings
+from sparsity.training.sparse import SMALL, ScaleBin, histogram
 from sparsity.validation import ValidationSettings, validate
 from sparsity.yolo.network import Network, fuse
 
@@ -31,7 +32,10 @@ STATE = "state.pt"
 
 @dataclass(frozen=True)
 class EpochRow:
-    """A row of epochs.csv. Figures are the average network's; -1 where it was not validated."""
+    """A row of epochs.csv. Figures are the average network's; -1 where it was not validated.
+
+    small_scales: how many channels could be cut (see ScalePenalty.count_small); -1 without sparse training.
+    """
 
     epoch: int
     lr: float
@@ -40,6 +44,7 @@ class EpochRow:
     classes: float
     distillation: float
     sparsity_conv: float
+    small_scales: int = -1
     P: float = -1.0
     R: float = -1.0
     mAP50: float = -1.0
@@ -51,6 +56,9 @@ class EpochRow:
 
 class Run:
     """Trains epoch by epoch into a folder: last.pt, best.pt, epochs.csv, and state.pt to go on from.
+
+    Sparse training adds scales.csv, how the average network's scales are distributed after each epoch
+    (0: at first).
 
     dataset: to validate the average network on after each epoch, none to leave that out.
     identity: what two runs must share to be one; a folder of other settings is refused.
@@ -67,6 +75,7 @@ class Run:
         self.trainer, self.folder, self.dataset = trainer, folder, dataset
         self.validation, self.identity = validation, identity
         self.rows: list[EpochRow] = []
+        self.scales: list[ScaleBin] = []
 
     @property
     def settings(self) -> TrainingSettings:
@@ -88,14 +97,24 @@ class Run:
             raise InputError(f"{self.folder / STATE}: cannot be read; begin a new run") from error
         check_same_settings(self.folder, "training", state["identity"], self.identity)
         self.rows = [EpochRow(**row) for row in state["rows"]]
+        self.scales = [ScaleBin(**one) for one in state["scales"]]
         self.trainer.load_state(state["trainer"])
 
-    def run(self, *, progress: bool = False, say: Callable[[str], None] = lambda _line: None) -> None:
+    def run(
+        self,
+        *,
+        progress: bool = False,
+        say: Callable[[str], None] = lambda _line: None,
+        on_epoch: Callable[[], None] = lambda: None,
+    ) -> None:
         """Train to the last epoch, or until patience ends.
 
+        on_epoch: called after each epoch by the main process, when its files are written.
         Raises InputError where a loss is no number or a batch does not fit into memory; the files are
         then those of the epoch before.
         """
+        if self.trainer.penalty is not None and not self.scales:
+            self.scales += histogram(self.trainer.penalty.scales(self.trainer.average.network), 0)
         for epoch in range(len(self.rows), self.settings.epochs):
             if self._out_of_patience():
                 say(f"No better AP for {self.settings.patience} epochs: stopped after {epoch}")
@@ -109,7 +128,10 @@ class Run:
             self.rows.append(row[0])
             if self.accelerator.is_main_process:
                 self._write()
+                on_epoch()
                 say(_format_row(self.rows[-1], self.settings.epochs))
+                if self.trainer.penalty is not None:
+                    say(self._format_scales())
             self.accelerator.wait_for_everyone()
 
     def _run_epoch(self, epoch: int, progress: bool) -> EpochLosses:
@@ -145,8 +167,25 @@ class Run:
             losses.classes,
             losses.distillation,
             count_sparsity(network).conv,
+            self._record_scales(epoch + 1),
             seconds=time.perf_counter() - start,
             **figures,
+        )
+
+    def _record_scales(self, epoch: int) -> int:
+        """Add the scales' distribution; how many are small."""
+        penalty, network = self.trainer.penalty, self.trainer.average.network
+        if penalty is None:
+            return -1
+        self.scales += histogram(penalty.scales(network), epoch, self.scales[-1].high)
+        return penalty.count_small(network)
+
+    def _format_scales(self) -> str:
+        penalty = self.trainer.penalty
+        median = float(penalty.scales(self.trainer.average.network).median())
+        return (
+            f"  scales: {self.rows[-1].small_scales} of {penalty.free} free channels could be cut now (below "
+            f"{SMALL:.0%} of their layer's largest); median {median:.4f}"
         )
 
     def _write(self) -> None:
@@ -156,17 +195,23 @@ class Run:
         if max(row.AP for row in self.rows) == self.rows[-1].AP:
             save(network, self.folder / "best.pt")
         rows = [asdict(row) for row in self.rows]
-        state = {"identity": self.identity, "rows": rows, "trainer": self.trainer.state()}
+        scales = [asdict(one) for one in self.scales]
+        state = {
+            **{"identity": self.identity, "rows": rows, "scales": scales},
+            "trainer": self.trainer.state(),
+        }
         with writing_into(self.folder):
             with replacing(self.folder / STATE) as temporary:
                 torch.save(state, temporary)
+            if scales:
+                write_text(self.folder / "scales.csv", pd.DataFrame(scales).to_csv(index=False))
             write_text(self.folder / "epochs.csv", pd.DataFrame(rows).to_csv(index=False))
 
     def _validate(self, network: Network) -> dict[str, float]:
         """Figures as val_sparse.py gives them of the file: with the batch norms folded in."""
         fused = fuse(copy.deepcopy(network).cpu())
         metrics = validate(fused, self.dataset, self.validation).metrics
-        wanted = {field.name for field in fields(EpochRow)} - {"seconds", "sparsity_conv"}
+        wanted = {field.name for field in fields(EpochRow)} - {"seconds", "sparsity_conv", "small_scales"}
         return {name: value for name, value in asdict(metrics).items() if name in wanted}
 
     def _out_of_patience(self) -> bool:

@@ -10,6 +10,7 @@ from typing import get_args
 from sparsity.errors import InputError
 from sparsity.pruning.amounts import Scope, check_amount
 from sparsity.pruning.method import Criterion
+from sparsity.training.sparse import RECIPES
 
 OPTIMIZERS = ("SGD", "AdamW")
 
@@ -25,6 +26,8 @@ class TrainingSettings:
     freeze_bn: leave the batch norms' statistics as they are; "obs" does, since its weights go with them.
     noval: validate after the last epoch alone.
     nominal_batch: gradients gather until as many images are through. decay: of the convolutions' weights.
+    sparse_train: how hard batch norms' scales are pulled towards 0, by sparse_recipe; tied: those too whose
+    channels residual additions tie (see sparse.ScalePenalty).
     mosaic: the probability that an image is put together from four. augment: whether to augment at all.
     patience: epochs without a better AP after which training ends. distil: the distillation's weight.
     """
@@ -50,6 +53,9 @@ class TrainingSettings:
     calib_images: int = 64
     freeze_bn: bool = False
     noval: bool = False
+    sparse_train: float = 0.0
+    sparse_recipe: str = "yolov5"
+    tied: bool = False
     seed: int = 0
     workers: int = 2
 
@@ -59,6 +65,7 @@ class TrainingSettings:
         for name, known in (("scope", get_args(Scope)), ("criterion", get_args(Criterion))):
             _check_word(name, getattr(self, name), known)
         _check_word("optimizer", self.optimizer, OPTIMIZERS)
+        _check_word("sparse_recipe", self.sparse_recipe, tuple(RECIPES))
         self._check_numbers()
         self._check_together()
 
@@ -76,6 +83,7 @@ class TrainingSettings:
             "mosaic": 1,
             "warmup": math.inf,
             "distil": math.inf,
+            "sparse_train": math.inf,
         }
         for name, highest in most.items():
             value = getattr(self, name)
@@ -88,6 +96,8 @@ class TrainingSettings:
             raise InputError("--scope measured goes with --criterion obs, which learns from images")
         if self.gradual and self.criterion == "obs":
             raise InputError("--gradual prunes by magnitude along the way; leave it out with --criterion obs")
+        if self.tied and not self.sparse_train:
+            raise InputError("--tied goes with --sparse-train, which pulls scales towards 0")
         if self.gradual > self.epochs:
             raise InputError(f"--gradual is {self.gradual}, more than the {self.epochs} epochs")
 
@@ -104,7 +114,8 @@ class TrainingSettings:
 
 def _check_word(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        raise InputError(f"--{name} is {value!r}; {', '.join(known[:-1])} or {known[-1]} is expected")
+        words = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise InputError(f"--{_flag(name)} is {value!r}; {words} is expected")
 
 
 def _flag(name: str) -> str:
