@@ -40,8 +40,21 @@ TOP = {
         *("pruning", "yolo"),
     },
     "run_files": {"data", "metrics", "pruning"},
+    "comparing": {
+        *("checkpoint", "devices", "engines", "flops", "formats", "inference", "latency", "sizes"),
+        "validation",
+    },
     "rows": {"evaluation", "latency", "metrics", "pruning", "sizes"},
-    "report": {"data", "evaluation", "metrics", "pruning", "rows", "sizes", "slimming.rows"},
+    "report": {
+        "data",
+        "evaluation",
+        "metrics",
+        "pruning",
+        "rows",
+        "sizes",
+        "slimming.rows",
+        "comparing.rows",
+    },
     "sweeping": {
         *("compacting", "data", "detection", "devices", "engines", "evaluation", "inference", "identity"),
         *("latency", "memory", "metrics"),
@@ -69,7 +82,7 @@ TOP = {
         *("sweeping", "training", "validation", "yolo"),
     },
 }
-SCRIPTS = {"convert", "sensitivity"}
+SCRIPTS = {"compare", "convert", "sensitivity"}
 """What is run by python -m, and so knows what the scripts know."""
 PUBLIC = {
     "calibration",
