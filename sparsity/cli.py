@@ -322,7 +322,7 @@ def read_slimming(args: argparse.Namespace) -> SlimmingSettings:
 
 
 def read_save(args: argparse.Namespace) -> tuple[Path, ...]:
-    """The files that --save names. Raises InputError for one that can't be written so, or is there already."""
+    """The files that --save names. Raises InputError where one can't be written, or is there already."""
     files = tuple(check_form(file, int8=getattr(args, "int8", False)) for file in args.save)
     for file in files:
         check_target(file, args.weights, exist_ok=args.exist_ok)
