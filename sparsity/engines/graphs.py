@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from sparsity.errors import InputError
 from sparsity.formats.onnx_file import Exporter, OnnxNetwork
-from sparsity.yolo.detect import Candidates, decoded_candidates
+from sparsity.yolo.detect import Detect
+from sparsity.yolo.head import Candidates
 from sparsity.yolo.network import Network
 
 Decode = Callable[[Sequence[Tensor], float], Candidates]
@@ -39,4 +40,4 @@ class Graphs:
 
 
 def _decode_boxes(maps: Sequence[Tensor], conf_thres: float) -> Candidates:
-    return decoded_candidates(maps[0], conf_thres)
+    return Detect.decoded_candidates(maps[0], conf_thres)

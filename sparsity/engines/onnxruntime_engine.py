@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparsity.engines.graphs import Decode, Graphs
 from sparsity.errors import InputError
 from sparsity.optional import optional_module
-from sparsity.yolo.detect import Candidates
+from sparsity.yolo.head import Candidates
 
 
 class OnnxRuntimeRunner:
