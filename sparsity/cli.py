@@ -111,9 +111,19 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     add("--data", default="coco.yaml", help="data yaml or folder; coco.yaml is downloaded")
     add("--demo", action="store_true", help="a small detector and drawn images that need no download")
     add("--imgsz", "--img", "--img-size", type=int, help=f"image size in pixels ({d.imgsz})")
-    add("--batch-size", type=int, default=d.batch_size, help="images that share a shape")
+    add(
+        "--batch-size",
+        type=int,
+        default=d.batch_size,
+        help="images that share a shape (32; of YOLOv8 16)",
+    )
     add("--conf-thres", type=float, default=d.conf_thres, help="least confidence of a detection")
-    add("--iou-thres", type=float, default=d.iou_thres, help="NMS suppresses above this IoU")
+    add(
+        "--iou-thres",
+        type=float,
+        default=d.iou_thres,
+        help="NMS suppresses above this IoU (0.65; of YOLOv8 0.7)",
+    )
     add("--max-det", type=int, default=d.max_det, help="most detections an image")
     add("--device", default=d.device, help="cpu, 0, cuda:1; a GPU by itself where there is one")
     add("--half", action="store_true", help="float16 on a GPU, bfloat16 on a CPU that has it")

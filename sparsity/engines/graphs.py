@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from sparsity.errors import InputError
 from sparsity.formats.onnx_file import Exporter, OnnxNetwork
-from sparsity.yolo.detect import Detect
-from sparsity.yolo.head import Candidates
+from sparsity.yolo.families import FAMILIES
+from sparsity.yolo.head import Candidates, Head
 from sparsity.yolo.network import Network
 
 Decode = Callable[[Sequence[Tensor], float], Candidates]
@@ -33,11 +34,11 @@ class Graphs:
                 "for: give --device cpu, without --half"
             )
         if isinstance(network, OnnxNetwork):
-            return network.file.read_bytes(), _decode_boxes
+            return network.file.read_bytes(), partial(_decode_boxes, FAMILIES[network.family].head)
         if not isinstance(network, Network):
             raise InputError(f"a {type(network).__name__} can't be run as an ONNX graph")
         return self._exporter.export(network).SerializeToString(), copy.deepcopy(network.head).candidates
 
 
-def _decode_boxes(maps: Sequence[Tensor], conf_thres: float) -> Candidates:
-    return Detect.decoded_candidates(maps[0], conf_thres)
+def _decode_boxes(head: type[Head], maps: Sequence[Tensor], conf_thres: float) -> Candidates:
+    return head.decoded_candidates(maps[0], conf_thres)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sparsity.errors import InputError
 from sparsity.files import replacing, writing_into
 from sparsity.optional import optional_module
+from sparsity.yolo.families import family_by_output
 from sparsity.yolo.network import Network
 
 OPSET = 18
@@ -34,12 +35,20 @@ class OnnxNetwork(nn.Module):
     """The network of an ONNX file: engines run the file; here stand what it is called and its convolutions.
 
     names: the class names. strides: the largest one alone is known. file: the file's path.
+    family: the key of families.FAMILIES, by the form of its output.
     Its modules are Conv2d layers with the file's weights (as float32 where they are int8), for counting.
     """
 
-    def __init__(self, file: Path, names: Sequence[str], stride: int, convs: dict[str, nn.Conv2d]) -> None:
+    def __init__(
+        self,
+        file: Path,
+        names: Sequence[str],
+        stride: int,
+        convs: dict[str, nn.Conv2d],
+        family: str = "yolov5",
+    ) -> None:
         super().__init__()
-        self.file, self.names, self.strides = file, tuple(names), (stride,)
+        self.file, self.names, self.strides, self.family = file, tuple(names), (stride,), family
         for name, conv in convs.items():
             _put(self, name, conv)
 
@@ -60,7 +69,7 @@ class _Raw(nn.Module):
 
 
 class _Decoded(_Raw):
-    """Images to boxes, objectness and classes: [batch, cells, 5 + nc]."""
+    """Images to boxes and confidences, as the head decodes them."""
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network.head.decode(self.network(images))
@@ -125,15 +134,16 @@ def set_weights(model: Any, network: Network, onnx: Any) -> list[str]:
 
 
 def describe(network: Network) -> dict[str, str]:
-    """What the file says of itself, in the words that YOLOv5's own exports have: stride and names."""
+    """What the file says of itself, in the words that the families' own exports have: stride and names."""
     return {"stride": str(max(network.strides)), "names": repr(dict(enumerate(network.names)))}
 
 
 def write(network: Network, path: Path) -> None:
     """Write a fused network as ONNX, boxes decoded, whole or not at all.
 
-    Input `images` float32 [batch, 3, height, width], RGB in 0 to 1; output `output0` float32
-    [batch, cells, 5 + nc]: cx, cy, w, h in pixels, objectness, classes. Raises InputError where a
+    Input `images` float32 [batch, 3, height, width], RGB in 0 to 1; output `output0` float32, of YOLOv5
+    [batch, cells, 5 + nc]: cx, cy, w, h in pixels, objectness, classes; of YOLOv8 [batch, 4 + nc, cells]:
+    cx, cy, w, h, classes. Raises InputError where a
     package is missing, or path can't be written.
     """
     write_model(Exporter(decoded=True, asked_by=str(path)).export(network), path)
@@ -148,7 +158,7 @@ def write_model(model: Any, path: Path) -> None:
 
 
 def read(path: Path) -> OnnxNetwork:
-    """Read a detector's ONNX file, ours or YOLOv5's own export.
+    """Read a detector's ONNX file, ours or YOLOv5's or YOLOv8's own export.
 
     Raises InputError where it is none, or lacks what detection needs: class names, stride, `images`, one
     output of boxes.
@@ -163,8 +173,8 @@ def read(path: Path) -> OnnxNetwork:
         raise InputError(f"{path}: no ONNX file, truncated or damaged; export it again") from error
     said = {entry.key: entry.value for entry in model.metadata_props}
     names, stride = _names(path, said.get("names")), _stride(path, said.get("stride"))
-    _check_ends(path, model, len(names))
-    return OnnxNetwork(path, names, stride, _convolutions(path, model, onnx))
+    family = _family(path, model, len(names))
+    return OnnxNetwork(path, names, stride, _convolutions(path, model, onnx), family)
 
 
 @contextlib.contextmanager
@@ -212,19 +222,22 @@ def _stride(path: Path, text: str | None) -> int:
     return stride
 
 
-def _check_ends(path: Path, model: Any, classes: int) -> None:
+def _family(path: Path, model: Any, classes: int) -> str:
+    """The family whose input and output the model has. Raises InputError where it is none's."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [one for one in model.graph.input if one.name not in weights]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
         found = ", ".join(one.name for one in inputs) or "none"
         raise InputError(f"{path}: its inputs are {found}; one of [batch, 3, height, width] is expected")
     dims = model.graph.output[0].type.tensor_type.shape.dim if model.graph.output else ()
-    if len(dims) != 3 or dims[2].dim_value not in (0, 5 + classes):
+    family = family_by_output([dim.dim_value for dim in dims], classes)
+    if family is None:
         sizes = [dim.dim_value or dim.dim_param for dim in dims]
         raise InputError(
             f"{path}: its first output is {sizes}; [batch, cells, {5 + classes}] is expected for "
-            f"{classes} class names: boxes, objectness and classes"
+            f"{classes} class names: boxes, objectness and classes (of YOLOv8 [batch, {4 + classes}, cells])"
         )
+    return family
 
 
 def _convolutions(path: Path, model: Any, onnx: Any) -> dict[str, nn.Conv2d]:
@@ -266,8 +279,8 @@ def _conv2d(weight: np.ndarray, bias: list[np.ndarray]) -> nn.Conv2d:
 def _shape_key(network: Network) -> str:
     """What networks share that differ in the values of their weights alone."""
     shapes = sorted((name, tuple(p.shape)) for name, p in network.named_parameters())
-    anchors = network.head.anchors.flatten().tolist()
-    return repr((network.architecture, shapes, anchors, network.names))
+    constants = [(name, buffer.flatten().tolist()) for name, buffer in network.named_buffers()]
+    return repr((network.architecture, shapes, constants, network.names))
 
 
 def _export(module: _Raw) -> Any:
@@ -275,7 +288,9 @@ def _export(module: _Raw) -> Any:
     outputs = [OUTPUT] if isinstance(module, _Decoded) else [f"{RAW}{i}" for i in range(levels)]
     free = {INPUT: {0: "batch", 2: "height", 3: "width"}}
     for name in outputs:
-        free[name] = {0: "batch", 1: "cells"} if name == OUTPUT else {0: "batch", 2: "rows", 3: "columns"}
+        free[name] = {0: "batch", 2: "rows", 3: "columns"}
+    if outputs == [OUTPUT]:
+        free[OUTPUT] = {0: "batch", module.network.head.cells_dim: "cells"}
     content = io.BytesIO()
     with quiet():
         # The exporter that traces: the newer one takes ten times as long for the same graph.
