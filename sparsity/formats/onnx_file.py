@@ -252,10 +252,15 @@ def _convolutions(path: Path, model: Any, onnx: Any) -> dict[str, nn.Conv2d]:
         if any(name not in stored for name in names):
             raise InputError(f"{path}: the weights of {node.name or 'a Conv'} are not in the file")
         weight, *bias = (np.array(onnx.numpy_helper.to_array(stored[name]), np.float32) for name in names)
-        if weight.ndim == 4:
+        if weight.ndim == 4 and not _counts_up(weight):
             name = names[0].removeprefix(_PREFIX).removesuffix("_quantized").removesuffix(".weight")
             convs[name] = _conv2d(weight, bias)
     return convs
+
+
+def _counts_up(weight: np.ndarray) -> bool:
+    """Whether it is YOLOv8's dfl, of the numbers 0, 1, 2, ...: a constant that other exports make a Conv."""
+    return weight.size > 1 and np.array_equal(weight.reshape(-1), np.arange(weight.size))
 
 
 def _put(root: nn.Module, name: str, conv: nn.Conv2d) -> None:
