@@ -8,6 +8,7 @@ from math import prod
 from types import ModuleType
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -282,6 +283,38 @@ def test_an_onnx_file_gives_the_networks_boxes(lively, tmp_path, shape):
         expected = lively.head.decode(lively(images))
     assert expected.shape == (shape[0], 7, prod(shape[2:]) * 21 // 1024)
     np.testing.assert_allclose(runner(images)[0].numpy(), expected.numpy(), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "family"),
+    [pytest.param(7, "yolov8", id="YOLOv8"), pytest.param(5, "yolov5", id="no telling")],
+)
+def test_an_export_that_leaves_its_sizes_open_is_told_by_its_graph(tmp_path, numbers, family):
+    """As the ultralytics package writes dynamic ones."""
+    weight = onnx.numpy_helper.from_array(np.ones((numbers, 3, 32, 32), np.float32), "w")
+    shape = onnx.numpy_helper.from_array(np.array([0, numbers, -1]), "shape")
+    images = onnx.helper.make_tensor_value_info("images", 1, ["batch", 3, "height", "width"])
+    output = onnx.helper.make_tensor_value_info("output0", 1, ["batch", "numbers", "cells"])
+    nodes = [
+        onnx.helper.make_node("Conv", ["images", "w"], ["map"], strides=[32, 32]),
+        onnx.helper.make_node("Reshape", ["map", "shape"], ["output0"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "a", [images], [output], [weight, shape])
+    model = onnx.helper.make_model(graph)
+    onnx.helper.set_model_props(model, {"names": "{0: 'a', 1: 'b', 2: 'c'}", "stride": "32"})
+    onnx.save(model, tmp_path / "a.onnx")
+    assert onnx_file.read(tmp_path / "a.onnx").family == family
+
+
+def test_dfl_as_a_convolution_is_none_to_count(lively, tmp_path):
+    """As the ultralytics package exports it."""
+    onnx_file.write(lively, tmp_path / "a.onnx")
+    model = onnx.load(tmp_path / "a.onnx")
+    bins = onnx.numpy_helper.from_array(np.arange(16, dtype=np.float32).reshape(1, 16, 1, 1), "dfl.weight")
+    model.graph.initializer.append(bins)
+    model.graph.node.append(onnx.helper.make_node("Conv", ["anything", "dfl.weight"], ["nothing"]))
+    onnx.save(model, tmp_path / "b.onnx")
+    assert count_sparsity(onnx_file.read(tmp_path / "b.onnx")) == count_sparsity(lively)
 
 
 def test_int8_keeps_boxes_near_and_dfl_whole(lively, tmp_path):

@@ -173,7 +173,7 @@ def read(path: Path) -> OnnxNetwork:
         raise InputError(f"{path}: no ONNX file, truncated or damaged; export it again") from error
     said = {entry.key: entry.value for entry in model.metadata_props}
     names, stride = _names(path, said.get("names")), _stride(path, said.get("stride"))
-    family = _family(path, model, len(names))
+    family = _family(path, model, len(names), onnx)
     return OnnxNetwork(path, names, stride, _convolutions(path, model, onnx), family)
 
 
@@ -222,14 +222,16 @@ def _stride(path: Path, text: str | None) -> int:
     return stride
 
 
-def _family(path: Path, model: Any, classes: int) -> str:
+def _family(path: Path, model: Any, classes: int, onnx: Any) -> str:
     """The family whose input and output the model has. Raises InputError where it is none's."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [one for one in model.graph.input if one.name not in weights]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
         found = ", ".join(one.name for one in inputs) or "none"
         raise InputError(f"{path}: its inputs are {found}; one of [batch, 3, height, width] is expected")
-    dims = model.graph.output[0].type.tensor_type.shape.dim if model.graph.output else ()
+    dims = _output_dims(model)
+    if len(dims) == 3 and not any(dim.dim_value for dim in dims[1:]):
+        dims = _output_dims(onnx.shape_inference.infer_shapes(model, data_prop=True))
     family = family_by_output([dim.dim_value for dim in dims], classes)
     if family is None:
         sizes = [dim.dim_value or dim.dim_param for dim in dims]
@@ -238,6 +240,10 @@ def _family(path: Path, model: Any, classes: int) -> str:
             f"{classes} class names: boxes, objectness and classes (of YOLOv8 [batch, {4 + classes}, cells])"
         )
     return family
+
+
+def _output_dims(model: Any) -> Sequence[Any]:
+    return model.graph.output[0].type.tensor_type.shape.dim if model.graph.output else ()
 
 
 def _convolutions(path: Path, model: Any, onnx: Any) -> dict[str, nn.Conv2d]:
