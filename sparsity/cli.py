@@ -237,7 +237,11 @@ def add_sensitivity_flags(parser: argparse.ArgumentParser) -> None:
 def add_training_flags(parser: argparse.ArgumentParser) -> None:
     """Add how to train."""
     d, add = TrainingSettings(), parser.add_argument
-    add("--cfg", default="", help="yolov5n to yolov5x: begin from random weights instead of --weights")
+    add(
+        "--cfg",
+        default="",
+        help="yolov5n to yolov5x, yolov8n to yolov8x: begin from random weights instead of --weights",
+    )
     add("--images", default="", help="folder of images without labels, to distil on; instead of --data")
     add("--teacher", default="", help="dense checkpoint to distil from")
     add("--distil", type=float, default=d.distil, help="weight of the distillation's loss")
