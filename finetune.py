@@ -1,4 +1,4 @@
-"""Train a pruned YOLOv5 checkpoint with its zeros kept, or a dense one, by labels or by a teacher.
+"""Train a pruned YOLOv5 or YOLOv8 checkpoint with its zeros kept, or a dense one, by labels or by a teacher.
 
 python finetune.py --weights best.pt --data my.yaml --sparsity 0.5 --epochs 10
 """

@@ -1,4 +1,4 @@
-"""Prune a YOLOv5 checkpoint at many sparsities, validate each, and time it.
+"""Prune a YOLOv5 or YOLOv8 checkpoint at many sparsities, validate each, and time it.
 
 python sweep.py 0.1:0.9
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sparsity import cli
 from sparsity.checkpoint import load
+from sparsity.counting import counting_of
 from sparsity.data.dataset import read_dataset
 from sparsity.download import ensure_data, ensure_weights
 from sparsity.evaluation.average_precision import AveragePrecision
@@ -24,6 +25,7 @@ from sparsity.report.sweep import format_sweep, write_sweep
 from sparsity.runs import run_folder
 from sparsity.sweeping.store import read_settings
 from sparsity.sweeping.sweep import SweepSettings, run_sweep
+from sparsity.validation import fit
 
 GUIDE = Path(__file__).parent / "results" / "reference" / "guide_yolov5x.csv"
 
@@ -56,6 +58,8 @@ def main() -> None:
         network = load(ensure_weights(options.weights, progress=True), fused=True)
         print("Fusing layers...")
         print(format_model(count_sparsity(network)))
+        settings = fit(options.settings, network)
+        print(counting_of(network).describe(settings.batch_size, settings.iou_thres))
         data = ensure_data(options.data, progress=True)
         dataset = read_dataset(data, network.names, single_cls=options.settings.single_cls, progress=True)
         dataset = replace(dataset, name=options.data)

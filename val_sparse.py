@@ -1,4 +1,4 @@
-"""Prune a YOLOv5 checkpoint, validate it and save it.
+"""Prune a YOLOv5 or YOLOv8 checkpoint, validate it and save it.
 
 python val_sparse.py --weights yolov5x.pt --sparsity 0.3
 """
@@ -14,6 +14,7 @@ from torch import Tensor
 from sparsity import cli
 from sparsity.checkpoint import load
 from sparsity.compacting import compact
+from sparsity.counting import counting_of
 from sparsity.data.dataset import read_dataset
 from sparsity.download import ensure_data, ensure_weights
 from sparsity.evaluation.coco import format_figures
@@ -53,8 +54,9 @@ def main() -> None:
             print("Fusing layers...")
         print(report.format_model(count_sparsity(network)))
         settings = fit(options.settings, network)
-        if settings != options.settings:
+        if settings.imgsz != options.settings.imgsz:
             print(f"WARNING: image size {options.settings.imgsz} is rounded up to {settings.imgsz}")
+        print(counting_of(network).describe(settings.batch_size, settings.iou_thres))
         data = ensure_data(options.data, progress=True)
         dataset = read_dataset(data, network.names, single_cls=settings.single_cls, progress=True)
         dataset = replace(dataset, name=options.data)

@@ -1,4 +1,4 @@
-"""Unstructured sparsity for YOLOv5 detectors: load, prune, validate, sweep, save.
+"""Unstructured sparsity for YOLOv5 and YOLOv8 detectors: load, prune, validate, sweep, save.
 
 from sparsity import load, prune, validate
 network = prune(load("yolov5n.pt"), 0.3)

@@ -1,4 +1,4 @@
-"""YOLOv5's .pt or our .safetensors -> architecture, weights and names; nothing in it is run."""
+"""A published .pt or our .safetensors -> architecture, weights and names; nothing in it is run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from sparsity.errors import InputError
 from sparsity.formats import compressed
 from sparsity.unpickle import Record, StoredFile, StoredTensor, UnknownGlobalError, read_file
+from sparsity.yolo.families import CLASS_NAMES, FIXED, OTHER_TASKS
 from sparsity.yolo.network import Network, build, drop_neutral_norms, fuse
-from sparsity.yolo.published import CLASS_NAMES, LEGACY_BUFFERS, OTHER_TASKS
-from sparsity.yolo.registry import KINDS
+from sparsity.yolo.published import LEGACY_BUFFERS
+from sparsity.yolo.registry import HEADS, KINDS
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec, Value
 
 MOST_MODULES = 100_000
 DEEPEST_MODULE = 50
-MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Checkpoint:
 
 
 def load(weights: str | PathLike[str], *, fused: bool = True) -> Network:
-    """Load a YOLOv5 detection checkpoint (v5 to v7), or our .safetensors, as a float32 network.
+    """Load a detection checkpoint of YOLOv5 (v5 to v7) or YOLOv8, or our .safetensors, as a float32 network.
 
     It is in evaluation mode. Of a checkpoint, `ema` is taken where there is one, else its `model`. With
     fused, each batch norm is folded into its convolution, as pruning expects. Raises InputError where the
@@ -50,7 +50,7 @@ def load(weights: str | PathLike[str], *, fused: bool = True) -> Network:
 
 
 def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
-    """Read a YOLOv5 detection checkpoint, or our .safetensors. Raises InputError, as load does."""
+    """Read what load does, and raise InputError as it does."""
     path = Path(path)
     if path.suffix == ".safetensors":
         return _read_compressed(path)
@@ -90,11 +90,13 @@ class _UnreadableError(Exception):
 
 def _refusal(name: str) -> str:
     if name in OTHER_TASKS:
-        return f"{OTHER_TASKS[name]} ({name}); a YOLOv5 detection checkpoint (v5 to v7) is expected"
+        expected = "a YOLOv5 detection checkpoint (v5 to v7) or a YOLOv8 one is expected"
+        return f"{OTHER_TASKS[name]} ({name}); {expected}"
     name = name if len(name) < 200 else name[:200] + "..."
     return (
-        f"refused: it names {name}, which no YOLOv5 detection checkpoint needs; nothing in the file "
-        "was run. If you trust it, save its weights again with YOLOv5's own classes"
+        f"refused: it names {name}, which no YOLOv5 detection checkpoint needs, nor a YOLOv8 one; "
+        "nothing in the file was run. If you trust it, save its weights again with YOLOv5's or YOLOv8's own "
+        "classes"
     )
 
 
@@ -112,7 +114,7 @@ def _model_record(stored: StoredFile) -> Record:
     if isinstance(root, Record):
         root = {"model": root}
     if not isinstance(root, dict):
-        raise InputError(f"{stored.path}: not a YOLOv5 checkpoint: it holds no dict at its root")
+        raise InputError(f"{stored.path}: not a YOLOv5 or YOLOv8 checkpoint: it holds no dict at its root")
     if root.get("format") == "sparsity":
         raise InputError(
             f"{stored.path}: of a .pt form that an early finetune.py wrote and nothing reads any more; train "
@@ -122,7 +124,7 @@ def _model_record(stored: StoredFile) -> Record:
     if not isinstance(model, Record) or model.class_name != "Model":
         keys = ", ".join(str(key) for key in list(root)[:8]) or "nothing"
         raise InputError(
-            f"{stored.path}: no YOLOv5 detection model under 'ema' or 'model' (it holds: {keys}); "
+            f"{stored.path}: no YOLOv5 or YOLOv8 detection model under 'ema' or 'model' (it holds: {keys}); "
             "a bare state dict is not enough, give the checkpoint that training wrote"
         )
     return model
@@ -143,18 +145,10 @@ def _names(model: Record, nc: int) -> tuple[str, ...]:
 
 def _checked_head(architecture: Architecture) -> int:
     """The head's number of classes, once levels, strides and widths agree."""
-    head, name = architecture[-1].module, f"model.{len(architecture) - 1}"
-    nc, na, strides = (head.attributes[name] for name in ("nc", "na", "strides"))
-    if not all(isinstance(n, int) and 0 < n < MOST_CLASSES for n in (nc, na)):
-        raise _UnreadableError(f"its head {name} has nc {nc!r} and na {na!r}; whole numbers are expected")
-    maps = head.children["m"].children.values() if "m" in head.children else ()
-    widths = [conv.attributes.get("out_channels") for conv in maps]
-    if not isinstance(strides, tuple) or widths != [na * (5 + nc)] * len(strides):
-        raise _UnreadableError(
-            f"its head {name} has levels of {widths} channels, strides {strides}; {na * (5 + nc)} channels "
-            f"a level are expected for {nc} classes"
-        )
-    return nc
+    head = architecture[-1].module
+    if problem := HEADS[head.kind].misfit(head):
+        raise _UnreadableError(f"its head model.{len(architecture) - 1} {problem}")
+    return head.attributes["nc"]
 
 
 class _TreeReader:
@@ -176,7 +170,7 @@ class _TreeReader:
             Layer(self._read(record, f"model.{name}"), _sources(record, int(name)))
             for name, record in named.items()
         )
-        if read[-1].module.kind != "Detect":
+        if read[-1].module.kind not in HEADS:
             raise _UnreadableError(f"its last layer is {read[-1].module.kind}; Detect is expected")
         return read
 
@@ -185,13 +179,12 @@ class _TreeReader:
         if self._modules_left < 0 or name.count(".") > DEEPEST_MODULE:
             raise _UnreadableError("its modules are nested without end")
         if not isinstance(record, Record) or record.class_name not in KINDS:
-            raise _UnreadableError(f"{name} is no module of a YOLOv5 network")
+            raise _UnreadableError(f"{name} is no module of a YOLOv5 or YOLOv8 network")
+        _check_fixed(record, name)
         self._gather_tensors(record, name)
         attributes = {key: self._attribute(record, key, name) for key in KINDS[record.class_name].attributes}
         children = {key: self._read(child, f"{name}.{key}") for key, child in _children(record).items()}
-        if record.class_name == "MultiheadAttention":
-            children = {}
-        return ModuleSpec(record.class_name, attributes, children)
+        return ModuleSpec(record.class_name, attributes, {} if KINDS[record.class_name].whole else children)
 
     def _gather_tensors(self, record: Record, name: str) -> None:
         transient = record.state.get("_non_persistent_buffers_set", set())
@@ -205,7 +198,7 @@ class _TreeReader:
         state = record.state
         if record.class_name in ("Conv2d", "Linear") and key == "bias":
             return "bias" in dict(_tensors(record))
-        if record.class_name == "Detect" and key == "strides":
+        if record.class_name in HEADS and key == "strides":
             return self._strides(state.get("stride"))
         if key not in state:
             raise _UnreadableError(f"{name} has no attribute {key}")
@@ -235,6 +228,15 @@ def _tensors(record: Record) -> Iterator[tuple[str, StoredTensor]]:
         for key, value in (stored if isinstance(stored, dict) else {}).items():
             if isinstance(value, StoredTensor):
                 yield key, value
+
+
+def _check_fixed(record: Record, name: str) -> None:
+    """Refuse a module that computes something else than others of its kind."""
+    for key, value in FIXED.get(record.class_name, {}).items():
+        stored = record.state.get(key, value)
+        if not isinstance(stored, int) or stored != value:
+            shown = repr(stored) if isinstance(stored, int | float) else f"a {type(stored).__name__}"
+            raise _UnreadableError(f"{name} has {key} {shown}; {value} is expected")
 
 
 def _sources(record: Record, index: int) -> tuple[int, ...]:

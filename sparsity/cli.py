@@ -116,9 +116,19 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     add("--data", default="coco.yaml", help="data yaml or folder; coco.yaml is downloaded")
     add("--demo", action="store_true", help="a small detector and drawn images that need no download")
     add("--imgsz", "--img", "--img-size", type=int, help=f"image size in pixels ({d.imgsz})")
-    add("--batch-size", type=int, default=d.batch_size, help="images that share a shape")
+    add(
+        "--batch-size",
+        type=int,
+        default=d.batch_size,
+        help="images that share a shape (32; of YOLOv8 16)",
+    )
     add("--conf-thres", type=float, default=d.conf_thres, help="least confidence of a detection")
-    add("--iou-thres", type=float, default=d.iou_thres, help="NMS suppresses above this IoU")
+    add(
+        "--iou-thres",
+        type=float,
+        default=d.iou_thres,
+        help="NMS suppresses above this IoU (0.65; of YOLOv8 0.7)",
+    )
     add("--max-det", type=int, default=d.max_det, help="most detections an image")
     add("--device", default=d.device, help="cpu, 0, cuda:1; a GPU by itself where there is one")
     add("--half", action="store_true", help="float16 on a GPU, bfloat16 on a CPU that has it")
@@ -261,7 +271,11 @@ def add_sensitivity_flags(parser: argparse.ArgumentParser) -> None:
 def add_training_flags(parser: argparse.ArgumentParser) -> None:
     """Add how to train."""
     d, add = TrainingSettings(), parser.add_argument
-    add("--cfg", default="", help="yolov5n to yolov5x: begin from random weights instead of --weights")
+    add(
+        "--cfg",
+        default="",
+        help="yolov5n to yolov5x, yolov8n to yolov8x: begin from random weights instead of --weights",
+    )
     add("--images", default="", help="folder of images without labels, to distil on; instead of --data")
     add("--teacher", default="", help="dense checkpoint to distil from")
     add("--distil", type=float, default=d.distil, help="weight of the distillation's loss")

@@ -17,7 +17,7 @@ from sparsity.devices import device_name, synchronize
 from sparsity.engines.runner import Engine
 from sparsity.engines.torch_engine import TorchEngine
 from sparsity.errors import InputError
-from sparsity.yolo.detect import Candidates
+from sparsity.yolo.head import Candidates
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

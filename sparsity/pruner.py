@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from sparsity.pruning.method import Method
 from sparsity.pruning.obs import ObsSettings, prune_obs
 from sparsity.pruning.patterns import Pattern, parse_pattern
 from sparsity.pruning.sensitivity import channel_sensitivities
-from sparsity.yolo.importance import raw_map_importance
 from sparsity.yolo.network import Network
 
 UNSTRUCTURED = "unstructured"
@@ -132,10 +130,9 @@ class Pruner:
 
     def _measure_curves(self) -> dict[str, Curve]:
         network, batches = copy.deepcopy(self.network).to(self._device), self._batches()
-        weigh = partial(raw_map_importance, na=network.head.na)
         with self._learning("Measuring what layers cost") as bar:
             some = _first(batches, SENSITIVITY_IMAGES)
-            sensitivities = channel_sensitivities(network, some, weigh, seed=self._seed)
+            sensitivities = channel_sensitivities(network, some, network.head.importance, seed=self._seed)
             return measure_curves(
                 network,
                 batches,

@@ -9,13 +9,13 @@ from pathlib import Path
 from torch import Tensor
 
 from sparsity.errors import InputError
-from sparsity.formats import compressed, onnx_file, onnx_int8, yolov5_pt
+from sparsity.formats import compressed, onnx_file, onnx_int8, pt
 from sparsity.formats.half import round_to_half
 from sparsity.optional import optional_module
 from sparsity.yolo.network import Network
 
 FORMS: Mapping[str, Callable[[Network, Path], None]] = {
-    ".pt": yolov5_pt.write,
+    ".pt": pt.write,
     ".safetensors": compressed.write,
     ".onnx": onnx_file.write,
 }
@@ -25,8 +25,9 @@ FORMS: Mapping[str, Callable[[Network, Path], None]] = {
 def save(network: Network, path: str | Path, *, int8_images: Sequence[Tensor] = ()) -> None:
     """Write a network, whole or not at all, in the form that the path's suffix names.
 
-    .pt: YOLOv5's own, which YOLOv5 opens. .safetensors: ours, compressed (docs/format.md). .onnx: boxes
-    decoded, and quantised to int8 by int8_images where there are some (see onnx_int8.quantize).
+    .pt: that of the network's family, which YOLOv5 or the ultralytics package opens. .safetensors: ours,
+    compressed (docs/format.md). .onnx: boxes decoded, and quantised to int8 by int8_images where there are
+    some (see onnx_int8.quantize).
     All floats are rounded to half precision, as YOLOv5 keeps them, without a zero more or less: give
     round_to_half(network) to validate, and the figures are the file's to the last digit.
     Raises InputError for another suffix, a weight that half precision can't hold, or a file that can't be

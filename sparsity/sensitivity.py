@@ -15,6 +15,7 @@ import pandas as pd
 
 from sparsity import cli
 from sparsity.checkpoint import load
+from sparsity.counting import counting_of
 from sparsity.data.dataset import read_dataset
 from sparsity.download import ensure_data, ensure_weights
 from sparsity.errors import InputError
@@ -50,6 +51,7 @@ def main() -> None:
         dataset = read_dataset(data, network.names, single_cls=single_cls, progress=True)
         dataset = some_images(replace(dataset, name=options.data), args.images)
         settings = fit(options.settings, network)
+        print(counting_of(network).describe(settings.batch_size, settings.iou_thres))
         identity = describe_setup(network, dataset, settings) | {"layers": layers, "amounts": amounts}
         rows = _begin(folder, identity, resuming=bool(args.resume))
         count = len(layers) * len(amounts)

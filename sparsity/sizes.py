@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, fields
 
-from sparsity.formats import compressed, yolov5_pt
+from sparsity.formats import compressed, pt
 from sparsity.formats.half import round_to_half
 from sparsity.yolo.network import Network
 
@@ -33,7 +33,7 @@ SIZE_COLUMNS = tuple(field.name for field in fields(Sizes))
 def measure_sizes(network: Network, dense: Sizes | None = None) -> Sizes:
     """The sizes of a fused network's files. dense: the dense network's; without, it is that itself."""
     rounded = round_to_half(copy.deepcopy(network))
-    checkpoint = len(yolov5_pt.encode(rounded)) / MB
+    checkpoint = len(pt.encode(rounded)) / MB
     return Sizes(
         checkpoint if dense is None else dense.size_dense_mb,
         checkpoint,

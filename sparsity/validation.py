@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from sparsity.counting import COUNTING, Counting, counting_of
 from sparsity.data.dataset import Dataset, DatasetImage, read_dataset
 from sparsity.data.letterbox import Placement
 from sparsity.data.loader import Batch, BatchLoader
@@ -39,6 +40,7 @@ class ValidationSettings:
 
     imgsz: the longer side of an image in pixels, rounded up to a multiple of the largest stride.
     batch_size: images that share a shape; part of the result, since padding depends on it.
+    batch_size, iou_thres: where None, those with which the network's family validates (see counting).
     device: '', 'cpu', '0', 'cuda:1'. half: float16 on a GPU, bfloat16 on a CPU that has it.
     workers: threads that decode images, at most half as many as there are cores.
     single_cls: count all classes as one. engine: torch, or onnxruntime or openvino, which run in float32 on
@@ -46,9 +48,9 @@ class ValidationSettings:
     """
 
     imgsz: int = 640
-    batch_size: int = 32
+    batch_size: int | None = None
     conf_thres: float = 0.001
-    iou_thres: float = 0.65
+    iou_thres: float | None = None
     max_det: int = 300
     device: str = ""
     half: bool = False
@@ -60,11 +62,15 @@ class ValidationSettings:
         """Raise InputError for a value out of range."""
         for name, least in (("imgsz", 32), ("batch_size", 1), ("max_det", 1), ("workers", 0)):
             value = getattr(self, name)
+            if value is None and name == "batch_size":
+                continue
             if not isinstance(value, int) or value < least:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} is {value!r}; a whole number from {least} on is expected")
         for name in ("conf_thres", "iou_thres"):
             value = getattr(self, name)
+            if value is None and name == "iou_thres":
+                continue
             if not 0 <= value < 1 or math.isnan(value):
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} is {value!r}; at least 0 and less than 1 is expected")
@@ -136,7 +142,7 @@ def validate(
     counted = count_sparsity(network)
     with Lanes(device) as lanes, closing(batches(data, network, settings, progress, decoded)) as stream:
         detector = make_detector(network, lanes, settings)
-        evaluator = Evaluator(data, single_cls=settings.single_cls)
+        evaluator = make_evaluator(data, network, settings)
         detector.warm_up((settings.imgsz, settings.imgsz))
         with ThreadPoolExecutor(1, thread_name_prefix="evaluate") as beside:
             # A batch's detections are matched while the network works on the next batch.
@@ -162,19 +168,28 @@ def validate(
 
 
 def fit(settings: ValidationSettings, network: Detectable) -> ValidationSettings:
-    """The settings with imgsz rounded up to a multiple of the network's largest stride."""
-    stride = max(network.strides)
-    return replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
+    """The settings as the network needs them.
+
+    imgsz is rounded up to a multiple of its largest stride; what is None is its family's.
+    """
+    stride, family = max(network.strides), counting_of(network)
+    return replace(
+        settings,
+        imgsz=math.ceil(settings.imgsz / stride) * stride,
+        batch_size=family.batch_size if settings.batch_size is None else settings.batch_size,
+        iou_thres=family.iou_thres if settings.iou_thres is None else settings.iou_thres,
+    )
 
 
 def make_loader(dataset: Dataset, network: Detectable, settings: ValidationSettings) -> BatchLoader:
-    """The data set's images in batches, as the network and the settings need them."""
+    """The data set's images in batches, as the network and the settings (see fit) need them."""
     return BatchLoader(
         dataset.images,
         imgsz=settings.imgsz,
         batch_size=settings.batch_size,
         stride=max(network.strides),
         workers=min(settings.workers, max(1, (os.cpu_count() or 1) // 2)),
+        resizing=counting_of(network).resizing,
     )
 
 
@@ -207,12 +222,19 @@ def make_detector(
     )
 
 
+def make_evaluator(dataset: Dataset, network: Detectable, settings: ValidationSettings) -> Evaluator:
+    """What gathers the network's detections, and counts them as its family does."""
+    return Evaluator(dataset, single_cls=settings.single_cls, counting=counting_of(network))
+
+
 class Evaluator:
     """Gathers one network's detections over a data set: update() by batch, then the outcome."""
 
-    def __init__(self, dataset: Dataset, *, single_cls: bool = False) -> None:
-        self.dataset, self.single_cls = dataset, single_cls
-        self._meter = AveragePrecisionMeter()
+    def __init__(
+        self, dataset: Dataset, *, single_cls: bool = False, counting: Counting = COUNTING["yolov5"]
+    ) -> None:
+        self.dataset, self.single_cls, self._counting = dataset, single_cls, counting
+        self._meter = AveragePrecisionMeter(counting.rules)
         self._found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
 
     def update(
@@ -223,17 +245,19 @@ class Evaluator:
     ) -> None:
         """Add a batch's detections, in letterbox pixels."""
         for image, placement, detections in zip(images, placements, found, strict=True):
-            boxes = placement.to_image_xyxy(detections.boxes_xyxy.numpy())
+            found_xyxy = detections.boxes_xyxy.numpy()
+            boxes = placement.to_image_xyxy(found_xyxy)
+            counted = boxes if self._counting.clipped else placement.to_image_xyxy(found_xyxy, clip=False)
             scores, classes = detections.scores.numpy(), detections.classes.numpy()
             if self.single_cls:
                 classes = np.zeros_like(classes)
             true = placement.to_letterbox_xyxy(image.labels.boxes_cxcywhn)
             true = placement.to_image_xyxy(true)
-            self._meter.update(boxes, scores, classes, true, image.labels.classes)
+            self._meter.update(counted, scores, classes, true, image.labels.classes)
             self._found.append((image.image_id, boxes, scores, classes))
 
     def own(self) -> AveragePrecision:
-        """YOLOv5's own metric."""
+        """The family's own metric."""
         return self._meter.compute()
 
     def predictions(self) -> list[dict[str, Any]]:

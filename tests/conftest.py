@@ -19,6 +19,7 @@ from sparsity.yolo import architectures
 from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.spec import Layer, ModuleSpec
+from sparsity.yolo.yolov8 import architectures as yolov8_architectures
 
 
 def pytest_configure() -> None:
@@ -62,6 +63,34 @@ def tiny(monkeypatch) -> Network:
     network = build(yolov5("tiny", nc=3), ("cat", "dog", "bird"))
     network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
     return fuse(network).requires_grad_(False)
+
+
+@pytest.fixture
+def tiny_yolov8(monkeypatch) -> Network:
+    """A fused, narrow yolov8n of three classes with random weights that finds something."""
+    monkeypatch.setattr(curves, "SUPPORT_STEPS", 3)
+    monkeypatch.setattr(curves, "REFIT_STEPS", 2)
+    return fuse(_tiny_yolov8(monkeypatch)).requires_grad_(False)
+
+
+@pytest.fixture
+def unfused_yolov8(monkeypatch) -> Network:
+    """As tiny_yolov8, with batch norms whose statistics and weights are far from the identity."""
+    network = _tiny_yolov8(monkeypatch)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.1, 0.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    return network.requires_grad_(False)
+
+
+def _tiny_yolov8(monkeypatch) -> Network:
+    scale = yolov8_architectures.Scale(0.33, 1 / 16, 1024)
+    monkeypatch.setitem(yolov8_architectures.SCALES, "tiny8", scale)
+    torch.manual_seed(0)
+    return build(yolov8_architectures.yolov8("tiny8", nc=3), ("cat", "dog", "bird"))
 
 
 @pytest.fixture

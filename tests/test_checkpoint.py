@@ -50,7 +50,8 @@ def stand_in(module: str, name: str) -> type[nn.Module]:
 @pytest.fixture(autouse=True)
 def published(monkeypatch: pytest.MonkeyPatch) -> None:
     """The published modules, while a test runs."""
-    classes = {"models.common": COMMON, "models.yolo": YOLO, "ultralytics.nn.tasks": ["DetectionModel"]}
+    tasks = ["SegmentationModel", "YOLOv10DetectionModel"]
+    classes = {"models.common": COMMON, "models.yolo": YOLO, "ultralytics.nn.tasks": tasks}
     for parent in ("models", "ultralytics", "ultralytics.nn"):
         monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
     for module_name, names in classes.items():
@@ -536,7 +537,8 @@ def test_the_state_dict_of_a_model_is_refused(tmp_path: Path) -> None:
         pytest.param("models.yolo", "SegmentationModel", "YOLOv5 segmentation", id="segmentation"),
         pytest.param("models.yolo", "Segment", "YOLOv5 segmentation", id="a segmentation head"),
         pytest.param("models.common", "Classify", "YOLOv5 classification", id="a classification head"),
-        pytest.param("ultralytics.nn.tasks", "DetectionModel", "YOLOv8", id="YOLOv8"),
+        pytest.param("ultralytics.nn.tasks", "SegmentationModel", "YOLOv8", id="YOLOv8's"),
+        pytest.param("ultralytics.nn.tasks", "YOLOv10DetectionModel", "YOLOv10", id="a third family"),
     ],
 )
 def test_a_checkpoint_of_another_task_is_named(tmp_path: Path, module: str, name: str, words: str) -> None:
@@ -579,11 +581,3 @@ def test_the_published_anchors_are_in_units_of_stride(assets: Path) -> None:
     pixels = head.anchors * torch.tensor(head.strides)[:, None, None]
     assert pixels[0].tolist() == [[10, 13], [16, 30], [33, 23]]
     assert pixels[2].tolist() == [[116, 90], [156, 198], [373, 326]]
-
-
-@pytest.mark.assets
-def test_a_real_yolov8_checkpoint_is_named(assets: Path) -> None:
-    path = assets / "yolov8n_train50.pt"
-    if not path.is_file():
-        pytest.skip("no yolov8n_train50.pt there")
-    assert "YOLOv8" in refusal(path)

@@ -35,7 +35,9 @@ TOP = {
     "inference": {"detection", "devices", "engines", "yolo"},
     "calibration": {"data", "memory", "yolo"},
     "pruner": {"calibration", "memory", "pruning", "yolo"},
+    "counting": {"data", "evaluation", "formats", "yolo"},
     "validation": {
+        "counting",
         *("data", "detection", "devices", "engines", "evaluation", "formats", "inference", "metrics"),
         *("pruning", "yolo"),
     },

@@ -19,29 +19,52 @@ BATCH_PADDING = 0.5
 
 
 @dataclass(frozen=True)
+class Resizing:
+    """How an image is brought to the network's size, and boxes back to the image.
+
+    shrinking: OpenCV's interpolation for images that are larger; smaller ones are enlarged linearly.
+    capped: whether no side may come out a pixel above the network's size, by rounding.
+    to_the_pixel: whether boxes go by the whole pixels of padding there are, and each direction by its own
+    gain; else by half pixels, and both by the height's.
+    """
+
+    shrinking: int
+    capped: bool
+    to_the_pixel: bool
+
+
+YOLOV5 = Resizing(cv2.INTER_AREA, capped=False, to_the_pixel=False)
+"""As YOLOv5 validates."""
+YOLOV8 = Resizing(cv2.INTER_LINEAR, capped=True, to_the_pixel=True)
+"""As YOLOv8 validates."""
+
+
+@dataclass(frozen=True)
 class Placement:
     """Where an image lies inside its letterbox: how it was scaled and what is left and above of it.
 
     original: the image's shape. resized: its shape in the letterbox. left, top: padding in pixels,
-    halves kept, as YOLOv5 takes it off again.
+    halves kept, as YOLOv5 takes it off again. own_gains: whether each direction goes back by its own gain.
     """
 
     original: Shape
     resized: Shape
     left: float
     top: float
+    own_gains: bool = False
 
     @property
     def gain(self) -> float:
-        """Letterbox pixels per image pixel; of the height, used for both directions."""
+        """Letterbox pixels per image pixel, of the height."""
         return self.resized[0] / self.original[0]
 
-    def to_image_xyxy(self, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """Boxes [n, 4] in letterbox pixels -> in image pixels, clipped to the image."""
+    def to_image_xyxy(self, boxes_xyxy: np.ndarray, *, clip: bool = True) -> np.ndarray:
+        """Boxes [n, 4] in letterbox pixels -> in image pixels, clipped to the image if wanted."""
         height, width = self.original
         offset = np.array([self.left, self.top] * 2, boxes_xyxy.dtype)
-        limit = np.array([width, height] * 2, boxes_xyxy.dtype)
-        return ((boxes_xyxy - offset) / boxes_xyxy.dtype.type(self.gain)).clip(0, limit)
+        across = self.resized[1] / width if self.own_gains else self.gain
+        boxes = (boxes_xyxy - offset) / np.array([across, self.gain] * 2, boxes_xyxy.dtype)
+        return boxes.clip(0, np.array([width, height] * 2, boxes_xyxy.dtype)) if clip else boxes
 
     def to_letterbox_xyxy(self, boxes_cxcywhn: np.ndarray) -> np.ndarray:
         """Boxes [n, 4] normalised to the image -> corners in letterbox pixels."""
@@ -71,37 +94,46 @@ def batch_shapes(ratios: Sequence[float], batch_size: int, imgsz: int, stride: i
     return shapes
 
 
-def place(original: Shape, imgsz: int, shape: Shape) -> Placement:
+def place(original: Shape, imgsz: int, shape: Shape, resizing: Resizing = YOLOV5) -> Placement:
     """Where an image comes to lie: longer side to imgsz, shrunk further where shape is smaller."""
-    height, width = _long_side(original, imgsz)
+    height, width = _long_side(original, imgsz, resizing)
     shrink = min(1.0, shape[0] / height, shape[1] / width)
     if shrink < 1:
         height, width = round(height * shrink), round(width * shrink)
-    return Placement(original, (height, width), (shape[1] - width) / 2, (shape[0] - height) / 2)
+    left, top = (shape[1] - width) / 2, (shape[0] - height) / 2
+    if resizing.to_the_pixel:
+        left, top = _whole(left), _whole(top)
+    return Placement(original, (height, width), left, top, resizing.to_the_pixel)
 
 
-def letterbox(image: np.ndarray, imgsz: int, out: np.ndarray) -> None:
+def letterbox(image: np.ndarray, imgsz: int, out: np.ndarray, resizing: Resizing = YOLOV5) -> None:
     """Resize image to its place in out [height, width, 3], and fill the rest of out with grey."""
-    placement = place(image.shape[:2], imgsz, out.shape[:2])
-    first = _long_side(image.shape[:2], imgsz)
+    placement = place(image.shape[:2], imgsz, out.shape[:2], resizing)
+    first = _long_side(image.shape[:2], imgsz, resizing)
     if first != image.shape[:2]:
         shrinks = imgsz < max(image.shape[:2])
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        method = resizing.shrinking if shrinks else cv2.INTER_LINEAR
         image = cv2.resize(image, first[::-1], interpolation=method)
     height, width = placement.resized
     if placement.resized != first:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    top, left = round(placement.top - 0.1), round(placement.left - 0.1)
+    top, left = _whole(placement.top), _whole(placement.left)
     out[:top], out[top + height :] = GREY, GREY
     out[top : top + height, :left], out[top : top + height, left + width :] = GREY, GREY
     out[top : top + height, left : left + width] = image
 
 
-def _long_side(shape: Shape, imgsz: int) -> Shape:
+def _whole(padding: float) -> int:
+    """The pixels of padding left or above; of an odd number the larger half lies right or below."""
+    return round(padding - 0.1)
+
+
+def _long_side(shape: Shape, imgsz: int, resizing: Resizing) -> Shape:
     ratio = imgsz / max(shape)
     if ratio == 1:
         return shape
-    return math.ceil(shape[0] * ratio), math.ceil(shape[1] * ratio)
+    height, width = math.ceil(shape[0] * ratio), math.ceil(shape[1] * ratio)
+    return (min(height, imgsz), min(width, imgsz)) if resizing.capped else (height, width)
 
 
 def _rounded_up(side: float, imgsz: int, stride: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsity.data.dataset import DatasetImage
 from sparsity.data.images import read_image
-from sparsity.data.letterbox import Placement, Shape, batch_shapes, letterbox, place
+from sparsity.data.letterbox import YOLOV5, Placement, Resizing, Shape, batch_shapes, letterbox, place
 
 BATCHES_AHEAD = 2
 
@@ -30,6 +30,7 @@ class BatchLoader:
 
     Images (sorted by path) are sorted by height / width; each batch is as large as its images need.
     workers: decoding threads (the decoder works outside Python's lock); 0 decodes in this thread.
+    resizing: how images are brought to imgsz.
     """
 
     def __init__(
@@ -40,8 +41,9 @@ class BatchLoader:
         batch_size: int,
         stride: int,
         workers: int,
+        resizing: Resizing = YOLOV5,
     ) -> None:
-        self.imgsz, self.workers = imgsz, workers
+        self.imgsz, self.workers, self.resizing = imgsz, workers, resizing
         # YOLOv5 leaves the order of equal ratios to numpy's default sort, and so does this: which
         # of them share a batch, and so their padding, moves AP by up to 0.003 on 250 images.
         order = np.argsort([image.height / image.width for image in images])
@@ -96,11 +98,11 @@ class BatchLoader:
             yield self._batch(number, pixels)
 
     def _decode(self, image: DatasetImage, out: np.ndarray) -> None:
-        letterbox(read_image(image.path), self.imgsz, out)
+        letterbox(read_image(image.path), self.imgsz, out, self.resizing)
 
     def _batch(self, number: int, pixels: np.ndarray) -> Batch:
         images, shape = self.batches[number], self.shapes[number]
-        placements = tuple(place((i.height, i.width), self.imgsz, shape) for i in images)
+        placements = tuple(place((i.height, i.width), self.imgsz, shape, self.resizing) for i in images)
         return Batch(images, placements, pixels)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from sparsity.errors import InputError
 from sparsity.formats.onnx_file import Exporter, OnnxNetwork
-from sparsity.yolo.detect import Candidates, decoded_candidates
+from sparsity.yolo.families import FAMILIES
+from sparsity.yolo.head import Candidates, Head
 from sparsity.yolo.network import Network
 
 Decode = Callable[[Sequence[Tensor], float], Candidates]
@@ -33,7 +35,7 @@ class Graphs:
                 "for: give --device cpu, without --half"
             )
         if isinstance(network, OnnxNetwork):
-            return network.file.read_bytes(), _decode_boxes
+            return network.file.read_bytes(), partial(_decode_boxes, FAMILIES[network.family].head)
         if not isinstance(network, Network):
             raise InputError(f"a {type(network).__name__} can't be run as an ONNX graph")
         return self._exporter.export(network).SerializeToString(), copy.deepcopy(network.head).candidates
@@ -50,5 +52,5 @@ def refused_by(engine: str) -> Iterator[None]:
         raise InputError(f"{engine} can't run this network: {reason}") from error
 
 
-def _decode_boxes(maps: Sequence[Tensor], conf_thres: float) -> Candidates:
-    return decoded_candidates(maps[0], conf_thres)
+def _decode_boxes(head: type[Head], maps: Sequence[Tensor], conf_thres: float) -> Candidates:
+    return head.decoded_candidates(maps[0], conf_thres)

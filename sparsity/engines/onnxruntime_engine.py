@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sparsity.engines.graphs import Decode, Graphs, refused_by
 from sparsity.optional import optional_module
-from sparsity.yolo.detect import Candidates
+from sparsity.yolo.head import Candidates
 
 
 class OnnxRuntimeRunner:

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from sparsity.yolo.detect import Candidates
+from sparsity.yolo.head import Candidates
 
 
 class Runner(Protocol):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsity.errors import InputError
-from sparsity.yolo.detect import Candidates
+from sparsity.yolo.head import Candidates
 from sparsity.yolo.network import Network
 
 
@@ -20,9 +20,11 @@ class TorchRunner:
 
     def __init__(self, network: Network, device: torch.device, dtype: torch.dtype) -> None:
         self.network = copy.deepcopy(network).eval()
-        anchors = self.network.head.anchors.float()
+        head = self.network.head
+        exact = {name: getattr(head, name).float() for name in head.exact}
         self.network.to(device, dtype, memory_format=torch.channels_last)
-        self.network.head.anchors = anchors.to(device)
+        for name, buffer in exact.items():
+            setattr(head, name, buffer.to(device))
         if device.type == "cpu" and dtype == torch.float32:
             _use_onednn(self.network)
 

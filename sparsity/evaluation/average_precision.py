@@ -1,4 +1,4 @@
-"""YOLOv5's own metric: P and R at the best F1, mAP50 and mAP50-95."""
+"""The families' own metric: P and R at the best F1, mAP50 and mAP50-95."""
 
 from __future__ import annotations
 
@@ -40,10 +40,27 @@ class AveragePrecision:
     classes: tuple[ClassPrecision, ...] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Rules:
+    """Where families' own metrics differ.
+
+    second_choice: whether a detection whose best label is taken may claim the next best.
+    steep_end: whether precision falls to 0 at the last recall, not along a line to recall 1.
+    """
+
+    second_choice: bool
+    steep_end: bool
+
+
+YOLOV5 = Rules(second_choice=False, steep_end=False)
+YOLOV8 = Rules(second_choice=True, steep_end=True)
+
+
 class AveragePrecisionMeter:
     """update() with each image's detections and labels, then compute()."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = YOLOV5) -> None:
+        self._rules = rules
         self._correct: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []
         self._classes: list[np.ndarray] = []
@@ -58,7 +75,7 @@ class AveragePrecisionMeter:
         true_classes: np.ndarray,
     ) -> None:
         """Add one image: detections [n], best score first, and labels [m], in the same pixels."""
-        self._correct.append(match(boxes_xyxy, classes, true_boxes_xyxy, true_classes))
+        self._correct.append(match(boxes_xyxy, classes, true_boxes_xyxy, true_classes, self._rules))
         self._scores.append(scores)
         self._classes.append(classes)
         self._labels.append(true_classes)
@@ -73,6 +90,7 @@ class AveragePrecisionMeter:
             np.concatenate(self._scores),
             np.concatenate(self._classes),
             labels,
+            self._rules,
         )
 
 
@@ -81,17 +99,20 @@ def match(
     classes: np.ndarray,
     true_boxes_xyxy: np.ndarray,
     true_classes: np.ndarray,
+    rules: Rules = YOLOV5,
 ) -> np.ndarray:
     """Which detections are right at each IoU threshold: bool [n, 10].
 
-    Each detection claims the label of its class that it overlaps most; at each threshold a label
-    goes to the first that claims it with at least that IoU.
+    Each detection claims the label of its class that it overlaps most, or by the rules most of those that
+    are left; at each threshold a label goes to the first that claims it with at least that IoU.
     """
     correct = np.zeros((len(boxes_xyxy), len(IOU_THRESHOLDS)), bool)
     if not len(boxes_xyxy) or not len(true_boxes_xyxy):
         return correct
     iou = box_iou_xyxy(torch.from_numpy(boxes_xyxy), torch.from_numpy(true_boxes_xyxy)).numpy()
     iou = np.where(classes[:, None] == true_classes[None], iou, -1)
+    if rules.second_choice:
+        return np.stack([_claim_in_turn(iou, threshold) for threshold in IOU_THRESHOLDS], 1)
     claimed = iou.argmax(1)
     overlap = iou[np.arange(len(iou)), claimed]
     for column, threshold in enumerate(IOU_THRESHOLDS):
@@ -101,8 +122,22 @@ def match(
     return correct
 
 
+def _claim_in_turn(iou: np.ndarray, threshold: float) -> np.ndarray:
+    """IoU [n, m] of detections, best first, with labels -> bool [n]: which get one that is left."""
+    correct, free = np.zeros(len(iou), bool), np.ones(iou.shape[1], bool)
+    for row in np.flatnonzero((iou >= threshold).any(1)):
+        label = np.where(free, iou[row], -1).argmax()
+        if free[label] and iou[row, label] >= threshold:
+            correct[row], free[label] = True, False
+    return correct
+
+
 def average_precision(
-    correct: np.ndarray, scores: np.ndarray, classes: np.ndarray, true_classes: np.ndarray
+    correct: np.ndarray,
+    scores: np.ndarray,
+    classes: np.ndarray,
+    true_classes: np.ndarray,
+    rules: Rules = YOLOV5,
 ) -> AveragePrecision:
     """The figures from detections of all images and the classes of all labels.
 
@@ -125,7 +160,7 @@ def average_precision(
         confidence = -scores[of_class].astype(np.float64)
         recall[row] = np.interp(-grid, confidence, recalls[:, 0], left=0)
         precision[row] = np.interp(-grid, confidence, precisions[:, 0], left=1)
-        ap[row] = [_area(recalls[:, i], precisions[:, i]) for i in range(ap.shape[1])]
+        ap[row] = [_area(recalls[:, i], precisions[:, i], rules.steep_end) for i in range(ap.shape[1])]
     best = _best_f1(precision, recall)
     rows = zip(labels, instances, precision[:, best], recall[:, best], ap[:, 0], ap.mean(1), strict=True)
     per_class = tuple(ClassPrecision(int(c), int(n), *map(float, rest)) for c, n, *rest in rows)
@@ -139,10 +174,11 @@ def average_precision(
     )
 
 
-def _area(recall: np.ndarray, precision: np.ndarray) -> float:
+def _area(recall: np.ndarray, precision: np.ndarray, steep_end: bool) -> float:
     """Area under the precision envelope, by the trapezoid over 101 recall points."""
-    recall = np.concatenate(([0.0], recall, [1.0]))
-    precision = np.concatenate(([1.0], precision, [0.0]))
+    drop = recall[-1:] if steep_end else []
+    recall = np.concatenate(([0.0], recall, drop, [1.0]))
+    precision = np.concatenate(([1.0], precision, np.zeros(len(drop)), [0.0]))
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     points = np.linspace(0, 1, RECALL_POINTS)
     values = np.interp(points, recall, envelope)

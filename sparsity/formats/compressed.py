@@ -28,6 +28,7 @@ from sparsity.optional import optional_module
 from sparsity.pruning.layers import convolutions
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
+from sparsity.yolo.registry import HEADS
 from sparsity.yolo.spec import Architecture
 
 LEAST_LIMIT = 384 * 2**20
@@ -205,7 +206,7 @@ def _architecture(stored: object, classes: int) -> Architecture:
         raise UnreadableError(f"has more than {MOST_MODULES} modules")
     architecture = read_architecture(stored)
     head = architecture[-1].module
-    if head.kind != "Detect":
+    if head.kind not in HEADS:
         raise UnreadableError(f"its last layer is {head.kind}; Detect is expected")
     if head.attributes["nc"] != classes:
         raise UnreadableError(f"has {classes} class names, but its head another number of classes")

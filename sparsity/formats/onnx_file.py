@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sparsity.errors import InputError
 from sparsity.files import write_bytes
 from sparsity.optional import optional_module
+from sparsity.yolo.families import family_by_output
 from sparsity.yolo.network import Network, fuse
 
 OPSET = 18
@@ -36,12 +37,20 @@ class OnnxNetwork(nn.Module):
     """The network of an ONNX file: engines run the file; here stand what it is called and its convolutions.
 
     names: the class names. strides: the largest one alone is known. file: the file's path.
+    family: the key of families.FAMILIES, by the form of its output.
     Its modules are Conv2d layers with the file's weights (as float32 where they are int8), for counting.
     """
 
-    def __init__(self, file: Path, names: Sequence[str], stride: int, convs: dict[str, nn.Conv2d]) -> None:
+    def __init__(
+        self,
+        file: Path,
+        names: Sequence[str],
+        stride: int,
+        convs: dict[str, nn.Conv2d],
+        family: str = "yolov5",
+    ) -> None:
         super().__init__()
-        self.file, self.names, self.strides = file, tuple(names), (stride,)
+        self.file, self.names, self.strides, self.family = file, tuple(names), (stride,), family
         for name, conv in convs.items():
             _put(self, name, conv)
 
@@ -62,7 +71,7 @@ class _Raw(nn.Module):
 
 
 class _Decoded(_Raw):
-    """Images to boxes, objectness and classes: [batch, cells, 5 + nc]."""
+    """Images to boxes and confidences, as the head decodes them."""
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network.head.decode(self.network(images))
@@ -136,15 +145,16 @@ def _weights(network: Network) -> Iterator[tuple[str, Tensor]]:
 
 
 def describe(network: Network) -> dict[str, str]:
-    """What the file says of itself, in the words that YOLOv5's own exports have: stride and names."""
+    """What the file says of itself, in the words that the families' own exports have: stride and names."""
     return {"stride": str(max(network.strides)), "names": repr(dict(enumerate(network.names)))}
 
 
 def write(network: Network, path: Path) -> None:
     """Write a fused network as ONNX, boxes decoded, whole or not at all.
 
-    Input `images` float32 [batch, 3, height, width], RGB in 0 to 1; output `output0` float32
-    [batch, cells, 5 + nc]: cx, cy, w, h in pixels, objectness, classes. Raises InputError where a
+    Input `images` float32 [batch, 3, height, width], RGB in 0 to 1; output `output0` float32, of YOLOv5
+    [batch, cells, 5 + nc]: cx, cy, w, h in pixels, objectness, classes; of YOLOv8 [batch, 4 + nc, cells]:
+    cx, cy, w, h, classes. Raises InputError where a
     package is missing, or path can't be written.
     """
     write_model(Exporter(decoded=True, asked_by=str(path)).export(network), path)
@@ -156,7 +166,7 @@ def write_model(model: Any, path: Path) -> None:
 
 
 def read(path: Path) -> OnnxNetwork:
-    """Read a detector's ONNX file, ours or YOLOv5's own export.
+    """Read a detector's ONNX file, ours or YOLOv5's or YOLOv8's own export.
 
     Raises InputError where it is none, or lacks what detection needs: class names, stride, `images`, one
     output of boxes.
@@ -175,14 +185,14 @@ def read(path: Path) -> OnnxNetwork:
         raise InputError(f"{path}: no ONNX file, truncated or damaged; export it again") from error
     said = {entry.key: entry.value for entry in model.metadata_props}
     names, stride = _names(path, said.get("names")), _stride(path, said.get("stride"))
-    _check_ends(path, model, len(names))
+    family = _family(path, model, len(names), onnx)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise InputError(f"{path}: its weights lie in another file; export it as one file")
     try:
         convs = _convolutions(path, model, onnx)
     except (ValueError, TypeError, IndexError) as error:
         raise InputError(f"{path}: damaged: its convolutions' weights cannot be read ({error})") from error
-    return OnnxNetwork(path, names, stride, convs)
+    return OnnxNetwork(path, names, stride, convs, family)
 
 
 @contextlib.contextmanager
@@ -230,7 +240,8 @@ def _stride(path: Path, text: str | None) -> int:
     return stride
 
 
-def _check_ends(path: Path, model: Any, classes: int) -> None:
+def _family(path: Path, model: Any, classes: int, onnx: Any) -> str:
+    """The family whose input and output the model has. Raises InputError where it is none's."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [one for one in model.graph.input if one.name not in weights]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
@@ -245,13 +256,21 @@ def _check_ends(path: Path, model: Any, classes: int) -> None:
             f"{path}: it takes images of {sizes} alone, and validation has batches of several shapes; export "
             "it with free batch, height and width (YOLOv5's export.py: --dynamic)"
         )
-    dims = model.graph.output[0].type.tensor_type.shape.dim if model.graph.output else ()
-    if len(dims) != 3 or dims[2].dim_value not in (0, 5 + classes):
+    dims = _output_dims(model)
+    if len(dims) == 3 and not any(dim.dim_value for dim in dims[1:]):
+        dims = _output_dims(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    family = family_by_output([dim.dim_value for dim in dims], classes)
+    if family is None:
         sizes = [dim.dim_value or dim.dim_param for dim in dims]
         raise InputError(
             f"{path}: its first output is {sizes}; [batch, cells, {5 + classes}] is expected for "
-            f"{classes} class names: boxes, objectness and classes"
+            f"{classes} class names: boxes, objectness and classes (of YOLOv8 [batch, {4 + classes}, cells])"
         )
+    return family
+
+
+def _output_dims(model: Any) -> Sequence[Any]:
+    return model.graph.output[0].type.tensor_type.shape.dim if model.graph.output else ()
 
 
 def _convolutions(path: Path, model: Any, onnx: Any) -> dict[str, nn.Conv2d]:
@@ -266,10 +285,15 @@ def _convolutions(path: Path, model: Any, onnx: Any) -> dict[str, nn.Conv2d]:
         if any(name not in stored for name in names):
             raise InputError(f"{path}: the weights of {node.name or 'a Conv'} are not in the file")
         weight, *bias = (np.array(onnx.numpy_helper.to_array(stored[name]), np.float32) for name in names)
-        if weight.ndim == 4:
+        if weight.ndim == 4 and not _counts_up(weight):
             name = names[0].removeprefix(_PREFIX).removesuffix("_quantized").removesuffix(".weight")
             convs[name] = _conv2d(weight, bias)
     return convs
+
+
+def _counts_up(weight: np.ndarray) -> bool:
+    """Whether it is YOLOv8's dfl, of the numbers 0, 1, 2, ...: a constant that other exports make a Conv."""
+    return weight.size > 1 and np.array_equal(weight.reshape(-1), np.arange(weight.size))
 
 
 def _put(root: nn.Module, name: str, conv: nn.Conv2d) -> None:
@@ -293,8 +317,8 @@ def _conv2d(weight: np.ndarray, bias: list[np.ndarray]) -> nn.Conv2d:
 def _shape_key(network: Network) -> str:
     """What networks share that differ in the values of their weights alone."""
     shapes = sorted((name, tuple(p.shape)) for name, p in network.named_parameters())
-    anchors = network.head.anchors.flatten().tolist()
-    return repr((network.architecture, shapes, anchors, network.names))
+    constants = [(name, buffer.flatten().tolist()) for name, buffer in network.named_buffers()]
+    return repr((network.architecture, shapes, constants, network.names))
 
 
 def _export(module: _Raw) -> Any:
@@ -302,7 +326,9 @@ def _export(module: _Raw) -> Any:
     outputs = [OUTPUT] if isinstance(module, _Decoded) else [f"{RAW}{i}" for i in range(levels)]
     free = {INPUT: {0: "batch", 2: "height", 3: "width"}}
     for name in outputs:
-        free[name] = {0: "batch", 1: "cells"} if name == OUTPUT else {0: "batch", 2: "rows", 3: "columns"}
+        free[name] = {0: "batch", 2: "rows", 3: "columns"}
+    if outputs == [OUTPUT]:
+        free[OUTPUT] = {0: "batch", module.network.head.cells_dim: "cells"}
     content = io.BytesIO()
     with quiet():
         # The exporter that traces: the newer one takes ten times as long for the same graph.

@@ -29,7 +29,8 @@ def plot_training(frame: pd.DataFrame) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 4), layout="constrained")
         losses, accuracy = figure.subplots(1, 2)
-        shown = [name for name in ("box", "objectness", "classes", "distillation") if frame[name].any()]
+        names = ("box", "objectness", "classes", "distillation", "dfl")
+        shown = [name for name in names if name in frame and frame[name].any()]
         for number, name in enumerate(shown):
             style = {"color": COLOURS[number], "linestyle": LINES[number], "marker": MARKERS[number]}
             losses.plot(frame.epoch, frame[name], label=name, markersize=3, **style)

@@ -14,7 +14,7 @@ from sparsity.inference import PhaseSeconds
 from sparsity.sweeping.copies import Copy
 from sparsity.sweeping.level import Level
 from sparsity.sweeping.store import Found, Store
-from sparsity.validation import Evaluator, ValidationSettings, make_loader
+from sparsity.validation import Evaluator, ValidationSettings, make_evaluator, make_loader
 from sparsity.yolo.network import Network
 
 
@@ -31,9 +31,7 @@ def detect_levels(
     A batch is decoded once. What a level found in a batch goes to the store at once, and is taken
     from there where an earlier run left it. tick gets the number of images done by a level.
     """
-    outcomes = {
-        level: (Evaluator(dataset, single_cls=settings.single_cls), PhaseSeconds()) for level in copies
-    }
+    outcomes = {level: (make_evaluator(dataset, network, settings), PhaseSeconds()) for level in copies}
     loader = make_loader(dataset, network, settings)
     known = {
         number for number in range(len(loader)) if all(store.has_found(level, number) for level in copies)

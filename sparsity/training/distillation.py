@@ -24,7 +24,7 @@ def distillation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], *, n
     Gains and batch size are included, so that it adds to the detection loss's total (of 640 pixels).
     Raises InputError where the shapes differ, or the levels are not 3 or 4.
     """
-    _check_shapes(student, teacher)
+    check_shapes(student, teacher, "classes, anchors and strides")
     pairs = zip(student, teacher, balance_of(len(student)), strict=True)
     levels = [_level(_cells(x, na, nc), _cells(y.detach(), na, nc), balance) for x, y, balance in pairs]
     return torch.stack(levels).sum() * (3 / len(levels) * len(student[0]))
@@ -33,16 +33,16 @@ def distillation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], *, n
 def _level(student: Tensor, teacher: Tensor, balance: float) -> Tensor:
     """One level's cells [batch, na, height, width, 5 + nc] of both -> its terms' sum, gains included."""
     wanted = teacher[..., 4:].sigmoid()
-    divergence = _divergence(student[..., 4:], teacher[..., 4:], wanted)
-    objectness = divergence[..., 0].mean() * (balance * OBJECTNESS_GAIN)
-    classes = divergence[..., 1:].mean(-1) * (CLASSES_GAIN * divergence[..., 1:].shape[-1] / 80)
+    away = divergence(student[..., 4:], teacher[..., 4:], wanted)
+    objectness = away[..., 0].mean() * (balance * OBJECTNESS_GAIN)
+    classes = away[..., 1:].mean(-1) * (CLASSES_GAIN * away[..., 1:].shape[-1] / 80)
     # Without a gain: as it stands, the squared distance has the size of BOX_GAIN x (1 - CIoU).
     boxes = (student[..., :4].sigmoid() - teacher[..., :4].sigmoid()).square().sum(-1)
     weights = wanted[..., 0]
     return objectness + (weights * (boxes + classes)).sum() / weights.sum().clamp(min=LEAST_WEIGHT)
 
 
-def _divergence(student: Tensor, teacher: Tensor, wanted: Tensor) -> Tensor:
+def divergence(student: Tensor, teacher: Tensor, wanted: Tensor) -> Tensor:
     """Logits of both and the teacher's sigmoids -> cross-entropy less the teacher's entropy, same shape."""
     return softplus(student) - softplus(teacher) - wanted * (student - teacher)
 
@@ -52,9 +52,9 @@ def _cells(raw: Tensor, na: int, nc: int) -> Tensor:
     return raw.float().unflatten(1, (na, 5 + nc)).permute(0, 1, 3, 4, 2)
 
 
-def _check_shapes(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
-    """Refuse maps that cannot be compared."""
-    need = "teacher and student need the same classes, anchors and strides"
+def check_shapes(student: Sequence[Tensor], teacher: Sequence[Tensor], same: str) -> None:
+    """Raise InputError where maps can't be compared. same: what networks share whose maps can."""
+    need = f"teacher and student need the same {same}"
     if len(student) != len(teacher):
         raise InputError(f"{need}: the teacher has {len(teacher)} levels, the student {len(student)}")
     for level, (ours, theirs) in enumerate(zip(student, teacher, strict=True)):

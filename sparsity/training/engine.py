@@ -15,9 +15,8 @@ from sparsity.data.training import TrainingImages, collate
 from sparsity.devices import usable_cores
 from sparsity.errors import InputError
 from sparsity.progress import progress_bar
-from sparsity.training.distillation import distillation_loss
 from sparsity.training.ema import Average
-from sparsity.training.loss import DetectionLoss
+from sparsity.training.lessons import lesson_of
 from sparsity.training.masks import Masks, cubic_amount, nonzero_masks, prune_unfused
 from sparsity.training.optimizer import make_optimizer, set_rates
 from sparsity.training.settings import TrainingSettings
@@ -35,7 +34,10 @@ class DivergedError(InputError):
 
 @dataclass
 class EpochLosses:
-    """Losses of an epoch, and how many images they are of, all and those with labels."""
+    """Losses of an epoch, and how many images they are of, all and those with labels.
+
+    A family without objectness, or without distributions of box sides (dfl), has 0 there.
+    """
 
     box: float = 0.0
     objectness: float = 0.0
@@ -43,6 +45,7 @@ class EpochLosses:
     distillation: float = 0.0
     images: int = 0
     labelled: int = 0
+    dfl: float = 0.0
 
     def add(self, parts: dict[str, Tensor], images: int, labelled: int) -> None:
         """Add a batch, whose losses are sums over its images."""
@@ -55,7 +58,8 @@ class EpochLosses:
         """An image's: of boxes and classes a labelled one's."""
         images, labelled = max(1, self.images), max(1, self.labelled)
         found = (value / labelled for value in (self.box, self.objectness, self.classes))
-        return EpochLosses(*found, self.distillation / images, self.images, self.labelled)
+        counts = self.images, self.labelled
+        return EpochLosses(*found, self.distillation / images, *counts, self.dfl / labelled)
 
 
 class EpochSampler(Sampler[int]):
@@ -102,7 +106,8 @@ class Trainer:
         self.average.network.to(self.accelerator.device)
         if self.teacher is not None:
             self.teacher = self.teacher.eval().requires_grad_(False).to(self.accelerator.device)
-        self._loss = DetectionLoss(self.network.head.anchors, self.network.head.nc, settings.imgsz)
+        lesson, head = lesson_of(self.network), self.network.head
+        self._loss, self._distil = lesson.losses(head, settings.imgsz), lesson.distil(head)
 
     def _make_penalty(self) -> ScalePenalty | None:
         s = self.settings
@@ -171,14 +176,11 @@ class Trainer:
         """labelled: how many of the images, the first ones, have labels to learn from."""
         parts: dict[str, Tensor] = {}
         if labelled:
-            found = self._loss([level[:labelled] for level in raw], targets)
-            parts |= {"box": found.box, "objectness": found.objectness, "classes": found.classes}
+            parts |= self._loss([level[:labelled] for level in raw], targets)
         if self.teacher is not None:
             with torch.no_grad(), self.accelerator.autocast():
                 wanted = self.teacher(images)
-            head = self.network.head
-            away = distillation_loss(raw, wanted, na=head.na, nc=head.nc)
-            parts["distillation"] = away * self.settings.distil
+            parts["distillation"] = self._distil(raw, wanted) * self.settings.distil
         return parts
 
     def _step(self, epoch: int) -> None:

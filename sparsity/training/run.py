@@ -52,6 +52,7 @@ class EpochRow:
     AP: float = -1.0
     AP50: float = -1.0
     seconds: float = 0.0
+    dfl: float = 0.0
 
 
 class Run:
@@ -169,6 +170,7 @@ class Run:
             count_sparsity(network).conv,
             self._record_scales(epoch + 1),
             seconds=time.perf_counter() - start,
+            dfl=losses.dfl,
             **figures,
         )
 
@@ -222,7 +224,8 @@ class Run:
 
 
 def _format_row(row: EpochRow, epochs: int) -> str:
-    parts = {"box": row.box, "obj": row.objectness, "cls": row.classes, "distil": row.distillation}
+    parts = {"box": row.box, "obj": row.objectness, "dfl": row.dfl, "cls": row.classes}
+    parts |= {"distil": row.distillation}
     losses = " ".join(f"{name} {value:.4f}" for name, value in parts.items() if value)
     figures = f" AP {row.AP:.3f} AP50 {row.AP50:.3f}" if row.AP >= 0 else ""
     return (

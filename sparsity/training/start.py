@@ -28,10 +28,11 @@ from sparsity.errors import InputError
 from sparsity.pruner import Pruner
 from sparsity.pruning.method import Method
 from sparsity.training.engine import Trainer
+from sparsity.training.lessons import lesson_of
 from sparsity.training.run import Run
 from sparsity.training.settings import TrainingSettings
 from sparsity.validation import ValidationSettings
-from sparsity.yolo.architectures import ANCHORS, SCALES, yolov5
+from sparsity.yolo.families import FAMILIES, published_architecture, sizes
 from sparsity.yolo.network import Network, build, fuse, take_over
 
 Location = str | PathLike[str]
@@ -43,7 +44,7 @@ _PRECISIONS = {torch.float32: "no", torch.float16: "fp16", torch.bfloat16: "bf16
 class Material:
     """What a training is made from.
 
-    weights: the checkpoint to train on; or cfg, yolov5n to yolov5x, to begin from random weights.
+    weights: the checkpoint to train on; or cfg, such as yolov5n or yolov8n, to begin from random weights.
     data: labelled images (train and val of a data yaml, or a folder). images: a folder of images
     without labels, for distillation alone, instead of data or beside it. teacher: the dense checkpoint
     to distil from.
@@ -59,8 +60,8 @@ class Material:
         """Raise InputError where something is missing or contradicts."""
         if bool(self.weights) == bool(self.cfg):
             raise InputError("--weights to train on a checkpoint, or --cfg yolov5n to begin anew: give one")
-        if self.cfg and self.cfg not in SCALES:
-            raise InputError(f"--cfg is {self.cfg!r}; one of {', '.join(SCALES)} is expected")
+        if self.cfg and self.cfg not in sizes():
+            raise InputError(f"--cfg is {self.cfg!r}; one of {', '.join(sizes())} is expected")
         if self.cfg and not self.data:
             raise InputError("--cfg needs --data, which names the classes")
         if not self.data and not self.images:
@@ -159,48 +160,33 @@ def _network(material: Material, settings: TrainingSettings) -> Network:
     if not names:
         raise InputError(f"{material.data}: names no classes; --cfg needs a data yaml with names")
     torch.manual_seed(settings.seed)
-    network = build(yolov5(material.cfg, len(names)), names)
+    network = build(published_architecture(material.cfg, len(names)), names)
     _initialise(network, settings.imgsz)
     return network
 
 
 def _initialise(network: Network, imgsz: int) -> None:
-    """Anchors as published; biases so that few cells find something at first (arXiv:1708.02002, 3.3)."""
-    head = network.head
-    strides = torch.tensor(head.strides).view(-1, 1, 1)
-    head.anchors.copy_(torch.tensor(ANCHORS).view(len(head.strides), head.na, 2) / strides)
-    with torch.no_grad():
-        for conv, stride in zip(head.m, head.strides, strict=True):
-            bias = conv.bias.view(head.na, -1)
-            bias[:, 4] = math.log(8 / (imgsz / stride) ** 2)
-            bias[:, 5:] = math.log(0.6 / (head.nc - 0.99999))
+    """Give random weights the constants and biases to begin with, as the family's lesson says."""
+    lesson_of(network).initialise(network.head, imgsz)
 
 
 def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
+    lesson = lesson_of(student)
+    if teacher.family != student.family:
+        theirs, ours = (FAMILIES[network.family].name for network in (teacher, student))
+        raise InputError(f"--teacher {path}: it is a {theirs}, the student a {ours}; one family is expected")
     renamed = [pair for pair in zip(teacher.names, student.names, strict=False) if pair[0] != pair[1]]
     for what, theirs, ours in (
         ("classes", len(teacher.names), len(student.names)),
         *(("classes", *pair) for pair in renamed[:1]),
         ("strides", teacher.strides, student.strides),
-        ("anchors a level", teacher.head.na, student.head.na),
-        ("anchors", *_anchors(teacher, student)),
+        *lesson.shared(teacher, student),
     ):
         if theirs != ours:
             raise InputError(
                 f"--teacher {path}: its {what} are {theirs}, the student's {ours}; "
-                "a teacher must share the student's classes (in order), strides and anchors"
+                f"a teacher must share the student's {lesson.needs}"
             )
-
-
-def _anchors(teacher: Network, student: Network) -> tuple[list[float], list[float]]:
-    """Both's widths and heights in pixels; the student's twice where they differ by precision alone."""
-    theirs, ours = (
-        network.head.anchors * torch.tensor(network.strides).view(-1, 1, 1) for network in (teacher, student)
-    )
-    if theirs.shape == ours.shape and torch.allclose(theirs, ours, rtol=0.01):
-        theirs = ours
-    shown = [[round(side, 1) for side in anchors.flatten().tolist()] for anchors in (theirs, ours)]
-    return shown[0], shown[1]
 
 
 def _data(

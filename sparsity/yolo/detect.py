@@ -3,38 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Candidates:
-    """Boxes above the confidence threshold, one per box and class, of all images of a batch.
-
-    image: int64 [n], the index in the batch.
-    boxes_xyxy: float32 [n, 4], in pixels of the network's input.
-    scores: float32 [n].
-    classes: int64 [n].
-    """
-
-    image: Tensor
-    boxes_xyxy: Tensor
-    scores: Tensor
-    classes: Tensor
+from sparsity.yolo.head import Candidates, Head, cells_xy, corners_xyxy, is_count
+from sparsity.yolo.importance import raw_map_importance
+from sparsity.yolo.spec import ModuleSpec
 
 
-class Detect(nn.Module):
+class Detect(Head):
     """Anchor-based head: one 1x1 convolution a level, na x (4 box, 1 objectness, nc classes) channels.
 
     The buffer anchors is [levels, na, 2], width and height in units of the level's stride.
     """
 
+    family = "yolov5"
+    exact: ClassVar[tuple[str, ...]] = ("anchors",)
+    cells_dim = 1
+
     def __init__(self, nc: int, na: int, strides: Sequence[int], m: nn.ModuleList) -> None:
         super().__init__()
         self.nc, self.na, self.strides, self.m = nc, na, tuple(strides), m
         self.register_buffer("anchors", torch.zeros(len(m), na, 2))
+
+    @classmethod
+    def misfit(cls, spec: ModuleSpec) -> str:
+        nc, na, strides = (spec.attributes[name] for name in ("nc", "na", "strides"))
+        if not is_count(nc) or not is_count(na):
+            return f"has nc {nc!r} and na {na!r}; whole numbers are expected"
+        maps = spec.children["m"].children.values() if "m" in spec.children else ()
+        widths = [conv.attributes.get("out_channels") for conv in maps]
+        if not isinstance(strides, tuple) or widths != [na * (5 + nc)] * len(strides):
+            return (
+                f"has levels of {widths} channels, strides {strides}; {na * (5 + nc)} channels "
+                f"a level are expected for {nc} classes"
+            )
+        return ""
+
+    @classmethod
+    def cell_numbers(cls, nc: int) -> int:
+        return 5 + nc
+
+    @classmethod
+    def decoded_candidates(cls, decoded: Tensor, conf_thres: float) -> Candidates:
+        image, cell = (decoded[..., 4] > conf_thres).nonzero().unbind(1)
+        rows = decoded[image, cell]
+        return Candidates(*_passing(image, rows[:, :4], rows[:, 4:], conf_thres))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Feature maps, a level each -> raw maps [batch, na * (5 + nc), height, width]."""
@@ -48,7 +64,7 @@ class Detect(nn.Module):
         levels = []
         for level, cells in enumerate(self._cells(raw)):
             values = cells.float().sigmoid()
-            places = _cells_xy(cells.shape[1], cells.shape[2], cells.device)
+            places = cells_xy(cells.shape[1], cells.shape[2], cells.device)[:, :, None]
             boxes = self._boxes_cxcywh(values[..., :4], places, self.anchors[level], level)
             levels.append(torch.cat((boxes, values[..., 4:]), 4).flatten(1, 3))
         return torch.cat(levels, 1)
@@ -62,6 +78,9 @@ class Detect(nn.Module):
             self._level_candidates(cells, level, conf_thres) for level, cells in enumerate(self._cells(raw))
         ]
         return Candidates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
+        return raw_map_importance(raw, self.na)
 
     def _cells(self, raw: Sequence[Tensor]) -> list[Tensor]:
         """Raw maps -> [batch, height, width, na, 5 + nc], a view where the map is channels_last."""
@@ -84,26 +103,10 @@ class Detect(nn.Module):
         return torch.cat((centre, (values[..., 2:4] * 2) ** 2 * (anchors.to(values.dtype) * stride)), -1)
 
 
-def decoded_candidates(decoded: Tensor, conf_thres: float) -> Candidates:
-    """What decode gives -> the boxes whose objectness, and objectness x class, are above conf_thres."""
-    image, cell = (decoded[..., 4] > conf_thres).nonzero().unbind(1)
-    rows = decoded[image, cell]
-    return Candidates(*_passing(image, rows[:, :4], rows[:, 4:], conf_thres))
-
-
 def _passing(
     image: Tensor, boxes_cxcywh: Tensor, confidences: Tensor, conf_thres: float
 ) -> tuple[Tensor, ...]:
     """Images [n], boxes [n, 4], objectness and classes [n, 1 + nc] -> the fields of Candidates."""
     scores = confidences[:, :1] * confidences[:, 1:]
     box, label = (scores > conf_thres).nonzero().unbind(1)
-    x, y, w, h = boxes_cxcywh.unbind(1)
-    boxes_xyxy = torch.stack((x - w / 2, y - h / 2, x + w / 2, y + h / 2), 1)
-    return image[box], boxes_xyxy[box], scores[box, label], label
-
-
-def _cells_xy(height: int, width: int, device: torch.device) -> Tensor:
-    """[height, width, 1, 2]: each cell's column and row."""
-    rows, columns = (torch.arange(n, device=device) for n in (height, width))
-    grid = torch.stack((columns.expand(height, width), rows[:, None].expand(height, width)), 2)
-    return grid[:, :, None]
+    return image[box], corners_xyxy(boxes_cxcywh)[box], scores[box, label], label

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sparsity.yolo.blocks import Conv
-from sparsity.yolo.detect import Candidates, Detect
+from sparsity.yolo.head import Candidates, Head
 from sparsity.yolo.registry import build_module
 from sparsity.yolo.spec import Architecture
 
@@ -31,9 +31,14 @@ class Network(nn.Module):
         self._last_use = _last_use(architecture)
 
     @property
-    def head(self) -> Detect:
+    def head(self) -> Head:
         """The last layer."""
         return self.model[-1]
+
+    @property
+    def family(self) -> str:
+        """The head's: a key of families.FAMILIES."""
+        return self.head.family
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -131,7 +136,7 @@ def _absolute(source: int, index: int) -> int:
 
 
 def _takes_list(sources: tuple[int, ...], module: nn.Module) -> bool:
-    return len(sources) > 1 or isinstance(module, Detect)
+    return len(sources) > 1 or isinstance(module, Head)
 
 
 def _last_use(architecture: Architecture) -> dict[int, list[int]]:

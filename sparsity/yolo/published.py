@@ -55,8 +55,5 @@ OTHER_TASKS: dict[str, str] = {
     "models.common.Classify": "a YOLOv5 classification checkpoint",
     "models.yolo.SegmentationModel": "a YOLOv5 segmentation checkpoint",
     "models.yolo.Segment": "a YOLOv5 segmentation checkpoint",
-    "ultralytics.nn.tasks.DetectionModel": "a YOLOv8 (or later) checkpoint",
-    "ultralytics.nn.tasks.SegmentationModel": "a YOLOv8 (or later) segmentation checkpoint",
-    "ultralytics.nn.tasks.ClassificationModel": "a YOLOv8 (or later) classification checkpoint",
 }
 """Globals by which a checkpoint that is not for us can be told, and what to call it."""

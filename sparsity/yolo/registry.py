@@ -9,15 +9,22 @@ from torch import nn
 
 from sparsity.yolo import blocks
 from sparsity.yolo.detect import Detect
+from sparsity.yolo.head import Head
 from sparsity.yolo.spec import ModuleSpec
+from sparsity.yolo.yolov8.blocks import C2f
+from sparsity.yolo.yolov8.detect import DFL, AnchorFreeDetect
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a module is made: make(**attributes, **children)."""
+    """How a module is made: make(**attributes, **children).
+
+    whole: whether it makes its children itself.
+    """
 
     make: Callable[..., nn.Module]
     attributes: tuple[str, ...] = ()
+    whole: bool = False
 
 
 def _sequential(**children: nn.Module) -> nn.Sequential:
@@ -49,7 +56,7 @@ KINDS: dict[str, Kind] = {
     "MaxPool2d": Kind(nn.MaxPool2d, ("kernel_size", "stride", "padding")),
     "Upsample": Kind(nn.Upsample, ("size", "scale_factor", "mode")),
     "Linear": Kind(nn.Linear, ("in_features", "out_features", "bias")),
-    "MultiheadAttention": Kind(_attention, ("embed_dim", "num_heads")),
+    "MultiheadAttention": Kind(_attention, ("embed_dim", "num_heads"), whole=True),
     "Conv": Kind(blocks.Conv),
     "Bottleneck": Kind(blocks.Bottleneck, ("add",)),
     "C3": Kind(blocks.C3),
@@ -65,7 +72,16 @@ KINDS: dict[str, Kind] = {
     "TransformerLayer": Kind(blocks.TransformerLayer),
     "TransformerBlock": Kind(blocks.TransformerBlock),
     "Detect": Kind(Detect, ("nc", "na", "strides")),
+    "C2f": Kind(C2f),
+    "DFL": Kind(DFL, ("c1",), whole=True),
+    "AnchorFreeDetect": Kind(AnchorFreeDetect, ("nc", "reg_max", "strides")),
 }
+HEADS: dict[str, type[Head]] = {
+    name: kind.make
+    for name, kind in KINDS.items()
+    if isinstance(kind.make, type) and issubclass(kind.make, Head)
+}
+"""The kinds that a network may end in."""
 
 
 def build_module(spec: ModuleSpec) -> nn.Module:

@@ -10,7 +10,7 @@ Value: TypeAlias = "int | float | bool | str | tuple[Value, ...] | None"
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """One module: its kind (a key of blocks.KINDS), the values and the modules it is made with."""
+    """One module: its kind (a key of registry.KINDS), the values and the modules it is made with."""
 
     kind: str
     attributes: dict[str, Value] = field(default_factory=dict)

@@ -1,0 +1,84 @@
+"""A network -> the .pt that the ultralytics package opens as YOLOv8."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sparsity.files import write_bytes
+from sparsity.formats.published_pt import Parts, Publisher
+from sparsity.formats.stand_ins import StandIn, saved, stand_in
+from sparsity.formats.yolov8_yaml import describe
+from sparsity.yolo.current import current_architecture
+from sparsity.yolo.network import Network
+from sparsity.yolo.yolov8.published import CLASS_NAMES, FIXED
+
+MODEL = ("ultralytics.nn.tasks", "DetectionModel")
+PUBLISHED = {kind: path for path, kind in CLASS_NAMES.items() if path[1] != "DWConv" and kind != "Model"}
+"""The class under which a kind of block is written: the plain one, where several are read as that kind."""
+
+
+def write(network: Network, path: Path) -> None:
+    """Write a checkpoint as the ultralytics package keeps them, whole or not at all; load reads it, too.
+
+    Weights as yolov5_pt.write keeps them, with neutral batch norms where they were fused. Raises InputError
+    as that does.
+    """
+    write_bytes(path, encode(network))
+
+
+def encode(network: Network) -> memoryview:
+    """The content of the file that write makes, in memory."""
+    root = {
+        **{"epoch": -1, "best_fitness": None, "model": _model(network), "ema": None, "updates": None},
+        **{"optimizer": None, "scaler": None, "train_args": {}, "train_metrics": {}, "train_results": {}},
+        **{"git": None, "date": datetime.now().isoformat(), "version": VERSION},
+    }
+    return saved(root)
+
+
+VERSION = "8.0.0"
+"""Of the package, that files of this form are at least as new as."""
+
+
+def _model(network: Network) -> StandIn:
+    made = {"C2f": _c2f, "DFL": _dfl, "SPPF": _sppf, "AnchorFreeDetect": _head}
+    whole = Publisher(PUBLISHED, made).model(MODEL, network)
+    whole.inplace, whole.task, whole.criterion = True, "detect", None
+    whole.args = {"task": "detect", "model": None, "data": None, "imgsz": 640, "single_cls": False}
+    whole.yaml = describe(current_architecture(network))
+    return whole
+
+
+def _c2f(parts: Parts) -> StandIn:
+    return stand_in(*PUBLISHED["C2f"], c=parts["cv1"].conv.out_channels // 2, **parts)
+
+
+def _sppf(parts: Parts) -> StandIn:
+    return stand_in(*PUBLISHED["SPPF"], **parts, **FIXED["SPPF"])
+
+
+def _dfl(parts: Parts) -> StandIn:
+    conv = nn.Conv2d(parts["c1"], 1, 1, bias=False)
+    return stand_in(*PUBLISHED["DFL"], c1=parts["c1"], conv=conv)
+
+
+def _head(parts: Parts) -> StandIn:
+    nc, bins, levels = parts["nc"], parts["reg_max"], len(parts["cv2"])
+    head = stand_in(*PUBLISHED["AnchorFreeDetect"], nc=nc, nl=levels, reg_max=bins, no=nc + 4 * bins)
+    for name in ("cv2", "cv3", "dfl"):
+        setattr(head, name, parts[name])
+    head.stride, head.shape = _strides(parts["strides"]), None
+    head.inplace, head.anchors, head.strides = True, _nothing(), _nothing()
+    return head
+
+
+def _strides(strides: tuple[int, ...]) -> Tensor:
+    return torch.tensor(strides, dtype=torch.float32, device="cpu")
+
+
+def _nothing() -> Tensor:
+    return torch.empty(0, dtype=torch.float32, device="cpu")

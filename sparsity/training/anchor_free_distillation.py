@@ -1,0 +1,40 @@
+"""The distillation loss of anchor-free heads: a pruned detector's raw maps against the dense one's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from sparsity.training.anchor_free_loss import CLASSES_GAIN, DISTRIBUTION_GAIN
+from sparsity.training.distillation import check_shapes, divergence
+from sparsity.yolo.yolov8.detect import SIDES
+
+
+def anchor_free_distillation_loss(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], *, reg_max: int
+) -> Tensor:
+    """Divergence of the student's raw maps from the teacher's, float32 scalar, 0 where they are equal.
+
+    student, teacher: a level each, [batch, 4 * reg_max + nc, height, width]; the teacher gets no gradient.
+    Classes count in every cell; the sides' distributions as much as the teacher's best class there, by their
+    Kullback-Leibler divergence (localization distillation, arXiv:2102.12252). Gains and batch size are
+    included, so that it adds to the detection loss's total. Raises InputError where the shapes differ.
+    """
+    check_shapes(student, teacher, "classes and strides")
+    ours, theirs = _flat(student), _flat([level.detach() for level in teacher])
+    box_numbers = SIDES * reg_max
+    wanted = theirs[:, box_numbers:].sigmoid()
+    classes = divergence(ours[:, box_numbers:], theirs[:, box_numbers:], wanted).sum()
+    weights = wanted.amax(1)
+    sides = [log_softmax(x[:, :box_numbers].unflatten(1, (SIDES, reg_max)), 2) for x in (ours, theirs)]
+    away = (sides[1].exp() * (sides[1] - sides[0])).sum(2).mean(1)
+    total = classes * CLASSES_GAIN + (away * weights).sum() * DISTRIBUTION_GAIN
+    return total / weights.sum().clamp(min=1) * len(student[0])
+
+
+def _flat(raw: Sequence[Tensor]) -> Tensor:
+    """Raw maps -> float32 [batch, numbers, cells]."""
+    return torch.cat([x.float().flatten(2) for x in raw], 2)

@@ -1,0 +1,151 @@
+"""The Detect head of YOLOv8: raw maps, and the boxes that they encode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sparsity.yolo.head import Candidates, Head, cells_xy, corners_xyxy, is_count
+from sparsity.yolo.importance import anchor_free_importance
+from sparsity.yolo.spec import ModuleSpec
+
+SIDES = 4
+"""Left, top, right, bottom: a box's distances from the centre of its cell, in strides."""
+CHILDREN = ("cv2", "cv3", "dfl")
+
+
+class Integers(nn.Module):
+    """0, 1, 2, ... as a buffer, [1, count, 1, 1], named as the convolution's weight that checkpoints hold.
+
+    No Conv2d and no parameter: nothing that prunes, trains or counts weights finds them.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.arange(count, dtype=torch.float32).view(1, count, 1, 1))
+
+
+class DFL(nn.Module):
+    """Distributions over bins 0, 1, 2, ... -> their means (arXiv:2006.04388)."""
+
+    def __init__(self, c1: int) -> None:
+        super().__init__()
+        if not is_count(c1):
+            raise ValueError(f"a DFL of {c1!r} bins; a whole number is expected")
+        self.conv = Integers(c1)
+
+    def forward(self, logits: Tensor, dim: int) -> Tensor:
+        """Logits with the bins along dim -> means, without that dimension."""
+        bins = self.conv.weight.flatten().to(logits.dtype)
+        return (logits.movedim(dim, -1).softmax(-1) * bins).sum(-1)
+
+
+class AnchorFreeDetect(Head):
+    """Anchor-free head: a level's cv2 gives 4 x reg_max box numbers, its cv3 nc classes; three layers each.
+
+    A raw map has both, boxes first. A side's distance from the cell's centre is the mean of a distribution
+    over reg_max bins, a stride each.
+    """
+
+    family = "yolov8"
+    cells_dim = 2
+
+    def __init__(
+        self,
+        nc: int,
+        reg_max: int,
+        strides: Sequence[int],
+        cv2: nn.ModuleList,
+        cv3: nn.ModuleList,
+        dfl: DFL,
+    ) -> None:
+        super().__init__()
+        self.nc, self.reg_max, self.strides = nc, reg_max, tuple(strides)
+        self.cv2, self.cv3, self.dfl = cv2, cv3, dfl
+
+    @property
+    def box_numbers(self) -> int:
+        """The channels of a raw map that tell boxes, the first ones."""
+        return SIDES * self.reg_max
+
+    @classmethod
+    def misfit(cls, spec: ModuleSpec) -> str:
+        nc, bins, strides = (spec.attributes[name] for name in ("nc", "reg_max", "strides"))
+        if not is_count(nc) or not is_count(bins):
+            return f"has nc {nc!r} and reg_max {bins!r}; whole numbers are expected"
+        if set(spec.children) != set(CHILDREN):
+            return f"has {', '.join(sorted(spec.children))}; {', '.join(CHILDREN)} are expected"
+        if spec.children["dfl"].attributes.get("c1") != bins:
+            return f"has reg_max {bins}, but its dfl another number of bins"
+        widths = [_widths(spec.children[name]) for name in ("cv2", "cv3")]
+        if not isinstance(strides, tuple) or widths != [[n] * len(strides) for n in (SIDES * bins, nc)]:
+            return (
+                f"has levels of {widths[0]} and {widths[1]} channels, strides {strides}; {SIDES * bins} for "
+                f"boxes and {nc} for classes a level are expected"
+            )
+        return ""
+
+    @classmethod
+    def cell_numbers(cls, nc: int) -> int:
+        return SIDES + nc
+
+    @classmethod
+    def decoded_candidates(cls, decoded: Tensor, conf_thres: float) -> Candidates:
+        image, label, cell = (decoded[:, SIDES:] > conf_thres).nonzero().unbind(1)
+        boxes_xyxy = corners_xyxy(decoded[image, :SIDES, cell])
+        return Candidates(image, boxes_xyxy, decoded[image, SIDES + label, cell], label)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps, a level each -> raw maps [batch, 4 * reg_max + nc, height, width]."""
+        levels = zip(self.cv2, self.cv3, maps, strict=True)
+        return [torch.cat((boxes(x), classes(x)), 1) for boxes, classes, x in levels]
+
+    def decode(self, raw: Sequence[Tensor]) -> Tensor:
+        """Raw maps -> float32 [batch, 4 + nc, cells]: cx, cy, w, h in pixels, classes.
+
+        Cells are in order of level, row, column.
+        """
+        levels = []
+        for x, stride in zip(raw, self.strides, strict=True):
+            x = x.float()
+            sides = self.dfl(x[:, : self.box_numbers].unflatten(1, (SIDES, self.reg_max)), 2)
+            places = cells_xy(x.shape[2], x.shape[3], x.device).permute(2, 0, 1)
+            boxes = boxes_cxcywh(sides, places, 1) * stride
+            levels.append(torch.cat((boxes, x[:, self.box_numbers :].sigmoid()), 1).flatten(2))
+        return torch.cat(levels, 2)
+
+    def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
+        """Raw maps -> the boxes of every class whose score is above conf_thres.
+
+        Only cells whose best class passes are decoded, always in float32.
+        """
+        levels = zip(raw, self.strides, strict=True)
+        found = [self._level_candidates(x, stride, conf_thres) for x, stride in levels]
+        return Candidates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
+        return anchor_free_importance(raw, self.box_numbers)
+
+    def _level_candidates(self, x: Tensor, stride: int, conf_thres: float) -> tuple[Tensor, ...]:
+        best = x[:, self.box_numbers :].amax(1).float().sigmoid()
+        image, row, column = (best > conf_thres).nonzero().unbind(1)
+        values = x.permute(0, 2, 3, 1)[image, row, column].float()
+        scores = values[:, self.box_numbers :].sigmoid()
+        sides = self.dfl(values[:, : self.box_numbers].unflatten(1, (SIDES, self.reg_max)), 2)
+        boxes_xyxy = corners_xyxy(boxes_cxcywh(sides, torch.stack((column, row), 1), 1) * stride)
+        box, label = (scores > conf_thres).nonzero().unbind(1)
+        return image[box], boxes_xyxy[box], scores[box, label], label
+
+
+def boxes_cxcywh(sides: Tensor, places_xy: Tensor, dim: int) -> Tensor:
+    """Distances from cells' centres, 4 along dim, and those cells' columns and rows -> boxes, in strides."""
+    before, after = sides.chunk(2, dim)
+    return torch.cat((places_xy.to(sides.dtype) + 0.5 + (after - before) / 2, before + after), dim)
+
+
+def _widths(levels: ModuleSpec) -> list[object]:
+    """The channels that the levels' last layers give."""
+    last = [list(level.children.values())[-1] for level in levels.children.values() if level.children]
+    return [module.attributes.get("out_channels") for module in last]

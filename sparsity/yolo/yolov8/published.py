@@ -1,0 +1,59 @@
+"""The classes that published YOLOv8 checkpoints name, and what kinds of module they are here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_MODULES = "ultralytics.nn.modules"
+
+DETECTION_MODELS = {("ultralytics.nn.tasks", "DetectionModel"): "Model"}
+
+CLASS_NAMES: dict[tuple[str, str], str] = {
+    (f"{_MODULES}.conv", "Conv"): "Conv",
+    (f"{_MODULES}.conv", "DWConv"): "Conv",
+    (f"{_MODULES}.conv", "Concat"): "Concat",
+    (f"{_MODULES}.block", "C2f"): "C2f",
+    (f"{_MODULES}.block", "Bottleneck"): "Bottleneck",
+    (f"{_MODULES}.block", "SPPF"): "SPPF",
+    (f"{_MODULES}.block", "DFL"): "DFL",
+    (f"{_MODULES}.head", "Detect"): "AnchorFreeDetect",
+    **DETECTION_MODELS,
+}
+"""(module, name) as pickled -> a key of registry.KINDS, or Model."""
+
+FIXED: Mapping[str, Mapping[str, object]] = {
+    "SPPF": {"n": 3, "add": False},
+    "AnchorFreeDetect": {"_end2end": False},
+}
+"""Kind -> attributes by which later releases change what it computes, and what they are here where stored."""
+
+OTHER_TASKS: dict[str, str] = {
+    **{
+        f"ultralytics.nn.tasks.{name}Model": f"a YOLOv8 (or later) {task} checkpoint"
+        for name, task in (
+            ("Segmentation", "segmentation"),
+            ("Classification", "classification"),
+            ("Pose", "pose"),
+            ("OBB", "oriented boxes"),
+        )
+    },
+    **{
+        f"{_MODULES}.{name}": f"a checkpoint of {family}"
+        for name, family in (
+            ("block.C3k2", "YOLO11 (or later)"),
+            ("block.C2PSA", "YOLO11 (or later)"),
+            ("block.SCDown", "YOLOv10"),
+            ("block.C2fCIB", "YOLOv10"),
+            ("block.PSA", "YOLOv10"),
+            ("head.v10Detect", "YOLOv10"),
+            ("block.RepNCSPELAN4", "YOLOv9"),
+            ("block.A2C2f", "YOLO12"),
+            ("head.RTDETRDecoder", "RT-DETR"),
+            ("head.WorldDetect", "YOLO-World"),
+        )
+    },
+    "ultralytics.nn.tasks.YOLOv10DetectionModel": "a checkpoint of YOLOv10",
+    "ultralytics.nn.tasks.RTDETRDetectionModel": "a checkpoint of RT-DETR",
+    "ultralytics.nn.tasks.WorldModel": "a checkpoint of YOLO-World",
+}
+"""Globals by which a checkpoint that is not for us can be told, and what to call it."""
