@@ -185,13 +185,13 @@ def read(path: Path) -> OnnxNetwork:
         raise InputError(f"{path}: no ONNX file, truncated or damaged; export it again") from error
     said = {entry.key: entry.value for entry in model.metadata_props}
     names, stride = _names(path, said.get("names")), _stride(path, said.get("stride"))
-    family = _family(path, model, len(names), onnx)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise InputError(f"{path}: its weights lie in another file; export it as one file")
     try:
         convs = _convolutions(path, model, onnx)
     except (ValueError, TypeError, IndexError) as error:
         raise InputError(f"{path}: damaged: its convolutions' weights cannot be read ({error})") from error
+    family = _family(path, model, len(names), onnx)
     return OnnxNetwork(path, names, stride, convs, family)
 
 
@@ -258,7 +258,7 @@ def _family(path: Path, model: Any, classes: int, onnx: Any) -> str:
         )
     dims = _output_dims(model)
     if len(dims) == 3 and not any(dim.dim_value for dim in dims[1:]):
-        dims = _output_dims(onnx.shape_inference.infer_shapes(model, data_prop=True))
+        dims = _output_dims(_with_shapes(path, model, onnx))
     family = family_by_output([dim.dim_value for dim in dims], classes)
     if family is None:
         sizes = [dim.dim_value or dim.dim_param for dim in dims]
@@ -267,6 +267,14 @@ def _family(path: Path, model: Any, classes: int, onnx: Any) -> str:
             f"{classes} class names: boxes, objectness and classes (of YOLOv8 [batch, {4 + classes}, cells])"
         )
     return family
+
+
+def _with_shapes(path: Path, model: Any, onnx: Any) -> Any:
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: damaged: its graph does not fit together ({reason})") from error
 
 
 def _output_dims(model: Any) -> Sequence[Any]:
