@@ -251,7 +251,7 @@ def test_a_file_cannot_change_the_reader(tmp_path: Path, function: str) -> None:
 def test_a_memo_index_costs_no_memory(tmp_path: Path, pickled: bytes) -> None:
     path = write_archive(tmp_path / "a.pt", pickled)
     tracemalloc.start()
-    assert "no YOLOv5 detection model" in refusal(path)
+    assert "no YOLOv5 or YOLOv8 detection model" in refusal(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000
@@ -527,7 +527,7 @@ def write_list(path: Path) -> None:
         pytest.param(write_compressed, "compressed", id="a compressed member"),
         pytest.param(write_encrypted, "damaged", id="an encrypted member"),
         pytest.param(write_unreadable_name, "damaged", id="a member's name that is no text"),
-        pytest.param(write_list, "not a YOLOv5 checkpoint", id="a list at its root"),
+        pytest.param(write_list, "not a YOLOv5 or YOLOv8 checkpoint", id="a list at its root"),
     ],
 )
 def test_another_file_is_refused_with_what_it_is(
