@@ -29,7 +29,7 @@ FLOAT = 1
 """onnx.TensorProto.FLOAT."""
 INPUT, OUTPUT, RAW = "images", "output0", "raw"
 LIKELY_MOST_CLASSES = 100_000
-_PREFIX = "network."
+PREFIX = "network."
 """Before the names of weights: what is exported holds the network in an attribute."""
 
 
@@ -128,7 +128,7 @@ def set_weights(model: Any, network: Network, onnx: Any) -> list[str]:
     places = {tensor.name: tensor for tensor in model.graph.initializer}
     missing = []
     for name, parameter in _weights(network):
-        place = places.get(_PREFIX + name)
+        place = places.get(PREFIX + name)
         if place is None or tuple(place.dims) != tuple(parameter.shape):
             missing.append(name)
             continue
@@ -294,7 +294,7 @@ def _convolutions(path: Path, model: Any, onnx: Any) -> dict[str, nn.Conv2d]:
             raise InputError(f"{path}: the weights of {node.name or 'a Conv'} are not in the file")
         weight, *bias = (np.array(onnx.numpy_helper.to_array(stored[name]), np.float32) for name in names)
         if weight.ndim == 4 and not _counts_up(weight):
-            name = names[0].removeprefix(_PREFIX).removesuffix("_quantized").removesuffix(".weight")
+            name = names[0].removeprefix(PREFIX).removesuffix("_quantized").removesuffix(".weight")
             convs[name] = _conv2d(weight, bias)
     return convs
 
