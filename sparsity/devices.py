@@ -79,7 +79,8 @@ def usable_cores() -> int:
 
 def describe_environment(device: torch.device) -> dict[str, str | int]:
     """What figures depend on beside the input: the device, and the versions of what computes."""
-    packages = ("torch", "numpy", "pycocotools", "opencv-python-headless", "onnx", "onnxruntime", "openvino")
+    packages = ("torch", "numpy", "pycocotools", "opencv-python-headless")
+    packages += ("onnx", "onnxruntime", "openvino", "numba")
     return {
         "device": device_name(device),
         "cpu": _cpu_name(),

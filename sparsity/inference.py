@@ -160,6 +160,14 @@ class Detector:
         """Float images [batch, 3, height, width] in 0 to 1, as forward takes them."""
         return images.to(self.lanes.device, self.dtype).contiguous(memory_format=self.runner.memory_format)
 
+    def settle(self, images: Tensor) -> None:
+        """Have the engine make ready for many calls of forward with placed images of this size."""
+        pieces = self.lanes.split(images)
+        if len(pieces) < self.lanes.count:
+            self.runner.settle(images)
+        else:
+            self.lanes.map(self.runner.settle, pieces[:1])
+
     def forward(self, images: Tensor) -> None:
         """Run the network alone, for a clock: placed images, in one piece if there are few for the lanes."""
         pieces = self.lanes.split(images)

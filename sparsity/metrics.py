@@ -15,7 +15,7 @@ class Metrics:
     weights of every Conv2d, sparsity_model zeros over all parameters (YOLOv5's "global sparsity"). P, R,
     mAP50, mAP50_95 are YOLOv5's own metric; AP to AR_large are pycocotools' twelve, -1 where the data have no
     true box of that size. Times are per image.
-    engine: what ran the network: torch, onnxruntime or openvino.
+    engine: what ran the network: torch, onnxruntime, openvino or sparse.
     """
 
     weights: str

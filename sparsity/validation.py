@@ -43,8 +43,8 @@ class ValidationSettings:
     batch_size, iou_thres: where None, those with which the network's family validates (see counting).
     device: '', 'cpu', '0', 'cuda:1'. half: float16 on a GPU, bfloat16 on a CPU that has it.
     workers: threads that decode images, at most half as many as there are cores.
-    single_cls: count all classes as one. engine: torch, or onnxruntime or openvino, which run in float32 on
-    the CPU alone.
+    single_cls: count all classes as one. engine: torch, or onnxruntime, openvino or sparse,
+    which run in float32 on the CPU alone.
     """
 
     imgsz: int = 640

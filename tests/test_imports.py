@@ -21,7 +21,8 @@ ROOMS = {
     "detection": set(),
     "evaluation": {"detection.boxes"},
     "formats": {"optional", "pruning.layers", "unpickle", "yolo"},
-    "engines": {"formats", "optional", "yolo"},
+    "engine": {"yolo"},
+    "engines": {"engine", "formats", "optional", "yolo"},
 }
 """A room imports itself and these alone."""
 TOP = {

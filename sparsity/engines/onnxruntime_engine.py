@@ -33,6 +33,9 @@ class OnnxRuntimeRunner:
         with refused_by("onnxruntime"):
             return [torch.from_numpy(one) for one in session.run(None, feed)]
 
+    def settle(self, images: Tensor) -> None:
+        """Nothing is made for a size."""
+
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
         """Maps -> boxes."""
         return self._decode(maps, conf_thres)

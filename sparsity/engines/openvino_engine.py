@@ -43,6 +43,9 @@ class OpenVinoRunner:
             outputs = request.infer([images.contiguous().numpy()], share_inputs=True)
         return [torch.from_numpy(one.copy()) for one in outputs.values()]
 
+    def settle(self, images: Tensor) -> None:
+        """Sizes are compiled as they come."""
+
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
         """Maps -> boxes."""
         return self._decode(maps, conf_thres)

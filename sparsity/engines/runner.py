@@ -23,6 +23,9 @@ class Runner(Protocol):
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
         """[batch, 3, height, width], RGB in 0 to 1 -> maps, as candidates takes them."""
 
+    def settle(self, images: Tensor) -> None:
+        """Make ready for many batches of this size, as those do it who time them; may take seconds."""
+
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
         """Maps -> the boxes above conf_thres, in pixels of the network's input."""
 

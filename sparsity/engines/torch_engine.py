@@ -32,6 +32,9 @@ class TorchRunner:
         """Images -> raw maps."""
         return self.network(images)
 
+    def settle(self, images: Tensor) -> None:
+        """Nothing is made for a size."""
+
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
         """Raw maps -> boxes."""
         return self.network.candidates(maps, conf_thres)

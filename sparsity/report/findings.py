@@ -20,7 +20,11 @@ UNSTEADY = 2.0
 """A 90th percentile of so many times the 10th, of the median level, tells nothing about small gains."""
 SAME_AP = 0.002
 """Further apart, AP of one network in two engines is flagged."""
-ENGINE_NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+ENGINE_NAMES = {
+    "torch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
 
 
 def findings(sweep: Sweep) -> list[str]:
@@ -139,11 +143,17 @@ def _speed(rows: pd.DataFrame, dense: pd.Series, size: int, engine: str) -> str:
     else:
         parts.append(
             f"Zeros bought no speed: no level is faster beyond the spread (speedups {low:.2f}x to "
-            f"{high:.2f}x); {ENGINE_NAMES[dense.engine]} multiplies by zeros like by any number."
+            f"{high:.2f}x){_why_none(dense.engine)}."
         )
     if len(slower):
         parts.append(f"Slower beyond the spread: {_speedups(slower, size)}.")
     return " ".join(parts)
+
+
+def _why_none(engine: str) -> str:
+    if engine == "sparse":
+        return ": there are too few for this engine, which skips them"
+    return f"; {ENGINE_NAMES[engine]} multiplies by zeros like by any number"
 
 
 def _speedups(rows: pd.DataFrame, size: int) -> str:

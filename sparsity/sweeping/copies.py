@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sparsity.compacting import compact as without_dead_channels
 from sparsity.devices import select_precision
-from sparsity.engines.registry import TORCH, make_engines
+from sparsity.engines.registry import TORCH, UNTRACED, make_engines
 from sparsity.inference import Detector, Lanes
 from sparsity.memory import free_memory
 from sparsity.pruner import Pruner
@@ -22,8 +22,8 @@ CPU_SHARE, GPU_SHARE = 0.5, 0.25
 """Of the free memory, for copies; the rest is for feature maps, and on a CPU for pruning."""
 LEAST = 2
 """The dense network and one other must be there together, to be compared in speed."""
-HELD = {"torch": 1.2, "onnxruntime": 4.5, "openvino": 6.6}
-"""Times its weights that a copy takes: in engines of graphs, those, packed by threads and shapes, too."""
+HELD = {"torch": 1.2, "onnxruntime": 4.5, "openvino": 6.6, "sparse": 6.0}
+"""Times its weights that a copy takes: in others than torch, those, packed by threads and shapes, too."""
 TRACED = 5
 """Times the weights that tracing and the first graph take, where one is made."""
 
@@ -82,7 +82,7 @@ class Copies:
         weights = size * sum(p.numel() for p in pruner.network.parameters())
         self.copy_bytes = int(weights * sum(HELD[name] for name in self._engines) / len(self._engines))
         working_bytes = pruner.working_bytes([level.method for level in levels])
-        working_bytes += 0 if set(self._engines) == {TORCH} else TRACED * weights
+        working_bytes += 0 if set(self._engines) <= UNTRACED else TRACED * weights
         self.free_bytes = max(0, free_memory(lanes.device) - working_bytes)
         fitting = int(self.free_bytes * share / max(1, self.copy_bytes))
         self.fitting = max(LEAST * len(self._engines), fitting)

@@ -18,7 +18,7 @@ import torch
 
 from sparsity.data.dataset import Dataset, read_dataset
 from sparsity.devices import describe_environment, package_version, select_device, usable_cores
-from sparsity.engines.registry import ENGINES, TORCH
+from sparsity.engines.registry import ENGINES, PACKAGES, TORCH
 from sparsity.errors import InputError
 from sparsity.evaluation import processes
 from sparsity.evaluation.average_precision import AveragePrecision
@@ -130,7 +130,7 @@ def sweep(
     "global", "lamp", "erk". methods: instead of scopes, such as Method("obs", "measured").
     pruner: one of the network, with calibration images where methods need them, layers to keep, a pattern.
     batch_sizes: at which latency is measured; () to leave it out.
-    engines: in which each level is validated and timed: torch, onnxruntime, openvino.
+    engines: in which each level is validated and timed: torch, onnxruntime, openvino, sparse.
     compact: take dead channels out of each level; see compacting.compact.
     bootstrap: how many times the images are drawn anew for the intervals of AP; 0 to leave it out.
     folder: where each finished level is kept; a sweep that was begun there goes on. None keeps nothing.
@@ -381,7 +381,7 @@ def _identity(
     """What two sweeps must share to be one."""
     return {
         "amounts": sorted({level.amount for level in wanted.plan()}),
-        "engines": [f"{name} {package_version(name)}" for name in dict.fromkeys(wanted.engines)],
+        "engines": [f"{name} {package_version(PACKAGES[name])}" for name in dict.fromkeys(wanted.engines)],
         "compact": wanted.compact,
         "methods": [method.label for method in dict.fromkeys(wanted.methods)],
         **pruner.identity(wanted.methods),

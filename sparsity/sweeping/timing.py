@@ -44,6 +44,8 @@ def time_levels(
         def count(done: int, todo: int, before: int = before, each: int = each) -> None:
             tick(before + done * each, before + todo * each)
 
+        for one in detectors:
+            one.settle(one.place(pixels))
         runs = [partial(_run, one, one.place(pixels)) for one in detectors]
         spent = take_turns(runs, rounds, count)
         times.append({level.key: one for level, one in zip(group, spent, strict=True)})

@@ -42,7 +42,12 @@ def test_engines_find_what_torch_finds(shallow, pixels, tmp_path, name):
     same(detect(shallow, pixels, engine), expected)
     same(detect(shallow, pixels[:, :, :32], engine), detect(shallow, pixels[:, :, :32], make_engine("torch")))
     onnx_file.write(shallow, tmp_path / "a.onnx")
-    same(detect(onnx_file.read(tmp_path / "a.onnx"), pixels, engine), expected)
+    file = onnx_file.read(tmp_path / "a.onnx")
+    if name == "sparse":
+        with pytest.raises(InputError, match="run by --engine onnxruntime or openvino, not by sparse"):
+            detect(file, pixels, engine)
+    else:
+        same(detect(file, pixels, engine), expected)
 
 
 def test_validation_by_an_engine_gives_the_same_figures(shallow, shapes, tmp_path):
@@ -83,7 +88,9 @@ def test_a_missing_package_is_named_with_the_pip_line(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        pytest.param({"engine": "tensorrt"}, "torch, onnxruntime, openvino are expected", id="unknown"),
+        pytest.param(
+            {"engine": "tensorrt"}, "torch, onnxruntime, openvino, sparse are expected", id="unknown"
+        ),
         pytest.param({"engine": "onnxruntime", "half": True}, "leave --half out", id="half"),
         pytest.param({"engine": "openvino", "device": "cuda:0"}, "leave --device cuda:0 out", id="a GPU"),
     ],
