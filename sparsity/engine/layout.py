@@ -15,6 +15,8 @@ from sparsity.errors import InputError
 
 LINE = 16
 """Float32 numbers in a cache line."""
+CACHE_SETS, ROW_SHIFT = 64, 13
+"""A line's place in the first cache is its number's rest to 64: rows of a tile shall not share places."""
 
 
 @dataclass(frozen=True)
@@ -177,12 +179,11 @@ def _lives(graph: Graph) -> dict[Map, tuple[int, int]]:
 
 
 def _sizes(cells: Cells, halo: int, channels: int) -> tuple[int, int]:
-    """Pitch and plane in floats: a row holds all channels, so that a tile's are near one another.
-
-    Pitches are an odd number of cache lines, so that rows don't share the cache's sets.
-    """
+    """Pitch and plane in floats: a row holds all channels, so that a tile's are near one another."""
     plane = _plane(cells, halo)
-    return (-(-channels * plane // LINE) | 1) * LINE, plane
+    lines = -(-channels * plane // LINE)
+    lines += (ROW_SHIFT - lines) % CACHE_SETS
+    return lines * LINE, plane
 
 
 def _plane(cells: Cells, halo: int) -> int:

@@ -1,0 +1,167 @@
+"""The sparse engine against the dense ones, interleaved in one run: latency by share of zeros.
+
+Dense engines run the dense network, since zeros change nothing for them (docs/engines.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import resource
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from sparsity import load, prune
+from sparsity.devices import describe_environment
+from sparsity.engines.registry import make_engines
+from sparsity.engines.runner import Engine, Runner
+from sparsity.latency import Rounds, summarize, take_turns
+from sparsity.pruning.apply import count_sparsity
+from sparsity.yolo.architectures import yolov5
+from sparsity.yolo.network import Network, build, fuse
+
+CPU = torch.device("cpu")
+DENSE = ("torch", "onnxruntime", "openvino")
+COCO_CLASSES = 80
+
+
+def main() -> None:
+    """Time them and print a table; write it as CSV."""
+    options = parse()
+    networks = {
+        ("l1", amount): prune(dense(options), amount) if amount else dense(options)
+        for amount in options.amounts
+    }
+    for file in options.files:
+        network = load(file)
+        networks[options.named, round(count_sparsity(network).conv_sparsity, 3)] = network
+    engines = make_engines([*DENSE, "sparse"])
+    rows = []
+    for threads, batch in itertools.product(options.threads, options.batches):
+        torch.set_num_threads(threads)
+        images = torch.rand(batch, 3, options.imgsz, options.imgsz)
+        runners, seconds = prepare(options, networks, engines, images)
+        spent = take_turns(
+            [partial(run, one, images) for one in runners.values()], Rounds(options.seconds, 3, 40)
+        )
+        times = {key: summarize(one) for key, one in zip(runners, spent, strict=True)}
+        best = min(times[engine, "", 0.0].median for engine in DENSE)
+        for (engine, criterion, amount), one in times.items():
+            setup = (options.model, engine, criterion, amount, threads, batch)
+            speed = (one.median, one.p10, one.p90, one.runs, best / one.median)
+            rows.append((*setup, *speed, seconds.get((criterion, amount))))
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    print(describe_environment(CPU)["cpu"], f"torch {torch.__version__}")
+    print(frame.round(3).to_string(index=False))
+    if options.memory:
+        print_memory(options)
+    if options.csv:
+        options.csv.parent.mkdir(parents=True, exist_ok=True)
+        frame.round(4).to_csv(options.csv, index=False)
+
+
+COLUMNS = (
+    *("model", "engine", "criterion", "amount", "threads", "batch"),
+    *("ms", "p10", "p90", "runs", "speedup_over_best_dense", "compile_s"),
+)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", help="a checkpoint; random weights of --model where it is left out")
+    parser.add_argument("--model", default="yolov5n")
+    parser.add_argument("--files", nargs="*", default=[], help="pruned networks of that model")
+    parser.add_argument("--named", default="obs", help="by what --files were pruned")
+    parser.add_argument("--amounts", type=float, nargs="+", default=[0, 0.5, 0.7, 0.8, 0.9])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--imgsz", type=int, default=640)
+    parser.add_argument("--seconds", type=float, default=30, help="about so long for each setup")
+    parser.add_argument("--memory", action="store_true", help="peak memory of a process for each engine, too")
+    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
+    parser.add_argument("--csv", type=Path)
+    options = parser.parse_args()
+    if options.peak_of:
+        print_peak(options)
+        sys.exit()
+    return options
+
+
+def dense(options: argparse.Namespace) -> Network:
+    """The dense network, fused."""
+    if options.weights:
+        return load(options.weights)
+    torch.manual_seed(0)
+    names = [str(number) for number in range(COCO_CLASSES)]
+    return fuse(build(yolov5(options.model, nc=COCO_CLASSES), names)).requires_grad_(False)
+
+
+def prepare(
+    options: argparse.Namespace,
+    networks: dict[tuple[str, float], Network],
+    engines: dict[str, Engine],
+    images: Tensor,
+) -> tuple[dict[tuple[str, str, float], Runner], dict[tuple[str, float], float]]:
+    """Runners by engine, criterion and amount; and the seconds that each sparse one took to be made."""
+    one = dense(options)
+    runners = {(name, "", 0.0): engines[name].prepare(one, CPU, torch.float32) for name in DENSE}
+    seconds = {}
+    for key, network in networks.items():
+        start = time.perf_counter()
+        runner = engines["sparse"].prepare(network, CPU, torch.float32)
+        runner.settle(images)
+        runner(images)
+        seconds[key] = time.perf_counter() - start
+        runners[("sparse", *key)] = runner
+    return runners, seconds
+
+
+def pruned(options: argparse.Namespace, amount: float) -> Network:
+    """The network pruned by magnitude, the same share of each layer."""
+    return prune(dense(options), amount) if amount else dense(options)
+
+
+def run(runner: Runner, images: Tensor) -> None:
+    """One pass."""
+    with torch.inference_mode():
+        runner(images.contiguous(memory_format=runner.memory_format))
+
+
+def print_memory(options: argparse.Namespace) -> None:
+    """Peak memory of processes that load the network and run one image, by engine."""
+    for engine in ("torch", "sparse"):
+        for amount in (0, 0.8):
+            command = [sys.executable, __file__, "--model", options.model, "--peak-of", engine]
+            command += [
+                "--amounts",
+                str(amount),
+                *(["--weights", options.weights] if options.weights else []),
+            ]
+            print(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+
+
+def print_peak(options: argparse.Namespace) -> None:
+    """This process's peak memory after one image, above what it was before the engine."""
+    amount = options.amounts[0]
+    network = pruned(options, amount)
+    images = torch.rand(1, 3, options.imgsz, options.imgsz)
+    engine = make_engines([options.peak_of])[options.peak_of]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(engine.prepare(network, CPU, torch.float32), images)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    more = (after - before) / 1024
+    print(f"{options.model} {options.peak_of} {amount}: {more:.0f} MiB more, peak {after / 1024:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
