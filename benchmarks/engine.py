@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import resource
 import subprocess
 import sys
 import time
@@ -43,7 +42,8 @@ def main() -> None:
     }
     for file in options.files:
         network = load(file)
-        networks[options.named, round(count_sparsity(network).conv_sparsity, 3)] = network
+        zeros = count_sparsity(network)
+        networks[options.named, round(zeros.conv_zeros / zeros.conv_weights, 3)] = network
     engines = make_engines([*DENSE, "sparse"])
     rows = []
     for threads, batch in itertools.product(options.threads, options.batches):
@@ -156,11 +156,17 @@ def print_peak(options: argparse.Namespace) -> None:
     network = pruned(options, amount)
     images = torch.rand(1, 3, options.imgsz, options.imgsz)
     engine = make_engines([options.peak_of])[options.peak_of]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kib()
     run(engine.prepare(network, CPU, torch.float32), images)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    after = peak_kib()
     more = (after - before) / 1024
     print(f"{options.model} {options.peak_of} {amount}: {more:.0f} MiB more, peak {after / 1024:.0f} MiB")
+
+
+def peak_kib() -> int:
+    """The most memory that this process has held, on Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

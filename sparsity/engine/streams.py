@@ -32,19 +32,19 @@ def make_stream(step: Convolution, place: Place, block: int) -> Stream:
     Raises InputError where the source is too large for int32 offsets.
     """
     outputs, per_group = step.weight.shape[:2]
-    blocks = -(-per_group // block)
-    output, channel, row, column = step.weight.nonzero()
-    values = step.weight[output, channel, row, column]
-    keys = channel // block * outputs + output
-    counts = np.bincount(keys, minlength=blocks * outputs)
-    channel += output // (outputs // step.groups) * per_group
-    row, column = (side * step.dilation - step.padding for side in (row, column))
-    offsets = channel * place.plane + row * place.pitch + column * LANES
-    if blocks > 1:
-        order = keys.argsort(kind="stable")
-        values, offsets = values[order], offsets[order]
-    starts = np.concatenate(([0], counts.cumsum()))
-    return Stream(values, _int32(step, offsets), starts, blocks)
+    group = np.arange(outputs) // (outputs // step.groups)
+    values, offsets, counts = [], [], []
+    for first in range(0, per_group, block):
+        part = step.weight[:, first : first + block].reshape(outputs, -1)
+        output, tap = part.nonzero()
+        places = _tap_offsets(step, place, np.arange(first, min(first + block, per_group)))[tap]
+        if step.groups > 1:
+            places += _int32(step, group * (per_group * place.plane))[output]
+        values.append(part[output, tap])
+        offsets.append(places)
+        counts.append(np.bincount(output, minlength=outputs))
+    starts = np.concatenate(([0], np.concatenate(counts).cumsum()))
+    return Stream(np.concatenate(values), np.concatenate(offsets), starts, len(values))
 
 
 def make_groups(step: Convolution, place: Place, block: int, group: int) -> Stream:
@@ -53,27 +53,26 @@ def make_groups(step: Convolution, place: Place, block: int, group: int) -> Stre
     Those of a group and block are [channel, row, column][group]; offsets, one for all outputs, stand at the
     first of their indices. starts: where each block's and group's begin.
     """
-    outputs, channels, kernel, _ = step.weight.shape
-    blocks = -(-channels // block)
-    taps = np.arange(kernel) * step.dilation - step.padding
-    inside = (taps[:, None] * place.pitch + taps * LANES).ravel()
+    outputs, channels = step.weight.shape[:2]
     values, offsets, lengths = [], [], []
     for first in range(0, channels, block):
         part = step.weight[:, first : first + block].reshape(outputs // group, group, -1)
         numbers = np.ascontiguousarray(part.transpose(0, 2, 1))
-        mine = ((np.arange(first, min(first + block, channels)) * place.plane)[:, None] + inside).ravel()
-        room = np.zeros((len(numbers), len(mine) * group), np.int64)
+        mine = _tap_offsets(step, place, np.arange(first, min(first + block, channels)))
+        room = np.zeros((len(numbers), len(mine) * group), np.int32)
         room[:, : len(mine)] = mine
         values.append(numbers.ravel())
         offsets.append(room.ravel())
         lengths += [len(mine) * group] * len(numbers)
     starts = np.concatenate(([0], np.cumsum(lengths)))
-    return Stream(
-        np.concatenate(values).astype(np.float32, copy=False),
-        _int32(step, np.concatenate(offsets)),
-        starts,
-        blocks,
-    )
+    return Stream(np.concatenate(values), np.concatenate(offsets), starts, len(values))
+
+
+def _tap_offsets(step: Convolution, place: Place, channels: np.ndarray) -> np.ndarray:
+    """int32 [channels x kernel x kernel]: where what a weight multiplies is, from a tile's first cell."""
+    taps = np.arange(step.weight.shape[2]) * step.dilation - step.padding
+    inside = taps[:, None] * place.pitch + taps * LANES
+    return _int32(step, ((channels * place.plane)[:, None] + inside.ravel()).ravel())
 
 
 def _int32(step: Convolution, offsets: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ STREAMED, DENSE = 4, 2
 """How many choices of either kind are tried, those that are reckoned to be the fastest."""
 ROUNDS = 5
 """Times that each choice is timed; the shortest counts, since what disturbs only adds."""
+PATIENCE = 1.0
+"""Seconds of timing after which two rounds are enough."""
 STEPS = 16
 """Densities are told apart by so many steps."""
 
@@ -39,14 +41,17 @@ def tune(network: CompiledNetwork, height: int, width: int) -> None:
 
 
 def time_operations(program: Program, threads: int, rounds: int, indices: Iterable[int]) -> np.ndarray:
-    """Seconds of each of these rows of a program; the shortest of some rounds.
+    """Seconds of each of these rows of a program; the shortest of some rounds, of two where they take long.
 
     All rows run, in order, so that each finds in the caches what it would find.
     """
+    begun = time.perf_counter()
     workspace = make_workspace(program, threads)
     images, maps = _inputs(program)
     spent = np.full((rounds, len(program.rows)), np.inf)
     for number in range(rounds):
+        if number >= 2 and time.perf_counter() - begun > PATIENCE:
+            break
         for index in range(len(program.rows)):
             start = time.perf_counter()
             run(program, program.rows[index : index + 1], workspace, 1, images, maps)
