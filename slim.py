@@ -1,4 +1,4 @@
-"""Cut the channels of a YOLOv5 checkpoint that count least, and save what is left.
+"""Cut the channels of a YOLOv5 or YOLOv8 checkpoint that count least, and save what is left.
 
 python slim.py --weights results/train/last.pt --percent 0.5 --data my.yaml
 """
@@ -43,7 +43,7 @@ def main() -> None:
         measure = _measure_by(network, options)
         found = slim(network, asked)
         print(format_channels(found.layers) + "\n")
-        print(format_extent(found.extent, asked.percent) + "\n")
+        print(format_extent(found.extent, asked.percent, asked.min_channels) + "\n")
         # As the saved files keep it, so that the figures are theirs.
         slimmed = round_to_half(found.network)
         figures = measure(network), measure(slimmed)

@@ -14,6 +14,7 @@ import finetune
 import slim
 import val_sparse
 from sparsity.checkpoint import load
+from sparsity.formats.stand_ins import saved, stand_in
 from sparsity.pruning.layers import convolutions
 from sparsity.saving import save
 from sparsity.yolo.architectures import yolov5
@@ -85,7 +86,7 @@ def test_without_data_nothing_is_validated(run, weights, tmp_path):
     code, out, err = run("--weights", weights, "--percent", 0.99, "--tied", "--name", "mine")
     assert code == 0, err
     assert "AP50" not in out
-    assert "WARNING: more is asked for than that" in out
+    assert "WARNING: more is asked for than that; each layer kept the best of its channels, 8 at least" in out
     rows = pd.read_csv(tmp_path / "results" / "mine" / "slim.csv")
     assert rows.after.min() == 8
     assert json.loads((tmp_path / "results" / "mine" / "slim.json").read_text())["after"]["AP"] == -1
@@ -107,15 +108,20 @@ BAD = {
     "multiple": (["--percent", "0.5", "--round-to", "0"], "--round-to is 0"),
     "form": (["--percent", "0.5", "--save", "x.txt"], "x.txt: a file that ends in .pt"),
     "weights": (["--percent", "0.5", "--weights", "no.pt"], "no.pt: no such file"),
-    "fused": (["--percent", "0.5", "--weights", "F"], "folded into its convolutions already"),
+    "fused": (
+        ["--percent", "0.5", "--weights", "F"],
+        "(finetune.py's last.pt and best.pt have them), or --by l1",
+    ),
+    "third family": (["--percent", "0.5", "--weights", "T"], "YOLO11 (or later)"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gets_one_line_and_leaves_nothing(run, weights, tmp_path, case):
     save(fuse(load(weights, fused=False)), tmp_path / "fused.pt")
+    (tmp_path / "third.pt").write_bytes(saved({"model": stand_in("ultralytics.nn.modules.block", "C3k2")}))
     flags, words = BAD[case]
-    flags = [tmp_path / "fused.pt" if flag == "F" else flag for flag in flags]
+    flags = [{"F": tmp_path / "fused.pt", "T": tmp_path / "third.pt"}.get(flag, flag) for flag in flags]
     code, _, err = run("--weights", weights, *flags)
     assert words in err
     assert code == 2

@@ -64,8 +64,8 @@ def format_channels(layers: Sequence[SlimmedLayer]) -> str:
     return "\n".join(lines)
 
 
-def format_extent(extent: Extent, percent: float) -> str:
-    """How many channels went, and how far one can go safely."""
+def format_extent(extent: Extent, percent: float, min_channels: int) -> str:
+    """How many channels went, and how far one can go safely. percent, min_channels: as asked for."""
     share = extent.removed / extent.free
     # Rounded down, so that it is safe as it is printed.
     safe = math.floor(extent.safe_percent * 1e4) / 1e4
@@ -75,7 +75,10 @@ def format_extent(extent: Extent, percent: float) -> str:
         f"Safe, so that no layer is emptied: scores below {extent.safe_threshold:.4g}, --percent {safe:.4f}",
     ]
     if percent > extent.safe_percent:
-        lines.append("WARNING: more is asked for than that; layers kept what they can't spare")
+        lines.append(
+            "WARNING: more is asked for than that; each layer kept the best of its channels, "
+            f"{min_channels} at least (--min-channels)"
+        )
     return "\n".join(lines)
 
 
