@@ -31,6 +31,11 @@ def pytest_configure() -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that at the end no process waits for the other's."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of real checkpoints and images, by SPARSITY_ASSETS."""
