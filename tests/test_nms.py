@@ -41,7 +41,7 @@ def one_image(boxes, scores, classes, **options):
         pytest.param(0, 1, 0.5, 300, False, id="nothing"),
         pytest.param(1, 1, 0.5, 300, False, id="one box"),
         pytest.param(200, 60, 0.5, 300, False, id="one block"),
-        pytest.param(1500, 200, 0.5, 1500, False, id="several blocks"),
+        pytest.param(600, 126, 0.5, 600, False, id="several blocks"),
         pytest.param(1500, 200, 0.5, 1500, True, id="agnostic"),
         pytest.param(1500, 20, 0.1, 300, False, id="long chains of suppression"),
         pytest.param(1500, 2000, 0.65, 300, False, id="most are kept, stops at max_det"),
