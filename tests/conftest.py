@@ -18,6 +18,7 @@ from sparsity.pruning import curves
 from sparsity.yolo import architectures
 from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import Network, build, fuse
+from sparsity.yolo.parts import conv, layer
 from sparsity.yolo.spec import Layer, ModuleSpec
 from sparsity.yolo.yolov8 import architectures as yolov8_architectures
 
@@ -28,6 +29,11 @@ def pytest_configure() -> None:
     threads = max(1, torch.get_num_threads() // processes)
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that at the end no process waits for the other's."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
@@ -119,6 +125,54 @@ def shallow_unfused(tiny) -> Network:
         if isinstance(module, torch.nn.Conv2d):
             module.weight.data *= 3  # so that what it finds differs from place to place
     return network.requires_grad_(False)
+
+
+@pytest.fixture
+def slight() -> Network:
+    """Three convolutions and a head of one level, fused: soon pruned, measured and saved; AP is above 0."""
+    width = 16
+    head = architectures._detect((width,), 3)
+    head = replace(head, attributes=head.attributes | {"strides": (8,)})
+    layers = (conv(3, 8, 6, 2, 2), conv(8, width, 3, 2), conv(width, width, 3, 2), head)
+    torch.manual_seed(7)
+    network = build(tuple(map(layer, layers)), ("cat", "dog", "bird"))
+    network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [3.0, 2.0], [3.0, 3.0]])[None])
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data *= 2  # so that what it finds differs from place to place
+    return fuse(network).requires_grad_(False)
+
+
+@pytest.fixture
+def few_layers() -> Callable[..., Network]:
+    """Makes a network of seven layers, batch norms and all: three levels, to be trained in no time.
+
+    names: of the classes. family: yolov5 or yolov8. seed: of the weights.
+    """
+    return _few_layers
+
+
+def _few_layers(
+    names: tuple[str, ...] = ("cat", "dog", "bird"), family: str = "yolov5", seed: int = 0
+) -> Network:
+    yolov8 = family == "yolov8"
+    block = yolov8_architectures.c2f if yolov8 else architectures.c3
+    detect = yolov8_architectures.detect if yolov8 else architectures._detect
+    layers = (
+        layer(conv(3, 16, 6, 2, 2)),
+        layer(conv(16, 16, 3, 2)),
+        layer(conv(16, 32, 3, 2)),
+        layer(block(32, 32, 1)),
+        layer(conv(32, 32, 3, 2)),
+        layer(conv(32, 32, 3, 2)),
+        layer(detect((32, 32, 32), len(names)), 3, 4, 5),
+    )
+    torch.manual_seed(seed)
+    network = build(layers, names)
+    if not yolov8:
+        anchors = torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]])
+        network.head.anchors.copy_(anchors.expand(3, 3, 2))
+    return network
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """finetune.py as its user runs it: what it says, writes and refuses."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import finetune
 from sparsity import count_sparsity, load
 from sparsity.saving import save
 from sparsity.training.engine import DivergedError, Trainer
-from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import Network, build
 
 
@@ -26,24 +26,29 @@ def data(shapes) -> Path:
 ANCHORS = torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]])
 
 
-def make_network(names: tuple[str, ...] = ("cat", "dog", "bird"), anchors=ANCHORS, **head) -> Network:
-    """A yolov5n with random weights; head: what its Detect has otherwise."""
-    torch.manual_seed(0)
-    *body, last = yolov5("yolov5n", nc=len(names))
-    module = replace(last.module, attributes=last.module.attributes | head)
-    outputs = len(anchors) * (5 + len(names))
-    maps = {
-        number: replace(conv, attributes=conv.attributes | {"out_channels": outputs})
-        for number, conv in module.children["m"].children.items()
-    }
-    module = replace(module, children={"m": replace(module.children["m"], children=maps)})
-    network = build((*body, replace(last, module=module)), names)
-    network.head.anchors.copy_(anchors.expand(3, -1, 2))
-    return network
+@pytest.fixture
+def make_network(few_layers) -> Callable[..., Network]:
+    """Makes a network with random weights; head: what its Detect has otherwise."""
+
+    def make(names: tuple[str, ...] = ("cat", "dog", "bird"), anchors=ANCHORS, **head) -> Network:
+        *body, last = few_layers(names).architecture
+        module = replace(last.module, attributes=last.module.attributes | head)
+        outputs = len(anchors) * (5 + len(names))
+        maps = {
+            number: replace(conv, attributes=conv.attributes | {"out_channels": outputs})
+            for number, conv in module.children["m"].children.items()
+        }
+        module = replace(module, children={"m": replace(module.children["m"], children=maps)})
+        torch.manual_seed(0)
+        network = build((*body, replace(last, module=module)), names)
+        network.head.anchors.copy_(anchors.expand(3, -1, 2))
+        return network
+
+    return make
 
 
 @pytest.fixture
-def weights(tmp_path) -> Path:
+def weights(make_network, tmp_path) -> Path:
     save(make_network(), tmp_path / "dense.pt")
     return tmp_path / "dense.pt"
 
@@ -116,7 +121,9 @@ TEACHERS = {
 
 
 @pytest.mark.parametrize("case", TEACHERS)
-def test_a_teacher_that_does_not_match_gets_one_line_and_leaves_nothing(run, weights, data, tmp_path, case):
+def test_a_teacher_that_does_not_match_gets_one_line_and_leaves_nothing(
+    run, make_network, weights, data, tmp_path, case
+):
     changes, words = TEACHERS[case]
     save(make_network(**changes), tmp_path / "teacher.pt")
     code, _, err = run("--weights", weights, "--data", data, "--teacher", tmp_path / "teacher.pt")
@@ -126,7 +133,9 @@ def test_a_teacher_that_does_not_match_gets_one_line_and_leaves_nothing(run, wei
     assert not (tmp_path / "results").exists()
 
 
-def test_a_teacher_whose_anchors_were_kept_in_half_precision_will_do(run, weights, data, tmp_path):
+def test_a_teacher_whose_anchors_were_kept_in_half_precision_will_do(
+    run, make_network, weights, data, tmp_path
+):
     save(make_network(anchors=ANCHORS * 1.0004), tmp_path / "teacher.pt")
     code, _, err = run(
         "--weights", weights, "--data", data, "--teacher", tmp_path / "teacher.pt", "--epochs", 1

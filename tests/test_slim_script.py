@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import pandas as pd
 import pytest
-import torch
 import yaml
 from torch import nn
 
@@ -17,15 +16,12 @@ from sparsity.checkpoint import load
 from sparsity.formats.stand_ins import saved, stand_in
 from sparsity.pruning.layers import convolutions
 from sparsity.saving import save
-from sparsity.yolo.architectures import yolov5
-from sparsity.yolo.network import build, fuse
+from sparsity.yolo.network import fuse
 
 
 @pytest.fixture
-def weights(tmp_path) -> Path:
-    torch.manual_seed(0)
-    network = build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird")).requires_grad_(False)
-    network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
+def weights(few_layers, tmp_path) -> Path:
+    network = few_layers().requires_grad_(False)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.uniform_(0.1, 1.5)
@@ -96,7 +92,7 @@ def test_the_exported_form_has_no_norms(run, weights, tmp_path):
     pytest.importorskip("onnx")
     code, _, err = run("--weights", weights, "--percent", 0.5, "--save", tmp_path / "slimmed.onnx")
     assert code == 0, err
-    assert (tmp_path / "slimmed.onnx").stat().st_size > 100_000
+    assert (tmp_path / "slimmed.onnx").stat().st_size > 50_000
 
 
 BAD = {

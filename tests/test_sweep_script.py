@@ -7,11 +7,18 @@ import pytest
 
 import sweep
 from sparsity.latency import Rounds
+from sparsity.yolo.network import Network
 
 FILES = {
     *("sweep.csv", "sweep.json", "sweep.png", "sweep.svg", "layers.png", "report.html"),
     *("settings.json", "latency.json", "levels", "annotations.json", ".lock"),
 }
+
+
+@pytest.fixture
+def network(slight) -> Network:
+    """What stand_in stands for: few layers, since what a level takes grows with them."""
+    return slight
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
 """Techniques side by side: the commands of each, and a comparison from end to end."""
 
+import importlib
 import shlex
+from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from sparsity import compare
 from sparsity.comparing import compare as module
-from sparsity.comparing.techniques import TECHNIQUES, Asked, plan, validation
+from sparsity.comparing.techniques import TECHNIQUES, Asked, Command, plan, validation
 from sparsity.errors import InputError
 from sparsity.latency import Rounds
 from sparsity.saving import save
@@ -15,6 +18,8 @@ from sparsity.saving import save
 ASKED = Asked(
     "best.pt", "my.yaml", calib="images", sparsity=0.3, percent=0.8, epochs=5, shared=("--imgsz", "64")
 )
+PEAK = 1234.0
+"""MB that a command in this process is said to have taken at most."""
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
@@ -68,8 +73,27 @@ def test_a_command_that_fails_is_told_with_its_last_words(tmp_path):
         module.run(command, tmp_path, lambda _line: None)
 
 
+@pytest.fixture
+def run_here(monkeypatch, run_script) -> list[Command]:
+    """Run all commands but the first in this process, which spares them imports; gives those that did."""
+    real, here, first = module.run, [], []
+
+    def run(command: Command, folder: Path, say: Callable[[str], None]) -> float:
+        if not first:
+            first.append(command)
+            return real(command, folder, say)
+        script = importlib.import_module(command[0].removesuffix(".py"))
+        code, _, err = run_script(script, *command[1:])
+        assert code == 0, err
+        here.append(command)
+        return PEAK
+
+    monkeypatch.setattr(module, "run", run)
+    return here
+
+
 @pytest.mark.slow
-def test_a_comparison_from_end_to_end(shallow, shapes, tmp_path, run_script, monkeypatch):
+def test_a_comparison_from_end_to_end(shallow, shapes, tmp_path, run_script, run_here, monkeypatch):
     monkeypatch.setattr(Rounds.__init__, "__defaults__", (0.0, 2, 2))
     save(shallow, tmp_path / "n.pt")
     flags = ["--data", shapes, "--imgsz", 64, "--workers", 1, "--calib", shapes.parent / "images"]
@@ -92,7 +116,10 @@ def test_a_comparison_from_end_to_end(shallow, shapes, tmp_path, run_script, mon
         *(("int8-dynamic", "torch"), ("int8-static", "onnxruntime")),
     ]
     assert (frame.latency_ms > 0).all()
-    assert (frame.peak_memory_mb > 100).all()
+    assert frame.peak_memory_mb[0] > 100
+    assert (frame.peak_memory_mb[1:] == PEAK).all()
+    assert len(run_here) == 10
+    assert "Results saved to" in (tmp_path / "r" / "compare" / "dense" / "log.txt").read_text()
     by = frame.set_index(["technique", "engine"])
     assert by.AP["fuse", "torch"] == pytest.approx(by.AP["dense", "torch"], abs=1e-3)
     assert by.sparsity["prune", "torch"] == pytest.approx(0.5, abs=0.01)

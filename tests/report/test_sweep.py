@@ -49,10 +49,12 @@ class Page(HTMLParser):
         self._inside = ""
 
 
-@pytest.fixture
-def folder(usual, tmp_path) -> Path:
-    write_sweep(tmp_path, usual, GUIDE)
-    return tmp_path
+@pytest.fixture(scope="module")
+def folder(make_usual, tmp_path_factory) -> Path:
+    """Written once, to be read."""
+    folder = tmp_path_factory.mktemp("usual")
+    write_sweep(folder, make_usual(), GUIDE)
+    return folder
 
 
 def test_every_file_is_written(folder):

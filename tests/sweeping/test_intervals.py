@@ -79,22 +79,22 @@ def wanted(bootstrap: int) -> SweepSettings:
 
 
 @pytest.mark.parametrize("damage", ["unlink", "cut"])
-def test_matches_that_are_gone_are_made_again(network, shapes, tmp_path, damage):
-    first = run_sweep(network, shapes, wanted(20), tmp_path).frame
+def test_matches_that_are_gone_are_made_again(slight, shapes, tmp_path, damage):
+    first = run_sweep(slight, shapes, wanted(20), tmp_path).frame
     path = tmp_path / "levels" / "layer_0.5" / "matched.npz"
     path.unlink() if damage == "unlink" else path.write_bytes(path.read_bytes()[:50])
     said: list[str] = []
-    again = run_sweep(network, shapes, wanted(20), tmp_path, say=said.append).frame
+    again = run_sweep(slight, shapes, wanted(20), tmp_path, say=said.append).frame
     assert said == ["2 of 2 levels are there already"]
     columns = ["AP_change_low", "AP_change_high", "AP_share_above"]
     assert again[columns].equals(first[columns])
 
 
-def test_a_sweep_without_intervals_can_be_given_them(network, shapes, tmp_path):
-    frame = run_sweep(network, shapes, wanted(0), tmp_path).frame
+def test_a_sweep_without_intervals_can_be_given_them(slight, shapes, tmp_path):
+    frame = run_sweep(slight, shapes, wanted(0), tmp_path).frame
     assert not [name for name in frame if name.startswith("AP_change")]
     assert not list(tmp_path.rglob("matched.npz"))
-    assert "AP_change_low" in run_sweep(network, shapes, wanted(20), tmp_path).frame
+    assert "AP_change_low" in run_sweep(slight, shapes, wanted(20), tmp_path).frame
     assert len(list(tmp_path.rglob("matched.npz"))) == 2
 
 

@@ -2,13 +2,12 @@
 
 import copy
 import json
-import os
+import multiprocessing
 import random
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import asdict
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,8 @@ from sparsity.sweeping import sweep as module
 from sparsity.sweeping.level import Level
 from sparsity.sweeping.sweep import SweepSettings, run_sweep
 from sparsity.validation import Origin
+from sparsity.yolo.architectures import yolov5
+from sparsity.yolo.network import Network, build, fuse
 
 SETTINGS = ValidationSettings(imgsz=64, batch_size=2, device="cpu", workers=1)
 QUICK = Rounds(0, 2, 2)
@@ -36,6 +37,12 @@ METHODS = (Method(), Method("l1", "global"))
 def wanted(*amounts: float, **changes) -> SweepSettings:
     values = {"methods": METHODS, "batch_sizes": (1, 2), "validation": SETTINGS, "rounds": QUICK}
     return SweepSettings(amounts, **values | changes)
+
+
+@pytest.fixture
+def network(slight) -> Network:
+    """Few layers: what a level takes grows with them, and nothing here is of them all."""
+    return slight
 
 
 def same_figures(one: pd.DataFrame, other: pd.DataFrame) -> None:
@@ -54,6 +61,7 @@ def test_every_level_is_what_validate_gives(network, shapes, tmp_path):
         *(("layer", amount) for amount in (0.0, 0.3, 0.6)),
         *(("global", amount) for amount in (0.0, 0.3, 0.6)),
     ]
+    assert (frame.AP > 0.001).all(), "levels that find nothing show nothing"
     found = {path.read_bytes() for path in (tmp_path / "s").glob("levels/*/predictions.json")}
     assert len(found) == 5, "levels that differ in nothing show nothing"
     for row in frame.to_dict("records"):
@@ -87,11 +95,11 @@ def test_latency_columns(network, shapes, tmp_path):
     assert (frame.seconds > 0).all()
 
 
-def test_levels_run_in_several_engines(shallow, shapes, tmp_path):
+def test_levels_run_in_several_engines(network, shapes, tmp_path):
     engines = ("torch", "onnxruntime", "openvino")
     asked = wanted(0.5, methods=(Method(),), batch_sizes=(1,), engines=engines)
     said = []
-    frame = run_sweep(shallow, shapes, asked, tmp_path / "s", say=said.append).frame
+    frame = run_sweep(network, shapes, asked, tmp_path / "s", say=said.append).frame
     assert frame.engine.tolist() == [name for name in engines for _ in range(2)]
     assert frame.amount.tolist() == [0.0, 0.5] * 3
     assert sum("Pruning" in line for line in said) == 1, "engines share a pruned copy"
@@ -104,22 +112,22 @@ def test_levels_run_in_several_engines(shallow, shapes, tmp_path):
         assert rows.AP_drop.tolist() == [0.0, rows.AP.iloc[0] - rows.AP.iloc[1]]
         dense, pruned = rows.latency_ms_b1
         assert rows.speedup_b1.tolist() == [1.0, dense / pruned]
-    again = run_sweep(shallow, shapes, asked, tmp_path / "s").frame
+    again = run_sweep(network, shapes, asked, tmp_path / "s").frame
     pd.testing.assert_frame_equal(again, frame)
     with pytest.raises(InputError, match="engines"):
-        run_sweep(shallow, shapes, wanted(0.5, methods=(Method(),), batch_sizes=(1,)), tmp_path / "s")
+        run_sweep(network, shapes, wanted(0.5, methods=(Method(),), batch_sizes=(1,)), tmp_path / "s")
 
 
-def test_sizes_and_dead_channels(shallow, shapes, tmp_path):
+def test_sizes_and_dead_channels(network, shapes, tmp_path):
     with torch.no_grad():
-        shallow.get_submodule("model.1.conv").weight[:3] = 0
+        network.get_submodule("model.1.conv").weight[:3] = 0
     asked = {"methods": (Method(),), "batch_sizes": (), "bootstrap": 0}
-    whole = run_sweep(shallow, shapes, wanted(0.5, 0.9, **asked), tmp_path / "w").frame
-    smaller = run_sweep(shallow, shapes, wanted(0.5, 0.9, **asked, compact=True), tmp_path / "c").frame
+    whole = run_sweep(network, shapes, wanted(0.5, 0.9, **asked), tmp_path / "w").frame
+    smaller = run_sweep(network, shapes, wanted(0.5, 0.9, **asked, compact=True), tmp_path / "c").frame
     for amount, row in zip((0.0, 0.5, 0.9), whole.itertuples(), strict=True):
-        network = prune(copy.deepcopy(shallow), amount)
+        pruned = prune(copy.deepcopy(network), amount)
         for form in ("pt", "safetensors"):
-            save(network, tmp_path / f"n.{form}")
+            save(pruned, tmp_path / f"n.{form}")
         assert row.size_dense_mb == pytest.approx((tmp_path / "n.pt").stat().st_size / 1e6, rel=0.001)
         assert row.size_safetensors_mb == (tmp_path / "n.safetensors").stat().st_size / 1e6
     assert whole.size_safetensors_mb.is_monotonic_decreasing
@@ -130,7 +138,7 @@ def test_sizes_and_dead_channels(shallow, shapes, tmp_path):
     assert (smaller.AP - whole.AP).abs().max() < 1e-6
     assert smaller.size_dense_mb.nunique() == 1
     with pytest.raises(InputError, match="compact"):
-        run_sweep(shallow, shapes, wanted(0.5, 0.9, **asked), tmp_path / "c")
+        run_sweep(network, shapes, wanted(0.5, 0.9, **asked), tmp_path / "c")
 
 
 def test_without_latency_or_folder(network, shapes):
@@ -263,48 +271,49 @@ def test_a_failing_evaluation_is_an_error(network, shapes, tmp_path, monkeypatch
     assert store_module.Store(tmp_path / "s").finished(Level(Method(), 0.0)) is None
 
 
-KILLED = """
-import sys, torch
-from pathlib import Path
-from sparsity import ValidationSettings
-from sparsity.latency import Rounds
-from sparsity.sweeping.sweep import SweepSettings, run_sweep
-from sparsity.yolo.architectures import yolov5
-from sparsity.yolo.network import build, fuse
+def sweep_into(folder: Path, data: Path) -> None:
+    """In a process of its own, to be killed."""
+    torch.manual_seed(0)
+    network = fuse(build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird"))).requires_grad_(False)
+    network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
+    validation = ValidationSettings(imgsz=320, batch_size=2, device="cpu", workers=1)
+    levels = {"amounts": [0.2, 0.4, 0.6, 0.8], "batch_sizes": (1,)}
+    asked = SweepSettings(**levels, validation=validation, rounds=QUICK)
+    frame = run_sweep(network, data, asked, folder, weights="n.pt").frame
+    frame.to_csv(folder / "sweep.csv", index=False)
 
-torch.manual_seed(0)
-network = fuse(build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird"))).requires_grad_(False)
-network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
-validation = ValidationSettings(imgsz=320, batch_size=2, device="cpu", workers=1)
-wanted = SweepSettings([0.2, 0.4, 0.6, 0.8], batch_sizes=(1,), validation=validation,
-                       rounds=Rounds(0, 2, 2))
-frame = run_sweep(network, sys.argv[1], wanted, Path(sys.argv[2]), weights="n.pt").frame
-frame.to_csv(Path(sys.argv[2]) / "sweep.csv", index=False)
-"""
+
+@pytest.fixture
+def processes(monkeypatch) -> BaseContext:
+    """Makes processes out of one that has imported all they need: a kill then hits the work itself."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    first = context.Process(target=time.sleep, args=(0,))
+    first.start()
+    first.join()
+    return context
 
 
 @pytest.mark.slow
-def test_kill_9_at_random_moments_loses_nothing(shapes, tmp_path):
-    root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root)}
-
-    def start(folder: str) -> subprocess.Popen:
-        command = [sys.executable, "-c", KILLED, str(shapes), str(tmp_path / folder)]
-        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+def test_kill_9_at_random_moments_loses_nothing(processes, shapes, tmp_path):
+    def start(folder: str) -> BaseProcess:
+        process = processes.Process(target=sweep_into, args=(tmp_path / folder, shapes))
+        process.start()
+        return process
 
     began = time.perf_counter()
     whole = start("whole")
-    assert whole.wait() == 0, whole.stderr.read()
+    whole.join()
+    assert whole.exitcode == 0
     seconds = time.perf_counter() - began
     moments = random.Random()
     killed, progress = 0, []
     while killed < 5:
         process = start("killed")
-        try:
-            process.wait(moments.uniform(0.5, 0.9) * seconds / (1 + killed / 2))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        process.join(moments.uniform(0.5, 0.9) * seconds / (1 + killed / 2))
+        process.kill()
+        process.join()
         killed += 1
         folder = tmp_path / "killed"
         done = {path.name for path in folder.glob("levels/*") if (path / "metrics.json").exists()}
@@ -314,7 +323,8 @@ def test_kill_9_at_random_moments_loses_nothing(shapes, tmp_path):
             if not path.name.startswith("."):
                 json.loads(path.read_text())
     last = start("killed")
-    assert last.wait() == 0, last.stderr.read()
+    last.join()
+    assert last.exitcode == 0
     one, other = (pd.read_csv(tmp_path / folder / "sweep.csv") for folder in ("whole", "killed"))
     same_figures(one, other)
     assert not (tmp_path / "killed" / "partial").exists()

@@ -13,11 +13,11 @@ from sparsity.saving import save
 from sparsity.training.settings import TrainingSettings
 from sparsity.training.start import Material, _initialise, make_run
 
-IMGSZ = 160
+IMGSZ = 96
 COUNT = 8
 COPIES = 50
 """How often an epoch shows each scene: few epochs, since each validates."""
-SMALLEST = 24
+SMALLEST = 20
 """The least side of a shape in pixels: a box of fewer is hardly placed to a twentieth of it."""
 
 

@@ -5,6 +5,7 @@ import itertools
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +21,21 @@ from sparsity.training import engine
 from sparsity.training.masks import nonzero_masks
 from sparsity.training.settings import TrainingSettings
 from sparsity.training.start import Material, make_run
-from sparsity.yolo.architectures import yolov5
-from sparsity.yolo.network import Network, build
+from sparsity.yolo.network import Network
 
 VALIDATION = ValidationSettings(imgsz=64, device="cpu", workers=1)
 SMALL = {"epochs": 2, "batch_size": 2, "nominal_batch": 2, "imgsz": 64, "workers": 0, "lr0": 0.001}
 
 
-def make_network(seed: int = 0, names: tuple[str, ...] = ("cat", "dog", "bird")) -> Network:
-    torch.manual_seed(seed)
-    network = build(yolov5("yolov5n", nc=len(names)), names)
-    network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
-    for conv in network.head.m:
-        torch.nn.init.constant_(conv.bias.data.view(3, -1)[:, 4], -4.0)
-    return network
+@pytest.fixture
+def make_network(few_layers) -> Callable[..., Network]:
+    def make(names: tuple[str, ...] = ("cat", "dog", "bird")) -> Network:
+        network = few_layers(names)
+        for conv in network.head.m:
+            torch.nn.init.constant_(conv.bias.data.view(3, -1)[:, 4], -4.0)
+        return network
+
+    return make
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def data(shapes) -> Path:
 
 
 @pytest.fixture
-def weights(tmp_path) -> Path:
+def weights(make_network, tmp_path) -> Path:
     save(make_network(), tmp_path / "dense.pt")
     return tmp_path / "dense.pt"
 
@@ -401,7 +403,7 @@ def test_material_that_is_missing_or_contradicts(given, words):
         Material(**given)
 
 
-def test_a_teacher_of_other_classes_is_refused(weights, data, tmp_path):
+def test_a_teacher_of_other_classes_is_refused(make_network, weights, data, tmp_path):
     save(make_network(names=("cat", "cow")), tmp_path / "other.pt")
     with pytest.raises(InputError, match="its classes are 2, the student's 3"):
         make_run(
