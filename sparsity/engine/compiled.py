@@ -73,7 +73,7 @@ class CompiledNetwork:
         """
         self._check(images)
         batch, _, height, width = images.shape
-        pixels = images.contiguous().numpy().reshape(-1)
+        pixels = images.detach().contiguous().numpy().reshape(-1)
         with self._workspace(height, width) as (program, workspace):
             sizes = [batch * int(np.prod(sizes)) for sizes in program.outputs]
             maps = torch.empty(sum(sizes))

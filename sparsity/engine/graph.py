@@ -115,7 +115,7 @@ Value: TypeAlias = "Map | list[Value] | None"
 
 def read_graph(network: Network) -> Graph:
     """The steps of a network (which is not changed). Raises InputError for one with other operations."""
-    fused = fuse(copy.deepcopy(network)).eval().float()
+    fused = fuse(copy.deepcopy(network)).eval().cpu().float()
     reader = _Reader(fused)
     outputs = reader.read()
     return Graph(reader.image, tuple(reader.steps), tuple(outputs), max(network.strides))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import llvmlite.binding as llvm
+import numba
 
 from sparsity.errors import InputError
 
@@ -53,14 +55,21 @@ class Machine:
 
 def this_machine() -> Machine:
     """Ask LLVM. Raises InputError where SPARSITY_ENGINE_LANES is no number of lanes."""
-    features = llvm.get_host_cpu_features()
+    features = _features()
     arm = platform.machine().lower() in ("arm64", "aarch64")
     wide, fused = features.get("avx512f", False), features.get("fma", False) or arm
     lanes = _asked_lanes() or (16 if wide else 8 if features.get("avx2", False) else 4)
-    many = arm or wide
-    return Machine(
-        llvm.get_host_cpu_name(), lanes, fused, *((_LARGE, _LARGE_DENSE) if many else (_SMALL, _SMALL_DENSE))
-    )
+    many = arm or lanes == 16
+    tiles = (_LARGE, _LARGE_DENSE) if many else (_SMALL, _SMALL_DENSE)
+    return Machine(numba.config.CPU_NAME or llvm.get_host_cpu_name(), lanes, fused, *tiles)
+
+
+def _features() -> Mapping[str, bool]:
+    """The CPU's, or those of the one that NUMBA_CPU_NAME says is to be compiled for."""
+    if not numba.config.CPU_NAME:
+        return llvm.get_host_cpu_features()
+    asked = (numba.config.CPU_FEATURES or "").split(",")
+    return {feature[1:]: feature[0] == "+" for feature in asked if feature}
 
 
 def _asked_lanes() -> int | None:

@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from threading import Thread
+from typing import TypeAlias
+
+Work: TypeAlias = "tuple[Callable[[int], None], SimpleQueue[BaseException | None]] | None"
+"""A function, and where to say that it is done, or why not; None ends a thread."""
 
 
 class Team:
-    """count - 1 threads beside the calling one. They end with close(), or with the process."""
+    """count - 1 threads beside the calling one. They end when nothing refers to the team any more."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._work: list[SimpleQueue[Callable[[int], None] | None]] = []
-        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
-        for number in range(1, count):
-            queue: SimpleQueue[Callable[[int], None] | None] = SimpleQueue()
-            Thread(target=_serve, args=(number, queue, self._done), name="sparse", daemon=True).start()
-            self._work.append(queue)
+        self._work: list[SimpleQueue[Work]] = [SimpleQueue() for _ in range(1, count)]
+        for number, queue in enumerate(self._work, 1):
+            Thread(target=_serve, args=(number, queue), name="sparse", daemon=True).start()
+        weakref.finalize(self, _end, self._work)
 
     def run(self, function: Callable[[int], None]) -> None:
         """Call function(0) here and function(1), ... in the threads; returns when all are done."""
+        done: SimpleQueue[BaseException | None] = SimpleQueue()
         for queue in self._work:
-            queue.put(function)
+            queue.put((function, done))
         function(0)
-        for error in [self._done.get() for _ in self._work]:
+        for error in [done.get() for _ in self._work]:
             if error is not None:
                 raise error
 
-    def close(self) -> None:
-        """End the threads."""
-        for queue in self._work:
-            queue.put(None)
 
-
-def _serve(
-    number: int,
-    work: SimpleQueue[Callable[[int], None] | None],
-    done: SimpleQueue[BaseException | None],
-) -> None:
-    while (function := work.get()) is not None:
+def _serve(number: int, queue: SimpleQueue[Work]) -> None:
+    while (work := queue.get()) is not None:
+        function, done = work
         try:
             function(number)
             done.put(None)
         except BaseException as error:
             done.put(error)
+        # What a waiting thread still names would stay in memory.
+        del work, function, done
+
+
+def _end(queues: Sequence[SimpleQueue[Work]]) -> None:
+    for queue in queues:
+        queue.put(None)

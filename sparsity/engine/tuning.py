@@ -56,7 +56,6 @@ def time_operations(program: Program, threads: int, rounds: int, indices: Iterab
             start = time.perf_counter()
             run(program, program.rows[index : index + 1], workspace, 1, images, maps)
             spent[number, index] = time.perf_counter() - start
-    workspace.team.close()
     return spent.min(0)[list(indices)]
 
 

@@ -1,7 +1,10 @@
 """Whole networks in the sparse engine, and what it keeps on disk."""
 
+import gc
 import json
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from sparsity.engine.choices import Choice
 from sparsity.engine.graph import Convolution, Graph, Map, read_graph
 from sparsity.engine.layout import lay_out
 from sparsity.engine.machine import MACHINE, this_machine
+from sparsity.engine.team import Team
 from sparsity.engines.registry import make_engine
 from sparsity.errors import InputError
 
@@ -208,3 +212,32 @@ def test_maps_too_small_for_their_halo_are_refused():
     step = Convolution("wide", image, Map(3, 8), weight, np.zeros(3, np.float32), padding=6)
     with pytest.raises(InputError, match=r"a map of 1 x 1 cells is too small.*larger --imgsz"):
         lay_out(Graph(image, (step,), (step.result,), 8), 8, 8)
+
+
+def test_the_threads_of_a_network_end_with_it(tiny):
+    before = threading.active_count()
+    compiled = CompiledNetwork(tiny, 3)
+    for width in (32, 64, 96, 128):
+        compiled(torch.randn(1, 3, 32, width))
+    assert threading.active_count() > before
+    del compiled
+    gc.collect()
+    for _ in range(100):
+        if threading.active_count() == before:
+            break
+        time.sleep(0.05)
+    assert threading.active_count() == before
+
+
+def test_what_goes_wrong_in_a_thread_is_raised():
+    team = Team(3)
+
+    def fail(number):
+        if number == 2:
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        team.run(fail)
+    seen = []
+    team.run(seen.append)
+    assert sorted(seen) == [0, 1, 2]

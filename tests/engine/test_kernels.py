@@ -45,7 +45,6 @@ def compute(graph, images, threads, choices=None, place=lambda array: array):
     maps = place(np.full(sum(sizes), np.nan, np.float32))
     rows = program.for_batch(len(images))
     run(replace(program, tables=tables), rows, workspace, len(images), pixels, maps)
-    workspace.team.close()
     parts = torch.from_numpy(maps.copy()).split(sizes)
     return [part.view(len(images), *size) for part, size in zip(parts, program.outputs, strict=True)]
 
@@ -183,9 +182,17 @@ def test_nothing_is_read_or_written_outside_a_buffer():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lanes", ["4", "16"])
-def test_other_widths_of_vectors_give_the_same(lanes):
-    assert run_here(CASES, SPARSITY_ENGINE_LANES=lanes) == [lanes]
+@pytest.mark.parametrize(
+    ("environment", "lanes", "fma"),
+    [
+        pytest.param({"SPARSITY_ENGINE_LANES": "16"}, "16", None, id="as AVX-512"),
+        pytest.param({"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, "4", "False", id="portable"),
+    ],
+)
+def test_other_widths_of_vectors_give_the_same(environment, lanes, fma):
+    found = run_here(CASES, **environment)
+    assert found[0] == lanes
+    assert fma in (None, found[1])
 
 
 class Guarded:
@@ -231,7 +238,7 @@ def check_cases() -> None:
     for seed in range(20):
         graph, images, expected = random_case(seed)
         assert_close(compute(graph, images, 1 + seed % 2)[0], expected)
-    print(MACHINE.lanes)
+    print(MACHINE.lanes, MACHINE.fma)
 
 
 if __name__ == "__main__":
