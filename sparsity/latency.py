@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 
@@ -35,21 +36,23 @@ def take_turns(
 ) -> list[list[float]]:
     """Run the functions round by round and return each one's milliseconds.
 
-    A first round warms up and sets how many follow; it is not counted. Each round begins with
-    another function, so that none always follows the same one's traces. A function that hands its
-    work to a GPU must wait for it. tick is called after each round with the rounds done and to do.
+    A first round warms up and sets how many follow; it is not counted. Each round has its own order, and
+    each function runs once for nothing before it is timed: threads of an engine spin on for milliseconds
+    after it and hold up what comes next, and its own are to be awake. A function that hands its work to a
+    GPU must wait for it. tick is called after each round with the rounds done and to do.
     """
     start = time.perf_counter()
     for function in functions:
         function()
-    fitting = int(rounds.seconds / max(time.perf_counter() - start, 1e-9))
+    fitting = int(rounds.seconds / max(2 * (time.perf_counter() - start), 1e-9))
     count = min(max(fitting, rounds.least), rounds.most)
     spent: list[list[float]] = [[] for _ in functions]
+    random = Random(0)
     for number in range(count):
         if tick is not None:
             tick(number + 1, count + 1)
-        for offset in range(len(functions)):
-            index = (number + offset) % len(functions)
+        for index in random.sample(range(len(functions)), len(functions)):
+            functions[index]()
             start = time.perf_counter()
             functions[index]()
             spent[index].append((time.perf_counter() - start) * 1e3)

@@ -1,5 +1,7 @@
 """Functions take turns; what comes out is what the clock said."""
 
+from itertools import pairwise
+
 import pytest
 
 from sparsity import latency
@@ -30,16 +32,32 @@ def test_each_function_gets_its_own_milliseconds(clock):
     assert [pytest.approx(one) for one in spent] == [[1.0] * 3, [250.0] * 3]
 
 
-def test_rounds_begin_with_another_function_each_time(clock):
+def test_each_round_has_its_own_order(clock):
     called: list[int] = []
-    take_turns(functions(clock, called, [1.0, 1.0, 1.0]), Rounds(0, 3, 3))
-    assert called == [*(0, 1, 2), *(0, 1, 2), *(1, 2, 0), *(2, 0, 1)]
+    take_turns(functions(clock, called, [1.0] * 4), Rounds(0, 300, 300))
+    rounds = [called[i : i + 8 : 2] for i in range(4, len(called), 8)]
+    assert called[5::2] == called[4::2]
+    assert all(sorted(one) == [0, 1, 2, 3] for one in rounds)
+    followers = {(one, other) for order in rounds for one, other in pairwise(order)}
+    assert len(followers) == 4 * 3, "each follows each at times"
+
+
+def test_each_runs_once_for_nothing_before_it_is_timed(clock):
+    called: list[int] = []
+
+    def slow_at_first() -> None:
+        follows_itself = called[-1:] == [1]
+        called.append(1)
+        clock[0] += 0.001 if follows_itself else 1.0
+
+    spent = take_turns([*functions(clock, called, [0.5]), slow_at_first], Rounds(0, 3, 3))
+    assert spent[1] == pytest.approx([1.0] * 3)
 
 
 @pytest.mark.parametrize(
     ("rounds", "count"),
     [
-        pytest.param(Rounds(seconds=10, least=2, most=50), 5, id="as many as fit"),
+        pytest.param(Rounds(seconds=20, least=2, most=50), 5, id="as many as fit"),
         pytest.param(Rounds(seconds=1, least=3, most=50), 3, id="not fewer than least"),
         pytest.param(Rounds(seconds=1000, least=3, most=7), 7, id="not more than most"),
     ],
