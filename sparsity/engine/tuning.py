@@ -22,6 +22,8 @@ ROUNDS = 5
 """Times that each choice is timed; the shortest counts, since what disturbs only adds."""
 PATIENCE = 1.0
 """Seconds of timing after which two rounds are enough."""
+LEAST, LONGEST = 3, 12.0
+"""Choices that are tried of each layer in any case; seconds after which no more are."""
 STEPS = 16
 """Densities are told apart by so many steps."""
 
@@ -67,7 +69,10 @@ def _inputs(program: Program) -> tuple[np.ndarray, np.ndarray]:
 def _measure(network: CompiledNetwork, height: int, width: int, tasks: Sequence[Task]) -> dict[Task, Choice]:
     candidates = {task: _candidates(task) for task in tasks}
     best: dict[Task, tuple[float, Choice]] = {}
+    begun = time.perf_counter()
     for number in range(max(map(len, candidates.values()))):
+        if number >= LEAST and time.perf_counter() - begun > LONGEST:
+            break
         given = {task: tried[number] for task, tried in candidates.items() if number < len(tried)}
         program = network.try_choices(height, width, given)
         rows = {task: index for index, task in program.tasks.items() if task in given}
@@ -88,7 +93,7 @@ def _candidates(task: Task) -> list[Choice]:
     if 2 * task.weights < task.all_weights:
         # Half of the products are with zeros: no dense kernel gains that back.
         dense = []
-    return list(dict.fromkeys([*streamed, *other, *dense]))
+    return list(dict.fromkeys([streamed[0], *dense, *streamed[1:], *other]))
 
 
 def _key(task: Task) -> str:
