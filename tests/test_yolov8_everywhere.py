@@ -340,7 +340,8 @@ def test_engines_find_what_torch_finds(lively, tmp_path, name):
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), np.uint8)
     expected, engine = detect(lively, pixels, make_engine("torch")), make_engine(name)
     onnx_file.write(lively, tmp_path / "a.onnx")
-    for network in (lively, onnx_file.read(tmp_path / "a.onnx")):
+    files = [] if name == "sparse" else [onnx_file.read(tmp_path / "a.onnx")]
+    for network in (lively, *files):
         for ours, theirs in zip(detect(network, pixels, engine), expected, strict=True):
             assert len(ours) == len(theirs) > 0
             torch.testing.assert_close(ours.boxes_xyxy, theirs.boxes_xyxy, rtol=1e-4, atol=1e-2)
