@@ -15,14 +15,14 @@ CALIBRATED = ("--criterion", "obs", "--scope", "layer")
 
 
 @pytest.fixture
-def network(shallow):
+def network(slight):
     """The scripts' network."""
-    return shallow
+    return slight
 
 
 @pytest.fixture
 def run(tmp_path, run_script, stand_in):
-    """Run a script in this process on the shallow network; gives exit code, stdout, stderr."""
+    """Run a script in this process on the slight network; gives exit code, stdout, stderr."""
     project = ("--project", tmp_path / "results", "--imgsz", 64, "--device", "cpu")
 
     def call(script, *flags: object) -> tuple[int, str, str]:
@@ -52,13 +52,13 @@ def test_obs_on_one_checkpoint(run, shapes, tmp_path):
 
 
 def test_layers_that_are_kept_stay_dense(run, shapes, tmp_path):
-    flags = ("--sparsity", 0.5, "--criterion", "lamp", "--keep", "model.7.*", "--keep", "model.0.conv")
+    flags = ("--sparsity", 0.5, "--criterion", "lamp", "--keep", "model.3.*", "--keep", "model.0.conv")
     assert run(val_sparse, "--data", shapes, *flags)[0] == 0
     layers = pd.read_csv(tmp_path / "results" / "exp" / "layers.csv").set_index("name")
-    kept = layers.index.str.startswith("model.7.") | (layers.index == "model.0.conv")
+    kept = layers.index.str.startswith("model.3.") | (layers.index == "model.0.conv")
     assert layers.sparsity[kept].eq(0).all()
     assert layers.zeros.sum() == round(0.5 * layers.weights.sum())
-    assert row(tmp_path)["keep"] == "model.7.* model.0.conv"
+    assert row(tmp_path)["keep"] == "model.3.* model.0.conv"
 
 
 @pytest.mark.parametrize("criterion", ["l1", "obs"])

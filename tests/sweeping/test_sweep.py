@@ -276,7 +276,7 @@ def sweep_into(folder: Path, data: Path) -> None:
     torch.manual_seed(0)
     network = fuse(build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird"))).requires_grad_(False)
     network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
-    validation = ValidationSettings(imgsz=320, batch_size=2, device="cpu", workers=1)
+    validation = ValidationSettings(imgsz=192, batch_size=2, device="cpu", workers=1)
     levels = {"amounts": [0.2, 0.4, 0.6, 0.8], "batch_sizes": (1,)}
     asked = SweepSettings(**levels, validation=validation, rounds=QUICK)
     frame = run_sweep(network, data, asked, folder, weights="n.pt").frame
