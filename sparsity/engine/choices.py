@@ -76,12 +76,32 @@ def choose(task: Task) -> Choice:
 
 def ranked(task: Task) -> list[Choice]:
     """Choices with the block that fills the cache, the one whose reckoned time is least first."""
-    tiles = [(*tile, 1) for tile in MACHINE.tiles]
-    if task.whole:
-        tiles += [tile for tile in MACHINE.dense_tiles if task.outputs % tile[2] == 0]
-    fitting = [tile for tile in tiles if tile[0] <= task.rows and tile[1] <= task.columns]
-    choices = [with_block(task, tile[:2], fitting_block(task, tile[:2]), tile[2]) for tile in fitting]
+    tiles = [*((*tile, 1) for tile in MACHINE.tiles), *MACHINE.dense_tiles]
+    choices = [
+        with_block(task, tile[:2], fitting_block(task, tile[:2]), tile[2])
+        for tile in tiles
+        if _holds(task, *tile)
+    ]
     return sorted(choices, key=lambda choice: _cycles(task, choice))
+
+
+def fits(task: Task, choice: Choice) -> bool:
+    """Whether there is such a kernel on this machine, and the task's map and channels are enough for it.
+
+    Kernels rely on it: they check no bounds.
+    """
+    known = (
+        choice.tile in MACHINE.tiles
+        if choice.group == 1
+        else (*choice.tile, choice.group) in MACHINE.dense_tiles
+    )
+    parts = 1 <= choice.block <= task.per_group and 1 <= choice.spans <= task.outputs
+    return known and parts and _holds(task, *choice.tile, choice.group)
+
+
+def _holds(task: Task, rows: int, columns: int, group: int) -> bool:
+    inside = rows <= task.rows and columns <= task.columns
+    return inside and (group == 1 or (task.whole and task.outputs % group == 0))
 
 
 def with_block(task: Task, tile: tuple[int, int], block: int, group: int) -> Choice:

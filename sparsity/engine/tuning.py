@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsity.engine.choices import Choice, Task, ranked, with_block
+from sparsity.engine.choices import Choice, Task, fits, ranked, with_block
 from sparsity.engine.compiled import CompiledNetwork, make_workspace, run
 from sparsity.engine.machine import MACHINE
 from sparsity.engine.program import Program
@@ -33,7 +33,8 @@ def tune(network: CompiledNetwork, height: int, width: int) -> None:
     program = network.program(height, width)
     tasks = set(program.tasks.values())
     known = _read()
-    found = {task: known[_key(task)] for task in tasks if _key(task) in known}
+    kept = {task: known[_key(task)] for task in tasks if _key(task) in known}
+    found = {task: choice for task, choice in kept.items() if fits(task, choice)}
     missing = [task for task in tasks if task not in found]
     if missing:
         measured = _measure(network, height, width, missing)
@@ -78,9 +79,8 @@ def _measure(network: CompiledNetwork, height: int, width: int, tasks: Sequence[
         rows = {task: index for index, task in program.tasks.items() if task in given}
         seconds = time_operations(program, tasks[0].threads, ROUNDS, list(rows.values()))
         for task, spent in zip(rows, seconds.tolist(), strict=True):
-            best[task] = min(
-                best.get(task, (np.inf, given[task])), (spent, given[task]), key=lambda one: one[0]
-            )
+            if task not in best or spent < best[task][0]:
+                best[task] = spent, given[task]
     return {task: choice for task, (_, choice) in best.items()}
 
 
@@ -120,11 +120,7 @@ def _read() -> dict[str, Choice]:
 
 def _choice(value: Sequence[int]) -> Choice:
     rows, columns, block, spans, group = (int(one) for one in value)
-    choice = Choice((rows, columns), block, spans, group)
-    known = (rows, columns) in MACHINE.tiles if group == 1 else (rows, columns, group) in MACHINE.dense_tiles
-    if not known or block < 1 or spans < 1:
-        raise ValueError(f"{choice} is no choice here")
-    return choice
+    return Choice((rows, columns), block, spans, group)
 
 
 def _write(choices: Mapping[str, Choice]) -> None:

@@ -16,7 +16,7 @@ pytest.importorskip("numba")
 
 from sparsity import SlimmingSettings, load, prune, slim
 from sparsity.engine import CompiledNetwork, build, compile, explain, format_lines, tuning
-from sparsity.engine.choices import Choice
+from sparsity.engine.choices import Choice, fits
 from sparsity.engine.graph import Convolution, Graph, Map, read_graph
 from sparsity.engine.layout import lay_out
 from sparsity.engine.machine import MACHINE, this_machine
@@ -155,8 +155,7 @@ def test_compile_measures_once_and_explains(tiny, monkeypatch):
     [
         pytest.param("{", id="cut off"),
         pytest.param("[]", id="a list"),
-        pytest.param('{"a": [9, 9, 1, 1, 1]}', id="a tile that there is not"),
-        pytest.param('{"a": [1, 1, 0, 1, 1]}', id="no channels"),
+        pytest.param('{"a": [1, 1, 1, 1]}', id="a number missing"),
         pytest.param('{"a": "b"}', id="words"),
     ],
 )
@@ -167,6 +166,31 @@ def test_choices_on_disk_that_are_damaged_are_measured_anew(tiny, content):
     assert tuning._read() == {}
     compile(tiny, imgsz=32, threads=1)
     assert tuning._read()
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        pytest.param([9, 9, 1, 1, 1], id="a tile that there is not"),
+        pytest.param([*max(MACHINE.tiles), 1, 1, 1], id="a tile larger than the maps"),
+        pytest.param([1, 1, 0, 1, 1], id="no channels"),
+        pytest.param([1, 1, 1, 10_000, 1], id="more spans than outputs"),
+        pytest.param([1, 1, 1, -1, 1], id="fewer spans than one"),
+    ],
+)
+def test_choices_on_disk_that_fit_no_task_are_measured_anew(tiny, choice, monkeypatch):
+    measured = []
+    monkeypatch.setattr(tuning, "_measure", lambda *given: measured.extend(given[3]) or {})
+    compiled = CompiledNetwork(tiny, 1)
+    tasks = compiled.program(32, 32).tasks.values()
+    path = tuning._file()
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({tuning._key(task): choice for task in tasks}))
+    tuning.tune(compiled, 32, 32)
+    assert measured
+    program = compiled.program(32, 32)
+    assert all(fits(task, program.choices[index]) for index, task in program.tasks.items())
+    assert_same(tiny, torch.randn(1, 3, 32, 32), compiled=compiled)
 
 
 def test_a_choice_is_taken(tiny):
