@@ -98,8 +98,10 @@ class CompiledNetwork:
     def choose(self, choices: Mapping[Task, Choice]) -> None:
         """Take these choices from now on, in place of what would be reckoned."""
         with self._lock:
-            self.choices.update(choices)
-            self._prepared.clear()
+            changed = {task: choice for task, choice in choices.items() if self.choices.get(task) != choice}
+            if changed:
+                self.choices |= changed
+                self._prepared.clear()
 
     def _check(self, images: Tensor) -> None:
         largest = self._graph.largest

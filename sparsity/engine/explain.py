@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from sparsity.engine.compiled import CompiledNetwork
@@ -64,4 +63,4 @@ def _line(program: Program, index: int, seconds: float, peak: float) -> Line:
     how = f"{kind}, {choice.tile[0]}x{choice.tile[1]}, {choice.block} in"
     gflops = 2 * task.weights * task.rows * task.columns * LANES / seconds / 1e9
     sparsity = 1 - task.weights / max(1, task.all_weights)
-    return Line(name, how, sparsity, seconds * 1e3, gflops, gflops / peak if math.isfinite(peak) else None)
+    return Line(name, how, sparsity, seconds * 1e3, gflops, gflops / peak)

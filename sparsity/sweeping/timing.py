@@ -44,9 +44,10 @@ def time_levels(
         def count(done: int, todo: int, before: int = before, each: int = each) -> None:
             tick(before + done * each, before + todo * each)
 
-        for one in detectors:
-            one.settle(one.place(pixels))
-        runs = [partial(_run, one, one.place(pixels)) for one in detectors]
+        placed = [one.place(pixels) for one in detectors]
+        for one, images in zip(detectors, placed, strict=True):
+            one.settle(images)
+        runs = [partial(_run, one, images) for one, images in zip(detectors, placed, strict=True)]
         spent = take_turns(runs, rounds, count)
         times.append({level.key: one for level, one in zip(group, spent, strict=True)})
         before += each * (len(spent[0]) + 1)
