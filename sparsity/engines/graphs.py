@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from sparsity.engines.runner import require_cpu
 from sparsity.errors import InputError
 from sparsity.formats.onnx_file import Exporter, OnnxNetwork
 from sparsity.yolo.families import FAMILIES
@@ -28,12 +29,7 @@ class Graphs:
 
     def get(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> tuple[bytes, Decode]:
         """Of an ONNX file its own graph; of a network, one that ends in raw maps."""
-        if device.type != "cpu" or dtype != torch.float32:
-            precision = str(dtype).removeprefix("torch.")
-            raise InputError(
-                f"onnxruntime and openvino compute in float32 on the CPU; {precision} on {device} was asked "
-                "for: give --device cpu, without --half"
-            )
+        require_cpu("onnxruntime or openvino", device, dtype)
         if isinstance(network, OnnxNetwork):
             return network.file.read_bytes(), partial(_decode_boxes, FAMILIES[network.family].head)
         if not isinstance(network, Network):

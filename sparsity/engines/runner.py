@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from sparsity.errors import InputError
 from sparsity.yolo.head import Candidates
 
 
@@ -37,3 +38,13 @@ class Engine(Protocol):
 
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> Runner:
         """Make a copy of the network ready. Raises InputError for one that the engine can't run."""
+
+
+def require_cpu(engines: str, device: torch.device, dtype: torch.dtype) -> None:
+    """Raise InputError unless float32 on the CPU is asked for. engines: whom the error names."""
+    if device.type != "cpu" or dtype != torch.float32:
+        precision = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"--engine {engines} computes in float32 on the CPU; {precision} on {device} was asked for: "
+            "give --device cpu, without --half"
+        )

@@ -10,6 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from sparsity.engines.runner import require_cpu
 from sparsity.errors import InputError
 from sparsity.optional import optional_module
 from sparsity.yolo.head import Candidates
@@ -50,12 +51,7 @@ class SparseEngine:
 
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> SparseRunner:
         """Make a copy of the network ready. Raises InputError for one that the engine can't run."""
-        if device.type != "cpu" or dtype != torch.float32:
-            precision = str(dtype).removeprefix("torch.")
-            raise InputError(
-                f"the sparse engine computes in float32 on the CPU; {precision} on {device} was asked for: "
-                "give --device cpu, without --half"
-            )
+        require_cpu(self.name, device, dtype)
         if not isinstance(network, Network):
             raise InputError("an ONNX file is run by --engine onnxruntime or openvino, not by sparse")
         return SparseRunner(self._engine, network)

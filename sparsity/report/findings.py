@@ -20,11 +20,7 @@ UNSTEADY = 2.0
 """A 90th percentile of so many times the 10th, of the median level, tells nothing about small gains."""
 SAME_AP = 0.002
 """Further apart, AP of one network in two engines is flagged."""
-ENGINE_NAMES = {
-    "torch": "PyTorch",
-    "onnxruntime": "ONNX Runtime",
-    "openvino": "OpenVINO",
-}
+ENGINE_NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 def findings(sweep: Sweep) -> list[str]:

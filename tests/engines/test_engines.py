@@ -102,5 +102,6 @@ def test_settings_that_an_engine_cannot_meet(flags, words):
 
 def test_engines_other_than_torch_stay_on_the_cpu():
     assert ValidationSettings(engine="openvino").device == "cpu"
-    with pytest.raises(InputError, match="compute in float32 on the CPU"):
-        make_engine("onnxruntime").prepare(torch.nn.Identity(), CPU, torch.bfloat16)
+    for name in ("onnxruntime", "openvino", "sparse"):
+        with pytest.raises(InputError, match=f"{name}.* computes in float32 on the CPU; bfloat16 on cpu"):
+            make_engine(name).prepare(torch.nn.Identity(), CPU, torch.bfloat16)
