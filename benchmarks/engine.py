@@ -24,6 +24,7 @@ from sparsity.devices import describe_environment
 from sparsity.engines.registry import make_engines
 from sparsity.engines.runner import Engine, Runner
 from sparsity.latency import Rounds, summarize, take_turns
+from sparsity.memory import peak_memory
 from sparsity.pruning.apply import count_sparsity
 from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import Network, build, fuse
@@ -31,19 +32,16 @@ from sparsity.yolo.network import Network, build, fuse
 CPU = torch.device("cpu")
 DENSE = ("torch", "onnxruntime", "openvino")
 COCO_CLASSES = 80
+MIB = 2**20
 
 
 def main() -> None:
     """Time them and print a table; write it as CSV."""
     options = parse()
-    networks = {
-        ("l1", amount): prune(dense(options), amount) if amount else dense(options)
-        for amount in options.amounts
-    }
+    networks = {("l1", amount): pruned(options, amount) for amount in options.amounts}
     for file in options.files:
         network = load(file)
-        zeros = count_sparsity(network)
-        networks[options.named, round(zeros.conv_zeros / zeros.conv_weights, 3)] = network
+        networks[options.named, round(count_sparsity(network).conv, 3)] = network
     engines = make_engines([*DENSE, "sparse"])
     rows = []
     for threads, batch in itertools.product(options.threads, options.batches):
@@ -141,12 +139,8 @@ def print_memory(options: argparse.Namespace) -> None:
     """Peak memory of processes that load the network and run one image, by engine."""
     for engine in ("torch", "sparse"):
         for amount in (0, 0.8):
-            command = [sys.executable, __file__, "--model", options.model, "--peak-of", engine]
-            command += [
-                "--amounts",
-                str(amount),
-                *(["--weights", options.weights] if options.weights else []),
-            ]
+            command = [sys.executable, __file__, "--model", options.model, "--amounts", str(amount)]
+            command += ["--peak-of", engine, *(["--weights", options.weights] if options.weights else [])]
             print(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
 
 
@@ -156,17 +150,11 @@ def print_peak(options: argparse.Namespace) -> None:
     network = pruned(options, amount)
     images = torch.rand(1, 3, options.imgsz, options.imgsz)
     engine = make_engines([options.peak_of])[options.peak_of]
-    before = peak_kib()
+    before = peak_memory()
     run(engine.prepare(network, CPU, torch.float32), images)
-    after = peak_kib()
-    more = (after - before) / 1024
-    print(f"{options.model} {options.peak_of} {amount}: {more:.0f} MiB more, peak {after / 1024:.0f} MiB")
-
-
-def peak_kib() -> int:
-    """The most memory that this process has held, on Linux."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    after = peak_memory()
+    more = (after - before) / MIB
+    print(f"{options.model} {options.peak_of} {amount}: {more:.0f} MiB more, peak {after / MIB:.0f} MiB")
 
 
 if __name__ == "__main__":

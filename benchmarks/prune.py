@@ -6,7 +6,6 @@ python benchmarks/prune.py --model yolov5x --amount 0.3 --scope layer
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sparsity import count_sparsity, prune
 from sparsity.devices import device_name
+from sparsity.memory import peak_memory
 from sparsity.yolo.architectures import SCALES, yolov5
 from sparsity.yolo.network import build, fuse
 
@@ -33,7 +33,7 @@ def main() -> None:
     start = time.perf_counter()
     prune(network, args.amount, args.scope)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_memory() / 2**30
     print(
         f"{args.model} {args.scope} {args.amount}: {seconds:.1f} s, peak memory of the process "
         f"{peak:.2f} GiB, {count_sparsity(network).conv:.6f} of the Conv2d weights are 0, "

@@ -28,6 +28,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from sparsity.memory import peak_memory  # noqa: E402
 from sparsity.sweeping.sweep import SweepSettings, run_sweep  # noqa: E402
 from sparsity.validation import ValidationSettings  # noqa: E402
 from sparsity.yolo.architectures import yolov5  # noqa: E402
@@ -123,12 +124,7 @@ def weigh_big() -> None:
         start = time.perf_counter()
         run_sweep(network, root / "data", wanted, root / "sweep", say=print)
         print(f"\nyolov5x, random weights, ten levels, one image: {time.perf_counter() - start:.0f} s")
-        print(f"  peak memory  {own_gib():.2f} GiB (to stay under: 12)")
-
-
-def own_gib() -> float:
-    """The most memory that this process has taken."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"  peak memory  {peak_memory() / 2**30:.2f} GiB (to stay under: 12)")
 
 
 def children_gib() -> float:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import copy
 import io
-import resource
 import statistics
 import sys
 import time
@@ -34,6 +33,7 @@ from sparsity.data.dataset import Dataset, read_dataset
 from sparsity.devices import device_name
 from sparsity.evaluation import coco
 from sparsity.inference import Lanes
+from sparsity.memory import peak_memory
 from sparsity.validation import batches
 
 SETTINGS = ValidationSettings(device="cpu")
@@ -52,7 +52,7 @@ def main() -> None:
     count = len(dataset.images)
     print(f"{count} images, {device_name(torch.device('cpu'))}, torch {torch.__version__}")
     done = validate(copy.deepcopy(network), dataset, SETTINGS)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_memory() / 2**30
     print(f"peak memory of the process after one validate(): {peak:.2f} GiB\n")
     pixels = [batch.pixels for batch in batches(dataset, network, SETTINGS)]
     compare(network, dataset, pixels, args.rounds)

@@ -25,6 +25,7 @@ import torch
 from sparsity import checkpoint
 from sparsity.errors import InputError
 from sparsity.formats import compressed
+from sparsity.memory import peak_memory
 from sparsity.yolo.network import build
 from tests.mutations import make_pt, make_safetensors, mutate_pt, mutate_safetensors
 
@@ -126,16 +127,7 @@ def serve(name: str, path: Path, connection: Connection) -> None:
     while True:
         connection.recv()
         kind, said = outcome(READERS[name], path)
-        connection.send((kind, said, most_resident()))
-
-
-def most_resident() -> int:
-    """The most bytes that this process has held; what rusage says counts those of whoever started it, too."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    lines = status.read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+        connection.send((kind, said, peak_memory()))
 
 
 def outcome(read: Callable[[Path], object], path: Path) -> tuple[str, str]:
