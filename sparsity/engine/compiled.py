@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsity.engine.arrays import aligned_zeros
 from sparsity.engine.build import load_kernels
 from sparsity.engine.choices import Choice, Task
 from sparsity.engine.graph import read_graph
-from sparsity.engine.kernels import LINE
+from sparsity.engine.kernels import COUNTERS
 from sparsity.engine.program import Program, make_program
 from sparsity.engine.team import Team
 from sparsity.errors import InputError
@@ -24,7 +25,6 @@ from sparsity.yolo.network import Network
 
 MOST_PROGRAMS = 2
 """Sizes of images whose programs are kept; each holds the nonzero weights once more."""
-ALIGNED = 64
 
 
 @dataclass(eq=False)
@@ -141,9 +141,9 @@ class CompiledNetwork:
 def make_workspace(program: Program, threads: int) -> _Workspace:
     """Memory and threads for one call of a program."""
     return _Workspace(
-        _aligned(program.floats),
-        [_aligned(program.sums) for _ in range(threads)],
-        [_aligned(program.scratch) for _ in range(threads)],
+        aligned_zeros(program.floats),
+        [aligned_zeros(program.sums) for _ in range(threads)],
+        [aligned_zeros(program.scratch) for _ in range(threads)],
         Team(threads),
         load_kernels(),
     )
@@ -159,10 +159,9 @@ def run(
 ) -> None:
     """Run rows of a program, which may be only some of them."""
     team = workspace.team
-    counters = np.zeros(2 * LINE * batch * len(rows), np.int64)
-    tables = program.tables
-    arrays = (tables.values, tables.offsets, tables.starts, tables.slopes, tables.moves, tables.edges)
-    team.run(partial(_run_thread, rows, team.count, counters, batch, workspace, images, maps, arrays))
+    counters = np.zeros(COUNTERS * batch * len(rows), np.int64)
+    tables = tuple(program.tables)
+    team.run(partial(_run_thread, rows, team.count, counters, batch, workspace, images, maps, tables))
 
 
 def _run_thread(
@@ -178,10 +177,3 @@ def _run_thread(
 ) -> None:
     sums, scratch = workspace.sums[number], workspace.scratch[number]
     workspace.kernels(rows, threads, counters, batch, workspace.memory, sums, scratch, images, maps, tables)
-
-
-def _aligned(floats: int) -> np.ndarray:
-    """Float32 zeros that begin at a cache line."""
-    room = np.zeros(floats + ALIGNED // 4, np.float32)
-    skipped = -room.ctypes.data % ALIGNED // 4
-    return room[skipped : skipped + floats]

@@ -24,6 +24,11 @@ EXP2 = (1.3390323e-3, 9.6184373e-3, 5.5503324e-2, 2.4022648e-1, 6.9314718e-1, 1.
 """2^f on -0.5 to 0.5 as a polynomial, its relative error about 2e-7."""
 
 
+def data_of(context, builder, signature, arguments, place=0):  # noqa: ANN001, ANN201
+    """The pointer to what an intrinsic's argument at that place, an array, holds."""
+    return context.make_array(signature.args[place])(context, builder, arguments[place]).data
+
+
 def constant(number: float) -> ir.Constant:
     """A vector of one float32 number."""
     return ir.Constant(VECTOR, [float(np.float32(number))] * LANES)

@@ -10,15 +10,16 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from sparsity.engine.arrays import LINE_LONGS
 from sparsity.engine.emit import LANES
 from sparsity.engine.moves import keep_larger, move, move_shifted
-from sparsity.engine.operations import At, Conv, Halo, Kind, Move, Pool, Whole
+from sparsity.engine.operations import At, Conv, Halo, Kind, Move, Whole
 from sparsity.engine.threads import add_atomically, pause, read_atomically
 from sparsity.engine.tiles import convolve_tile
 from sparsity.engine.transpose import lanes_to_rows, rows_to_lanes
 
-LINE = 8
-"""Counters stand so many int64 apart, each in a cache line of its own."""
+COUNTERS = 2 * LINE_LONGS
+"""Numbers for each operation on an image: two counters, each in a cache line of its own."""
 LOWEST = np.float32(-np.inf)
 OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 """How all of it is compiled."""
@@ -82,13 +83,15 @@ def _move(op, channel, memory):  # noqa: ANN001, ANN202
 
 
 @njit(**OPTIONS)
-def _halo(op, channel, memory, moves, edges):  # noqa: ANN001, ANN202
-    """Zero what lies beyond the map's edge, then fill the halo. moves: int32 [n, 3], result, source, case."""
-    plane = op[At.RESULT] + channel * op[At.RESULT_PLANE]
+def _fill_halo(op, memory, plane, moves, edges, low):  # noqa: ANN001, ANN202
+    """Overwrite what lies beyond the map's edge, then fill the halo, by 0 or, where low is 1, by -inf.
+
+    plane: where the channel's first cell is. moves: int32 [n, 3], result, source, case.
+    """
     for i in range(op[Halo.EDGES], op[Halo.EDGES] + op[Halo.EDGE_COUNT]):
-        memory[plane + edges[i]] = np.float32(0)
+        memory[plane + edges[i]] = LOWEST if low else np.float32(0)
     for i in range(op[Halo.MOVES], op[Halo.MOVES] + op[Halo.MOVE_COUNT]):
-        move_shifted(memory, plane + moves[i, 0], plane + moves[i, 1], np.int64(moves[i, 2]), 0)
+        move_shifted(memory, plane + moves[i, 0], plane + moves[i, 1], np.int64(moves[i, 2]), low)
 
 
 @njit(**OPTIONS)
@@ -157,14 +160,11 @@ def _pool(op, channel, memory, scratch, moves, edges):  # noqa: ANN001, ANN202
     The channel is copied to the scratch (moves and edges are places in it) with a halo, -inf beyond the map's
     edge. There is room behind it for the largest of each row's neighbours.
     """
-    rows, columns, reach = op[At.ROWS], op[At.COLUMNS], op[Pool.REACH]
+    rows, columns, reach = op[At.ROWS], op[At.COLUMNS], op[Halo.REACH]
     pitch = (columns + 2 * reach) * LANES
     inner, across = reach * (pitch + LANES), (rows + 2 * reach) * pitch
     _copy_plane(op, memory, op[At.SOURCE] + channel * op[At.SOURCE_PLANE], scratch, inner, pitch)
-    for i in range(op[Pool.EDGES], op[Pool.EDGES] + op[Pool.EDGE_COUNT]):
-        scratch[inner + edges[i]] = LOWEST
-    for i in range(op[Pool.MOVES], op[Pool.MOVES] + op[Pool.MOVE_COUNT]):
-        move_shifted(scratch, inner + moves[i, 0], inner + moves[i, 1], np.int64(moves[i, 2]), 1)
+    _fill_halo(op, scratch, inner, moves, edges, 1)
     for y in range(rows + 2 * reach):
         for x in range(columns):
             place = y * pitch + x * LANES
@@ -199,7 +199,7 @@ def _run_item(op, item, image, memory, sums, scratch, images, maps, tables):  # 
         if kind == Kind.MOVE:
             _move(op, channel, memory)
         elif kind == Kind.HALO:
-            _halo(op, channel, memory, moves, edges)
+            _fill_halo(op, memory, op[At.RESULT] + channel * op[At.RESULT_PLANE], moves, edges, 0)
         elif kind == Kind.POOL:
             _pool(op, channel, memory, scratch, moves, edges)
         elif kind == Kind.INPUT:
@@ -232,7 +232,8 @@ def run_program(  # noqa: ANN201
 ):
     """Run a program on a batch, image by image; each of the threads calls this, and they share the items.
 
-    program: int64 [operations, WIDTH]. counters: int64, zeros, 2 x LINE for each image and operation.
+    program: int64 [operations, WIDTH]. counters: int64, zeros, COUNTERS for each operation on each
+    image.
     memory: float32, aligned, the arena, shared. sums, scratch: float32, a thread's own. images, maps:
     float32, all images and raw maps. tables: weights, int32 offsets, int64 starts, float32 slopes, int32
     moves [n, 3] and int32 edges.
@@ -240,10 +241,10 @@ def run_program(  # noqa: ANN201
     for image in range(batch):
         for index in range(len(program)):
             op = program[index]
-            place = (image * len(program) + index) * 2 * LINE
+            place = (image * len(program) + index) * COUNTERS
             item = add_atomically(counters, place, 1)
             while item < op[At.ITEMS]:
                 _run_item(op, item, image, memory, sums, scratch, images, maps, tables)
                 item = add_atomically(counters, place, 1)
             if threads > 1:
-                _wait(counters, place + LINE, threads)
+                _wait(counters, place + LINE_LONGS, threads)

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparsity.engine.arrays import LINE_FLOATS
 from sparsity.engine.emit import LANES
 from sparsity.engine.graph import Convolution, Graph, Map, Step
 from sparsity.engine.machine import GRIDS
 from sparsity.engine.moves import REACH, shift_case
 from sparsity.errors import InputError
 
-LINE = 16
-"""Float32 numbers in a cache line."""
 CACHE_SETS, ROW_SHIFT = 64, 13
 """A line's place in the first cache is its number's rest to 64: rows of a tile shall not share places."""
 
@@ -181,9 +180,9 @@ def _lives(graph: Graph) -> dict[Map, tuple[int, int]]:
 def _sizes(cells: Cells, halo: int, channels: int) -> tuple[int, int]:
     """Pitch and plane in floats: a row holds all channels, so that a tile's are near one another."""
     plane = _plane(cells, halo)
-    lines = -(-channels * plane // LINE)
+    lines = -(-channels * plane // LINE_FLOATS)
     lines += (ROW_SHIFT - lines) % CACHE_SETS
-    return lines * LINE, plane
+    return lines * LINE_FLOATS, plane
 
 
 def _plane(cells: Cells, halo: int) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from sparsity.engine.emit import INT64, LANES, constant, load, shuffled, store
+from sparsity.engine.emit import INT64, LANES, constant, data_of, load, shuffled, store
 from sparsity.engine.machine import GRIDS
 
 REACH = 2
@@ -38,10 +38,7 @@ def move(typingctx, to, result, memory, source):  # noqa: ANN001, ANN201
     signature = types.void(to, types.int64, memory, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
-        to, memory = (
-            context.make_array(signature.args[place])(context, builder, arguments[place]).data
-            for place in (0, 2)
-        )
+        to, memory = (data_of(context, builder, signature, arguments, place) for place in (0, 2))
         store(builder, load(builder, memory, arguments[3]), to, arguments[1])
         return context.get_dummy_value()
 
@@ -54,7 +51,7 @@ def move_shifted(typingctx, memory, result, source, case, low):  # noqa: ANN001,
     signature = types.void(memory, types.int64, types.int64, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = data_of(context, builder, signature, arguments)
         vector = load(builder, data, arguments[2])
         fill = builder.select(
             builder.icmp_signed("!=", arguments[4], INT64(0)), constant(-np.inf), constant(0)
@@ -81,7 +78,7 @@ def keep_larger(typingctx, memory, result, other):  # noqa: ANN001, ANN201
     signature = types.void(memory, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = data_of(context, builder, signature, arguments)
         mine, theirs = (load(builder, data, place) for place in arguments[1:])
         kept = builder.or_(
             builder.fcmp_ordered(">=", mine, theirs), builder.fcmp_unordered("uno", mine, mine)

@@ -92,16 +92,10 @@ class Whole(IntEnum):
 
 
 class Halo(IntEnum):
-    """Further columns of HALO: where in the tables its moves and its beyond-the-edge floats are."""
+    """Further columns of HALO and POOL: where in the tables its moves and its beyond-the-edge floats are.
 
-    MOVES = 12
-    MOVE_COUNT = 13
-    EDGES = 14
-    EDGE_COUNT = 15
-
-
-class Pool(IntEnum):
-    """Further columns of POOL: those of HALO, and how many cells to each side it looks at."""
+    reach: how many cells to each side POOL looks at.
+    """
 
     MOVES = 12
     MOVE_COUNT = 13

@@ -10,7 +10,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sparsity.engine.emit import INT64, LANES, VECTOR, constant, load, multiply_add, store
+from sparsity.engine.arrays import aligned_zeros
+from sparsity.engine.emit import INT64, LANES, VECTOR, constant, data_of, load, multiply_add, store
 
 CHAINS = 10
 """Sums that don't wait for one another."""
@@ -24,7 +25,7 @@ def _multiply_add_often(typingctx, numbers, times):  # noqa: ANN001, ANN202
     signature = types.void(numbers, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = data_of(context, builder, signature, arguments)
         factor: ir.Value = load(builder, data, 0)
         sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(CHAINS)]
         for number, one in enumerate(sums):
@@ -48,9 +49,7 @@ def _run(numbers, times):  # noqa: ANN001, ANN202
 
 def measure_peak() -> float:
     """GFLOP/s of one core, counting a multiply-add as two."""
-    room = np.zeros(2 * LANES + 16, np.float32)
-    skipped = -room.ctypes.data % 64 // 4
-    numbers = room[skipped : skipped + 2 * LANES]
+    numbers = aligned_zeros(2 * LANES)
     _run(numbers, 1)
     best = np.inf
     for _ in range(ROUNDS):

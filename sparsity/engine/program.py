@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from sparsity.engine.choices import Choice, Task, choose, count_tiles, task_of
 from sparsity.engine.emit import LANES
 from sparsity.engine.graph import Convolution, Graph, Map, Moving, Pooling, Step
 from sparsity.engine.layout import Layout, Place, edge_floats, halo_moves, lay_out, place_alone
-from sparsity.engine.operations import WIDTH, At, Conv, Halo, Kind, Move, Pool, Whole
+from sparsity.engine.operations import WIDTH, At, Conv, Halo, Kind, Move, Whole
 from sparsity.engine.streams import Stream, make_groups, make_stream
 from sparsity.engine.tiles import Kernel, kernels
 
@@ -20,8 +21,7 @@ PIECES = 4
 """Items for each thread of an operation that goes channel by channel."""
 
 
-@dataclass(frozen=True)
-class Tables:
+class Tables(NamedTuple):
     """What operations read beside the arena: see kernels.run_program."""
 
     values: np.ndarray
@@ -92,7 +92,7 @@ class _Maker:
     moves: list[np.ndarray] = field(default_factory=list)
     edges: list[np.ndarray] = field(default_factory=list)
     outputs: list[tuple[int, int, int]] = field(default_factory=list)
-    haloed: dict[Map, None] = field(default_factory=dict)
+    haloed: set[Map] = field(default_factory=set)
     sums: int = 0
     scratch: int = 0
 
@@ -121,7 +121,7 @@ class _Maker:
 
     def _add_pool(self, step: Pooling) -> None:
         row = self._add(Kind.POOL, f"max pool {step.kernel}", step.result, step.source, step.result)
-        row[Pool.REACH] = reach = step.kernel // 2
+        row[Halo.REACH] = reach = step.kernel // 2
         padded = place_alone(self.layout.places[step.result].cells, reach)
         self._add_moves(row, padded, reach)
         self.scratch = max(self.scratch, 2 * (padded.cells.rows + 2 * reach) * padded.pitch)
@@ -129,7 +129,7 @@ class _Maker:
     def _add_halo(self, source: Map) -> None:
         """The halo of a map, once; for the image's own as well."""
         if source not in self.haloed:
-            self.haloed[source] = None
+            self.haloed.add(source)
             place = self.layout.places[source]
             self._add_moves(self._add(Kind.HALO, "halo", source, None, source), place, place.halo)
 
@@ -158,12 +158,8 @@ class _Maker:
         row[Conv.SHAPE] = kernels().index(Kernel(*choice.tile, step.stride, choice.group))
         row[[Conv.STRIDE, Conv.SPANS, Conv.BLOCKS]] = step.stride, choice.spans, stream.blocks
         row[[Conv.ACTIVATION, Conv.SLOPE, Conv.GROUP]] = step.activation, len(self.slopes), choice.group
-        row[[Conv.RESIDUAL, Conv.RESIDUAL_PITCH, Conv.RESIDUAL_PLANE]] = -1, 0, 0
-        if residual is not None:
-            row[[Conv.RESIDUAL, Conv.RESIDUAL_PITCH, Conv.RESIDUAL_PLANE]] = (
-                *(residual.offset, residual.pitch),
-                residual.plane,
-            )
+        added = (-1, 0, 0) if residual is None else (residual.offset, residual.pitch, residual.plane)
+        row[[Conv.RESIDUAL, Conv.RESIDUAL_PITCH, Conv.RESIDUAL_PLANE]] = added
         self.slopes.append(step.slope)
         self._add_stream(row, stream, step.bias)
         self.sums = max(self.sums, len(step.weight) * math.prod(choice.tile) * LANES)

@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sparsity.engine.emit import INT64
+from sparsity.engine.emit import INT64, data_of
 
 SPINS = 2000
 """How often a waiting thread looks before it offers its core to others."""
@@ -24,7 +24,7 @@ def add_atomically(typingctx, counters, place, number):  # noqa: ANN001, ANN201
     signature = types.int64(counters, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = data_of(context, builder, signature, arguments)
         return builder.atomic_rmw("add", builder.gep(data, [arguments[1]]), arguments[2], "acq_rel")
 
     return signature, generate
@@ -36,7 +36,7 @@ def read_atomically(typingctx, counters, place):  # noqa: ANN001, ANN201
     signature = types.int64(counters, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = data_of(context, builder, signature, arguments)
         return builder.load_atomic(builder.gep(data, [arguments[1]]), ordering="acquire", align=8)
 
     return signature, generate

@@ -14,6 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from sparsity.engine.arrays import LINE_FLOATS
 from sparsity.engine.emit import (
     FLOAT,
     INT32,
@@ -21,6 +22,7 @@ from sparsity.engine.emit import (
     LANES,
     VECTOR,
     activate,
+    data_of,
     load,
     multiply_add,
     splat,
@@ -30,8 +32,6 @@ from sparsity.engine.machine import MACHINE
 from sparsity.engine.operations import Activation
 
 STRIDES = (1, 2)
-LINE = 16
-"""Float32 numbers in a cache line."""
 _FLOATS, _INTS, _LONGS = FLOAT.as_pointer(), INT32.as_pointer(), INT64.as_pointer()
 _FINISH = ir.FunctionType(
     ir.VoidType(), [INT64, INT64, _FLOATS, _FLOATS, INT64, _FLOATS, INT64, INT64, INT64, FLOAT]
@@ -92,18 +92,17 @@ def convolve_tile(  # noqa: ANN201
 
 
 def _generate_call(context, builder, signature, arguments):  # noqa: ANN001, ANN202
-    def data(place: int) -> ir.Value:
-        return context.make_array(signature.args[place])(context, builder, arguments[place]).data
-
     (shape, _, source, pitch, _, _, _, start, bias, outputs, _, first, last) = arguments[:13]
     (result, result_pitch, result_plane, residual, residual_pitch, residual_plane, activation, slope) = (
         arguments[13:]
     )
-    memory, values = data(1), data(4)
+    memory, values, offsets, starts, sums = (
+        data_of(context, builder, signature, arguments, place) for place in (1, 4, 5, 6, 10)
+    )
     call = [
         *(builder.gep(memory, [source]), pitch),
-        *(values, data(5), builder.gep(data(6), [start]), builder.gep(values, [bias])),
-        *(outputs, data(10), first, last),
+        *(values, offsets, builder.gep(starts, [start]), builder.gep(values, [bias])),
+        *(outputs, sums, first, last),
         *(builder.gep(memory, [result]), result_pitch, result_plane),
         *(builder.gep(memory, [residual]), residual_pitch, residual_plane),
         builder.zext(builder.icmp_signed(">=", residual, INT64(0)), INT64),
@@ -223,7 +222,7 @@ def _prefetch_results(builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, 
     floats = kernel.columns * LANES
     for row in range(kernel.rows):
         place = builder.gep(result, [builder.add(begin, builder.mul(pitch, INT64(row)))])
-        for line in range(0, floats + LINE - 1, LINE):
+        for line in range(0, floats + LINE_FLOATS - 1, LINE_FLOATS):
             there = builder.bitcast(builder.gep(place, [INT64(min(line, floats - 1))]), pointer)
             builder.call(prefetch, [there, INT32(1), INT32(3), INT32(1)])
 

@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from sparsity.engine.emit import INT64, INT_VECTOR, LANES, load, store, vector_at
+from sparsity.engine.emit import INT64, INT_VECTOR, LANES, data_of, load, store, vector_at
 
 UNALIGNED = 4
 
@@ -23,7 +23,7 @@ def rows_to_lanes(typingctx, rows, place, down, right, across, memory, to):  # n
     signature = types.void(rows, *[types.int64] * 4, memory, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
-        base, memory = (_data(context, builder, signature, arguments, place) for place in (0, 5))
+        base, memory = (data_of(context, builder, signature, arguments, place) for place in (0, 5))
         places = _block_places(builder, *arguments[1:5])
         lanes = [builder.load(vector_at(builder, base, place), align=UNALIGNED) for place in places]
         for index, vector in enumerate(_transposed(builder, lanes)):
@@ -39,7 +39,7 @@ def lanes_to_rows(typingctx, memory, source, rows, place, down, right, across): 
     signature = types.void(memory, types.int64, rows, *[types.int64] * 4)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
-        memory, base = (_data(context, builder, signature, arguments, place) for place in (0, 2))
+        memory, base = (data_of(context, builder, signature, arguments, place) for place in (0, 2))
         places = _block_places(builder, *arguments[3:7])
         cells = [
             load(builder, memory, builder.add(arguments[1], INT64(index * LANES))) for index in range(LANES)
@@ -49,10 +49,6 @@ def lanes_to_rows(typingctx, memory, source, rows, place, down, right, across): 
         return context.get_dummy_value()
 
     return signature, generate
-
-
-def _data(context, builder, signature, arguments, place):  # noqa: ANN001, ANN202
-    return context.make_array(signature.args[place])(context, builder, arguments[place]).data
 
 
 def _block_places(

@@ -39,7 +39,7 @@ def compute(graph, images, threads, choices=None, place=lambda array: array):
     workspace.memory = place(workspace.memory)
     workspace.sums = [place(one) for one in workspace.sums]
     workspace.scratch = [place(one) for one in workspace.scratch]
-    tables = Tables(*(place(getattr(program.tables, name)) for name in Tables.__dataclass_fields__))
+    tables = Tables(*map(place, program.tables))
     pixels = place(images.numpy().reshape(-1))
     sizes = [len(images) * int(np.prod(size)) for size in program.outputs]
     maps = place(np.full(sum(sizes), np.nan, np.float32))
