@@ -11,9 +11,8 @@ import pytest
 from sparsity import Origin, load, prune, sweep, validate
 from sparsity.pruner import UNSTRUCTURED
 
-SWEPT = {"coco50": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "coco250": (0.0, 0.1, 0.3)}
-"""Of coco250's ten amounts those at which the figures differ most; above 0.5 next to nothing is found."""
-NOTHING_FOUND = 0.9
+SWEPT = {"coco50": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "coco250": (0.0, 0.1, 0.3, 0.9)}
+"""Of coco250's ten amounts those at which the figures differ most, and one at which nothing is found."""
 REFERENCE_TIE_ORDER = 595805190
 TWELVE = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
@@ -89,13 +88,3 @@ def assert_validation_finds_the_same(data: Path, row: dict, folder: Path) -> Non
 def predictions(folder: Path, amount: float) -> list:
     level = f"layer_{amount}" if amount else "dense"
     return json.loads((folder / "levels" / level / "predictions.json").read_text())
-
-
-def test_where_yolov5_finds_nothing_nothing_is_found(assets):
-    """What YOLOv5 says of coco250 is held on coco50, whose images are others: a fifth of the time."""
-    row = next(row for row in reference_rows(assets, "coco250") if row["amount"] == NOTHING_FOUND)
-    assert row["detections"] == 0
-    done = validate(prune(load(assets / "yolov5n.pt"), NOTHING_FOUND), assets / "coco50")
-    assert done.predictions == []
-    assert done.metrics.conv_zeros == row["conv_zeros"]
-    assert {getattr(done.metrics, name) for name in (*TWELVE, "P", "R", "mAP50", "mAP50_95")} == {0.0}
