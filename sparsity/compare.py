@@ -28,8 +28,9 @@ def main() -> None:
     args = parser.parse_args()
     options = cli.read_options(args)
     calib = args.calib or (demo.NAME if args.demo else "")
+    ensure_weights(options.weights, progress=True)
     asked = Asked(
-        str(ensure_weights(options.weights, progress=True)),
+        options.weights,
         options.data,
         calib,
         cli.read_amount(args.sparsity),

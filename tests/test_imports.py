@@ -44,8 +44,8 @@ TOP = {
     },
     "run_files": {"data", "metrics", "pruning"},
     "comparing": {
-        *("checkpoint", "devices", "engines", "flops", "formats", "inference", "latency", "sizes"),
-        "validation",
+        *("checkpoint", "devices", "download", "engines", "flops", "formats", "inference", "latency"),
+        *("sizes", "validation"),
     },
     "rows": {"evaluation", "latency", "metrics", "pruning", "sizes"},
     "report": {

@@ -20,6 +20,7 @@ from sparsity.checkpoint import load
 from sparsity.comparing.rows import ComparedRow
 from sparsity.comparing.techniques import Asked, Command, Plan, validation
 from sparsity.devices import select_device
+from sparsity.download import ensure_weights
 from sparsity.engines.registry import make_engines
 from sparsity.errors import InputError
 from sparsity.flops import count_gflops
@@ -46,9 +47,9 @@ class Made:
     commands: tuple[Command, ...]
 
     @property
-    def file(self) -> str:
+    def file(self) -> Path:
         """What the engine runs."""
-        return self.plan.runs[self.engine]
+        return ensure_weights(self.plan.runs[self.engine])
 
 
 def make(technique: str, plan: Plan, asked: Asked, folder: Path, say: Callable[[str], None]) -> list[Made]:
@@ -98,8 +99,8 @@ def rows(made: Sequence[Made], imgsz: int, rounds: Rounds) -> list[ComparedRow]:
 
 
 def _network(one: Made) -> Detectable:
-    if one.file.endswith(".onnx"):
-        return onnx_file.read(Path(one.file))
+    if one.file.suffix == ".onnx":
+        return onnx_file.read(one.file)
     return load(one.file, fused=not one.plan.unfused)
 
 
@@ -120,7 +121,7 @@ def _time(made: Sequence[Made], networks: Sequence[Detectable], imgsz: int, roun
 
 
 def _row(one: Made, latency: Latency, imgsz: int) -> ComparedRow:
-    counted = load(one.plan.counted)
+    counted = load(ensure_weights(one.plan.counted))
     linear = sum(isinstance(module, nn.Linear) for module in counted.modules())
     note = one.plan.note + (f" ({linear} here)" if one.technique == "int8-dynamic" else "")
     return ComparedRow(
@@ -132,8 +133,8 @@ def _row(one: Made, latency: Latency, imgsz: int) -> ComparedRow:
         latency.p10,
         latency.p90,
         one.peak_memory_mb,
-        Path(one.file).name,
-        Path(one.file).stat().st_size / MB,
+        one.file.name,
+        one.file.stat().st_size / MB,
         one.metrics["parameters"],
         count_gflops(counted, (imgsz, imgsz)),
         one.metrics["sparsity_conv"],

@@ -73,6 +73,13 @@ def test_a_command_that_fails_is_told_with_its_last_words(tmp_path):
         module.run(command, tmp_path, lambda _line: None)
 
 
+def test_the_demo_stands_by_its_name_in_commands_and_is_found(tmp_path):
+    one = plan("dense", Asked("demo", "demo"), tmp_path)
+    command = validation(Asked("demo", "demo"), "torch", one.runs["torch"], tmp_path)
+    assert command[:3] == ("val_sparse.py", "--weights", "demo")
+    assert module.Made("dense", "torch", one, {}, 0.0, 0.0, (command,)).file.is_file()
+
+
 @pytest.fixture
 def run_here(monkeypatch, run_script) -> list[Command]:
     """Run all commands but the first in this process, which spares them imports; gives those that did."""
