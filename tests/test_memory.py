@@ -1,10 +1,14 @@
 """Free memory is the least of what system and container leave."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 
 from sparsity import memory
-from sparsity.memory import free_memory, is_out_of_memory
+from sparsity.memory import free_memory, is_out_of_memory, peak_memory
 
 CPU = torch.device("cpu")
 
@@ -57,3 +61,18 @@ def test_a_system_that_says_nothing(monkeypatch):
 )
 def test_errors_that_say_memory_was_not_enough(error, expected):
     assert is_out_of_memory(error) == expected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such figure")
+def test_a_processs_peak_is_its_own():
+    """Not that of the process which starts it: this one holds a GiB more for a moment."""
+    np.ones(2**27)
+    code = (
+        "import numpy; from sparsity.memory import peak_memory; before = peak_memory(); "
+        "numpy.ones(2**24); print(before, peak_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert peak_memory() > 2**30
+    assert after - before == pytest.approx(2**27, rel=0.1)
+    assert after < 2**30
