@@ -10,6 +10,7 @@ import cv2
 import pandas as pd
 import pytest
 
+from sparsity.report import plots
 from sparsity.report.plots import COLOURS, MARKERS
 from sparsity.report.sweep import format_sweep, write_sweep
 from sparsity.rows import batch_sizes
@@ -57,6 +58,12 @@ def folder(make_usual, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def coarse(monkeypatch) -> None:
+    """Plots of few pixels, for what does not look at them."""
+    monkeypatch.setattr(plots, "DPI", 20)
+
+
 def test_every_file_is_written(folder):
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
 
@@ -84,6 +91,7 @@ def test_page_and_json_hold_the_differences_between_methods(usual, folder):
     assert saved == usual.differences.to_dict("records")
 
 
+@pytest.mark.usefixtures("coarse")
 def test_without_resampled_images_nothing_is_said_of_them(usual, tmp_path):
     plain = [name for name in usual.frame if not name.startswith(("AP_change", "AP_share"))]
     sweep = replace(usual, frame=usual.frame[plain], differences=pd.DataFrame(columns=list(COLUMNS)))
@@ -93,6 +101,7 @@ def test_without_resampled_images_nothing_is_said_of_them(usual, tmp_path):
     assert "95%" not in format_sweep(sweep).splitlines()[0]
 
 
+@pytest.mark.usefixtures("coarse")
 def test_intervals_that_are_none(usual, tmp_path):
     usual.frame[["AP_change_low", "AP_change_high", "AP_share_above"]] = float("nan")
     usual.differences[["low", "high", "share_above"]] = float("nan")
@@ -131,6 +140,7 @@ def test_any_title_can_be_drawn(usual, tmp_path, title, recwarn):
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
 
 
+@pytest.mark.usefixtures("coarse")
 @pytest.mark.parametrize("title", ["<script>alert(1)</script>", 'a "quoted" & title'])
 def test_titles_are_escaped(usual, tmp_path, title):
     write_sweep(tmp_path, usual, GUIDE, title)
@@ -160,6 +170,7 @@ def test_the_same_sweep_gives_the_same_bytes(usual, folder, tmp_path_factory):
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
 
 
+@pytest.mark.usefixtures("coarse")
 def test_the_guides_points_are_marked_for_its_model_alone(usual, tmp_path):
     for weights in ("some/yolov5x.pt", "yolov5l.pt"):
         usual.about["weights"] = weights
@@ -170,6 +181,7 @@ def test_the_guides_points_are_marked_for_its_model_alone(usual, tmp_path):
     assert "guide" not in without
 
 
+@pytest.mark.usefixtures("coarse")
 def test_what_was_not_measured_is_null_in_json(usual, tmp_path):
     usual.frame.loc[0, "speedup_b1"] = float("nan")
     write_sweep(tmp_path, usual, GUIDE)
