@@ -111,7 +111,7 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--weights",
         default=DEFAULT_WEIGHTS,
-        help="checkpoint; yolov5n.pt to yolov5x.pt are downloaded",
+        help="checkpoint; yolov5n.pt to x, yolov8n.pt to x are downloaded",
     )
     add("--data", default="coco.yaml", help="data yaml or folder; coco.yaml is downloaded")
     add("--demo", action="store_true", help="a small detector and drawn images that need no download")

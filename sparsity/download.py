@@ -15,9 +15,15 @@ from sparsity.demo import data as demo
 from sparsity.errors import InputError
 from sparsity.progress import progress_bar
 
-WEIGHTS_URL = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
+YOLOV5_URL = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
+YOLOV8_URL = "https://github.com/ultralytics/assets/releases/download/v8.1.0"
 COCO_URL = "http://images.cocodataset.org"
-WEIGHTS = frozenset(f"yolov5{size}.pt" for size in "nsmlx")
+WEIGHTS = {
+    f"{family}{size}.pt": url
+    for family, url in (("yolov5", YOLOV5_URL), ("yolov8", YOLOV8_URL))
+    for size in "nsmlx"
+}
+"""Published checkpoints, and where they are."""
 COCO_NAMES = ("coco", "coco.yaml")
 COCO_FOLDER = Path("datasets/coco")
 TIMEOUT_S = 30
@@ -25,7 +31,7 @@ _CHUNK = 1 << 20
 
 
 def ensure_weights(weights: str, *, progress: bool = False) -> Path:
-    """The file itself where it exists; yolov5n.pt to yolov5x.pt are downloaded, "demo" is the demo's.
+    """The file itself where it exists; those in WEIGHTS are downloaded, "demo" is the demo's.
 
     SPARSITY_WEIGHTS_URL names another base address. Raises InputError where there is no such file
     and it can't be downloaded.
@@ -35,7 +41,7 @@ def ensure_weights(weights: str, *, progress: bool = False) -> Path:
         return demo.WEIGHTS
     if path.exists() or path.name not in WEIGHTS:
         return path
-    base = os.environ.get("SPARSITY_WEIGHTS_URL", WEIGHTS_URL)
+    base = os.environ.get("SPARSITY_WEIGHTS_URL", WEIGHTS[path.name])
     _fetch(f"{base}/{path.name}", path, "SPARSITY_WEIGHTS_URL", progress)
     return path
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sparsity import download
 from sparsity.download import ensure_data, ensure_weights
 from sparsity.errors import InputError
 
@@ -89,12 +90,24 @@ def archive(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) ->
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("size", "nsmlx")
-def test_weights_by_name(server, tmp_path, size):
-    server.files[f"/yolov5{size}.pt"] = BODY
-    path = ensure_weights(f"yolov5{size}.pt")
+@pytest.mark.parametrize("name", [f"yolov{version}{size}.pt" for version in (5, 8) for size in "nsmlx"])
+def test_weights_by_name(server, tmp_path, name):
+    server.files[f"/{name}"] = BODY
+    path = ensure_weights(name)
     assert path.read_bytes() == BODY
-    assert listing(tmp_path) == [f"yolov5{size}.pt"]
+    assert listing(tmp_path) == [name]
+
+
+def test_each_family_has_its_own_address(monkeypatch):
+    monkeypatch.delenv("SPARSITY_WEIGHTS_URL", raising=False)
+    asked = []
+    monkeypatch.setattr(download, "_fetch", lambda url, *_: asked.append(url))
+    ensure_weights("yolov5x.pt")
+    ensure_weights("somewhere/yolov8n.pt")
+    assert asked == [
+        "https://github.com/ultralytics/yolov5/releases/download/v7.0/yolov5x.pt",
+        "https://github.com/ultralytics/assets/releases/download/v8.1.0/yolov8n.pt",
+    ]
 
 
 def test_weights_to_a_folder_that_is_made(server, tmp_path):
