@@ -3,6 +3,7 @@
 python finetune.py --weights best.pt --data my.yaml --sparsity 0.5 --epochs 10
 """
 
+from argparse import Namespace
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 
@@ -31,16 +32,13 @@ def main() -> None:
     options, amount = cli.read_options(args), cli.read_amount(args.sparsity)
     if args.demo and args.cfg:
         args.weights = ""
-    names = set(asdict(TrainingSettings())) - {"amount", "augment", "distil"}
-    values = {name: getattr(args, name) for name in names}
-    settings = TrainingSettings(amount=amount, augment=not args.no_augment, distil=args.distil, **values)
+    settings = _settings(args, amount)
     validation = replace(options.settings, batch_size=ValidationSettings.batch_size)
     given = (args.weights, args.cfg, args.data, args.images, args.teacher)
     material = Material(*given)
     is_main = join_processes(options.settings)
     tell = say if is_main else _keep_quiet
-    tell("finetune: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
-    tell(cli.format_environment(options.settings) + "\n")
+    cli.announce("finetune", args, options.settings, tell)
 
     place = run_folder(options.project, options.name, exist_ok=options.exist_ok)
     with nullcontext(args.resume) if args.resume or not is_main else place as own_folder:
@@ -62,6 +60,12 @@ def main() -> None:
         if is_main:
             write_training(folder, run.rows)
         tell(f"Results saved to {folder}")
+
+
+def _settings(args: Namespace, amount: float) -> TrainingSettings:
+    names = set(asdict(TrainingSettings())) - {"amount", "augment"}
+    values = {name: getattr(args, name) for name in names}
+    return TrainingSettings(amount=amount, augment=not args.no_augment, **values)
 
 
 def _keep_quiet(_line: str) -> None:

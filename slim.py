@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 
 from sparsity import cli
 from sparsity.checkpoint import load
-from sparsity.data.dataset import read_dataset
-from sparsity.download import ensure_data, ensure_weights
+from sparsity.download import ensure_weights
 from sparsity.flops import count_gflops
 from sparsity.formats.half import round_to_half
+from sparsity.opening import open_data
 from sparsity.pruning.apply import count_sparsity
 from sparsity.report.single import format_saved
 from sparsity.report.slimming import format_channels, format_extent, format_figures, write_slimming
@@ -35,8 +35,7 @@ def main() -> None:
     parser.set_defaults(name="slim", data="")
     args = parser.parse_args()
     options, asked, files = cli.read_options(args), cli.read_slimming(args), cli.read_save(args)
-    print("slim: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
-    print(cli.format_environment(options.settings) + "\n")
+    cli.announce("slim", args, options.settings)
 
     with run_folder(options.project, options.name, exist_ok=options.exist_ok) as folder:
         network = load(ensure_weights(options.weights, progress=True), fused=False)
@@ -60,8 +59,7 @@ def _measure_by(network: Network, options: cli.Options) -> Callable[[Network], F
     """What measures a network, validating it where the flags name data."""
     settings, dataset = fit(options.settings, network), None
     if options.data:
-        data = ensure_data(options.data, progress=True)
-        dataset = read_dataset(data, network.names, single_cls=settings.single_cls, progress=True)
+        dataset, settings = open_data(options.data, network, settings)
 
     def measure(one: Network) -> Figures:
         sizes = measure_sizes(one)

@@ -5,27 +5,23 @@ python sweep.py 0.1:0.9
 
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from sparsity import cli
-from sparsity.checkpoint import load
-from sparsity.counting import counting_of
-from sparsity.data.dataset import read_dataset
-from sparsity.download import ensure_data, ensure_weights
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.levels import parse_levels
 from sparsity.metrics import Metrics
+from sparsity.opening import open_data, open_network
 from sparsity.progress import say
-from sparsity.pruning.apply import count_sparsity
 from sparsity.pruning.method import Method
-from sparsity.report.single import format_model, format_scan, format_table
+from sparsity.report.single import format_table
 from sparsity.report.sweep import format_sweep, write_sweep
 from sparsity.runs import run_folder
 from sparsity.sweeping.store import read_settings
 from sparsity.sweeping.sweep import SweepSettings, run_sweep
-from sparsity.validation import fit
 
 GUIDE = Path(__file__).parent / "results" / "reference" / "guide_yolov5x.csv"
 
@@ -48,27 +44,14 @@ def main() -> None:
         args.compact,
         bootstrap=args.bootstrap,
     )
-    print("sweep: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
-    print(cli.format_environment(wanted.validation) + "\n")
+    cli.announce("sweep", args, wanted.validation)
     if args.resume:
         read_settings(args.resume)
 
     place = run_folder(options.project, options.name, exist_ok=options.exist_ok)
     with nullcontext(args.resume) if args.resume else place as folder:
-        network = load(ensure_weights(options.weights, progress=True), fused=True)
-        print("Fusing layers...")
-        print(format_model(count_sparsity(network)))
-        settings = fit(options.settings, network)
-        print(counting_of(network).describe(settings.batch_size, settings.iou_thres))
-        data = ensure_data(options.data, progress=True)
-        dataset = read_dataset(data, network.names, single_cls=options.settings.single_cls, progress=True)
-        dataset = replace(dataset, name=options.data)
-        print(f"Scanning {data}... {format_scan(dataset.scan)}")
-
-        def show(metrics: Metrics, own: AveragePrecision) -> None:
-            table = format_table(own, metrics.images, dataset.names, verbose=True)
-            say(f"\n{Method(metrics.criterion, metrics.scope).label} {metrics.amount:g}\n{table}")
-
+        network = open_network(options.weights)
+        dataset, _ = open_data(options.data, network, options.settings)
         command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
         print(f"Sweeping into {folder}; if it is stopped, --resume {folder} goes on")
         done = run_sweep(
@@ -83,10 +66,16 @@ def main() -> None:
             then=lambda finished: write_sweep(folder, finished, GUIDE, args.title),
             progress=True,
             say=say,
-            **({"on_level": show} if options.verbose else {}),
+            **({"on_level": partial(_show, dataset.names)} if options.verbose else {}),
         )
         print("\n" + format_sweep(done) + "\n")
         print(f"Results saved to {folder}")
+
+
+def _show(names: Sequence[str], metrics: Metrics, own: AveragePrecision) -> None:
+    """Print a level's classes."""
+    table = format_table(own, metrics.images, names, verbose=True)
+    say(f"\n{Method(metrics.criterion, metrics.scope).label} {metrics.amount:g}\n{table}")
 
 
 if __name__ == "__main__":

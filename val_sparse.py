@@ -12,20 +12,17 @@ from pathlib import Path
 from torch import Tensor
 
 from sparsity import cli
-from sparsity.checkpoint import load
 from sparsity.compacting import compact
-from sparsity.counting import counting_of
-from sparsity.data.dataset import read_dataset
-from sparsity.download import ensure_data, ensure_weights
 from sparsity.evaluation.coco import format_figures
 from sparsity.formats.half import round_to_half
+from sparsity.opening import open_data, open_network
 from sparsity.pruning.apply import count_sparsity, layer_sparsity
 from sparsity.report import single as report
 from sparsity.run_files import write_run
 from sparsity.runs import run_folder
 from sparsity.saving import save
 from sparsity.sizes import measure_sizes
-from sparsity.validation import Detectable, Origin, Validation, ValidationSettings, fit, validate
+from sparsity.validation import Detectable, Origin, Validation, ValidationSettings, validate
 from sparsity.yolo.network import Network
 
 GUIDE = Path(__file__).parent / "results" / "reference" / "guide_yolov5x.csv"
@@ -45,22 +42,11 @@ def main() -> None:
     pruning, files = cli.read_pruning(args), cli.read_saving(args)
     how = (args.criterion != "l1", args.scope, args.pattern, args.keep)
     exported = cli.read_exported(options, amount, *how, args.compact, files)
-    print("val_sparse: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
-    print(cli.format_environment(options.settings) + "\n")
+    cli.announce("val_sparse", args, options.settings)
 
     with run_folder(options.project, options.name, exist_ok=options.exist_ok) as folder:
-        network = exported or load(ensure_weights(options.weights, progress=True), fused=True)
-        if not exported:
-            print("Fusing layers...")
-        print(report.format_model(count_sparsity(network)))
-        settings = fit(options.settings, network)
-        if settings.imgsz != options.settings.imgsz:
-            print(f"WARNING: image size {options.settings.imgsz} is rounded up to {settings.imgsz}")
-        print(counting_of(network).describe(settings.batch_size, settings.iou_thres))
-        data = ensure_data(options.data, progress=True)
-        dataset = read_dataset(data, network.names, single_cls=settings.single_cls, progress=True)
-        dataset = replace(dataset, name=options.data)
-        print(f"Scanning {data}... {report.format_scan(dataset.scan)}")
+        network = exported or open_network(options.weights)
+        dataset, settings = open_data(options.data, network, options.settings)
         dense, origin = network, Origin(options.weights)
         if not exported:
             network, origin = _prune(network, args, pruning, settings, replace(origin, amount=amount))

@@ -449,7 +449,18 @@ def read_amount(text: str) -> float:
     return check_amount(amount)
 
 
-def format_environment(settings: ValidationSettings) -> str:
+def announce(
+    script: str,
+    args: argparse.Namespace,
+    settings: ValidationSettings,
+    tell: Callable[[str], object] = print,
+) -> None:
+    """Print what a script was asked, and where it runs."""
+    tell(f"{script}: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
+    tell(_format_environment(settings) + "\n")
+
+
+def _format_environment(settings: ValidationSettings) -> str:
     """Versions, device and precision, with a warning where --half changes nothing."""
     device = select_device(settings.device)
     dtype = select_precision(device, settings.half)

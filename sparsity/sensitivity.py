@@ -7,27 +7,23 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sparsity import cli
-from sparsity.checkpoint import load
-from sparsity.counting import counting_of
-from sparsity.data.dataset import read_dataset
-from sparsity.download import ensure_data, ensure_weights
 from sparsity.errors import InputError
 from sparsity.files import write_json, write_text, writing_into
 from sparsity.identity import check_same_settings
 from sparsity.layer_sensitivity import LayerRow, choose_layers, measure_layers, some_images
 from sparsity.levels import parse_levels
+from sparsity.opening import open_data, open_network
 from sparsity.progress import progress_bar
 from sparsity.report.sensitivity import format_sensitivity, write_plot
 from sparsity.runs import run_folder
 from sparsity.sweeping.setup import describe_setup
-from sparsity.validation import fit
 
 CSV, PLOT, SETTINGS = "sensitivity.csv", "sensitivity.png", "sensitivity.json"
 
@@ -40,18 +36,13 @@ def main() -> None:
     parser.set_defaults(name="sensitivity")
     args = parser.parse_args()
     options, amounts = cli.read_options(args), _amounts(args.amounts)
-    print("sensitivity: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
-    print(cli.format_environment(options.settings) + "\n")
+    cli.announce("sensitivity", args, options.settings)
     place = run_folder(options.project, options.name, exist_ok=options.exist_ok)
     with nullcontext(args.resume) if args.resume else place as folder:
-        network = load(ensure_weights(options.weights, progress=True), fused=True)
+        network = open_network(options.weights)
         layers = choose_layers(network, args.layers)
-        data = ensure_data(options.data, progress=True)
-        single_cls = options.settings.single_cls
-        dataset = read_dataset(data, network.names, single_cls=single_cls, progress=True)
-        dataset = some_images(replace(dataset, name=options.data), args.images)
-        settings = fit(options.settings, network)
-        print(counting_of(network).describe(settings.batch_size, settings.iou_thres))
+        dataset, settings = open_data(options.data, network, options.settings)
+        dataset = some_images(dataset, args.images)
         identity = describe_setup(network, dataset, settings) | {"layers": layers, "amounts": amounts}
         rows = _begin(folder, identity, resuming=bool(args.resume))
         count = len(layers) * len(amounts)

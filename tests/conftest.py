@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparsity import cli
+from sparsity import cli, opening
 from sparsity.pruning import curves
 from sparsity.yolo import architectures
 from sparsity.yolo.architectures import yolov5
@@ -206,20 +206,16 @@ def run_script(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
 
 
 @pytest.fixture
-def stand_in(tmp_path, network, monkeypatch) -> Callable[[ModuleType], Path]:
-    """Make a file that a script loads as the small network; any other file it loads as it would."""
+def stand_in(tmp_path, network, monkeypatch) -> Path:
+    """A file that scripts load as the small network; any other file they load as they would."""
+    weights, real_load = tmp_path / "small.pt", opening.load
+    weights.write_bytes(b"PK\x03\x04 stands for the network")
 
-    def make(script: ModuleType) -> Path:
-        weights, real_load = tmp_path / "small.pt", script.load
-        weights.write_bytes(b"PK\x03\x04 stands for the network")
+    def load(path, **more):
+        return network if Path(path) == weights else real_load(path, **more)
 
-        def load(path, **more):
-            return network if Path(path) == weights else real_load(path, **more)
-
-        monkeypatch.setattr(script, "load", load)
-        return weights
-
-    return make
+    monkeypatch.setattr(opening, "load", load)
+    return weights
 
 
 def _spec(kind: str, _attributes: dict[str, object] | None = None, **children: ModuleSpec) -> ModuleSpec:

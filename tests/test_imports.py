@@ -67,6 +67,9 @@ TOP = {
         *("checkpoint", "data", "devices", "identity", "memory", "pruning", "saving"),
         *("calibration", "pruner", "slimming", "validation", "yolo"),
     },
+    "opening": {
+        *("checkpoint", "counting", "data", "download", "pruning", "report", "validation", "yolo"),
+    },
     "layer_sensitivity": {"calibration", "data", "devices", "memory", "pruning", "validation", "yolo"},
     "cli": {
         *(

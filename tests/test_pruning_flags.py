@@ -26,7 +26,7 @@ def run(tmp_path, run_script, stand_in):
     project = ("--project", tmp_path / "results", "--imgsz", 64, "--device", "cpu")
 
     def call(script, *flags: object) -> tuple[int, str, str]:
-        weights = () if "--demo" in flags else ("--weights", stand_in(script))
+        weights = () if "--demo" in flags else ("--weights", stand_in)
         return run_script(script, *flags, *weights, *project)
 
     return call

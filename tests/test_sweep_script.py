@@ -24,12 +24,11 @@ def network(slight) -> Network:
 @pytest.fixture
 def run(tmp_path, monkeypatch, run_script, stand_in):
     """Run the script in this process on the small network; gives exit code, stdout, stderr."""
-    weights = stand_in(sweep)
     monkeypatch.setattr(Rounds.__init__, "__defaults__", (0.0, 2, 2))
 
     def call(*flags: object) -> tuple[int, str, str]:
         project = [] if "--project" in flags else ["--project", tmp_path / "results"]
-        weights_flag = [] if "--weights" in flags else ["--weights", weights]
+        weights_flag = [] if "--weights" in flags else ["--weights", stand_in]
         return run_script(sweep, *flags, *weights_flag, *project, "--imgsz", 64, "--device", "cpu")
 
     return call

@@ -23,10 +23,9 @@ def data(shapes) -> Path:
 @pytest.fixture
 def run(tmp_path, run_script, stand_in):
     """Run the script in this process on the small network; gives exit code, stdout, stderr."""
-    weights = stand_in(val_sparse)
 
     def call(*flags: object) -> tuple[int, str, str]:
-        given = [] if "--weights" in flags else ["--weights", weights]
+        given = [] if "--weights" in flags else ["--weights", stand_in]
         project = [] if "--project" in flags else ["--project", tmp_path / "results"]
         small = [] if "--imgsz" in flags else ["--imgsz", 64]
         return run_script(val_sparse, *given, *project, *small, "--device", "cpu", *flags)
