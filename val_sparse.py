@@ -46,6 +46,8 @@ def main() -> None:
 
     with run_folder(options.project, options.name, exist_ok=options.exist_ok) as folder:
         network = exported or open_network(options.weights)
+        if exported:
+            print(report.format_model(count_sparsity(exported)))
         dataset, settings = open_data(options.data, network, options.settings)
         dense, origin = network, Origin(options.weights)
         if not exported:
