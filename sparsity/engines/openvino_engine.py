@@ -84,6 +84,8 @@ class OpenVinoEngine:
         """graphs: those that several engines share. Raises InputError where a package is missing."""
         self._openvino = optional_module("openvino", "--engine openvino")
         self._graphs = graphs or Graphs()
+        # Its table of types, made on first use, locks two threads that meet there up for good (2026.4).
+        self._openvino.Type.f32.to_dtype()
 
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> OpenVinoRunner:
         """Make a copy of the network ready."""

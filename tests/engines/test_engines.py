@@ -1,5 +1,6 @@
 """Engines give the detections that PyTorch gives; what can't run is named."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -105,3 +106,27 @@ def test_engines_other_than_torch_stay_on_the_cpu():
     for name in ("onnxruntime", "openvino", "sparse"):
         with pytest.raises(InputError, match=f"{name}.* computes in float32 on the CPU; bfloat16 on cpu"):
             make_engine(name).prepare(torch.nn.Identity(), CPU, torch.bfloat16)
+
+
+MEET = """
+import sys, threading
+from sparsity.engines.registry import make_engine
+make_engine("openvino")
+import openvino
+sys.setswitchinterval(1e-6)
+barrier, left = threading.Barrier(8), []
+def call():
+    barrier.wait()
+    left.append(openvino.Type.f32.to_dtype())
+threads = [threading.Thread(target=call) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(len(left))
+"""
+"""A process whose threads all need OpenVINO's types at once; 7 of 10 such hung where none had before."""
+
+
+def test_lanes_that_meet_in_openvino_do_not_lock_up():
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", MEET], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["8"], done.stderr
