@@ -79,6 +79,11 @@ def format_extent(extent: Extent, percent: float, min_channels: int) -> str:
             "WARNING: more is asked for than that; each layer kept the best of its channels, "
             f"{min_channels} at least (--min-channels)"
         )
+    elif extent.removed < round(percent * extent.free):
+        lines.append(
+            "WARNING: fewer went than were asked for; layers keep --min-channels, and --round-to brings "
+            "channels back up to a multiple"
+        )
     return "\n".join(lines)
 
 

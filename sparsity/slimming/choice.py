@@ -16,7 +16,7 @@ from sparsity.slimming.settings import SlimmingSettings
 class Choice:
     """What stays.
 
-    keep: bool [identities]. threshold: the largest score that is to go, 0 where nothing is.
+    keep: bool [identities]. threshold: the largest score that goes, 0 where nothing does.
     safe_threshold: the least of the layers' largest scores; what is below it can go without emptying a
     layer. safe_percent: how many of the free channels that are, as a share.
     """
@@ -38,26 +38,28 @@ def choose(scores: Tensor, free: Tensor, layers: Sequence[Tensor], settings: Sli
     count = round(settings.percent * len(order))
     keep = torch.ones_like(free)
     keep[order[:count]] = False
-    threshold = float(scores[order[count - 1]]) if count else 0.0
     largest = [float(scores[outputs].max()) for outputs in layers if free[outputs].all()]
     safe = min(largest, default=float(scores[places].max()))
     below = int((scores[places] < safe).sum())
     _spare(keep, scores, layers, settings)
+    threshold = 0.0 if keep.all() else float(scores[~keep].max())
     return Choice(keep, threshold, safe, below / len(order))
 
 
 def _spare(keep: Tensor, scores: Tensor, layers: Sequence[Tensor], settings: SlimmingSettings) -> None:
     """Bring back, in place, the best of what each layer can't spare.
 
-    Again and again, since what one layer takes back another may share.
+    Again and again, since what one layer takes back another may share. Multiples are counted with channels
+    that are one taken once: each half of C2f's first convolution becomes one, as what reads a half sees it.
     """
     kept = -1
     while kept != int(keep.sum()):
         kept = int(keep.sum())
         for outputs in layers:
-            least = max(int(keep[outputs].sum()), min(settings.min_channels, len(outputs)))
-            wanted = math.ceil(least / settings.round_to) * settings.round_to
-            _bring_back(keep, scores, outputs, min(wanted, len(outputs)))
+            _bring_back(keep, scores, outputs, min(settings.min_channels, len(outputs)))
+            own = outputs.unique()
+            wanted = math.ceil(int(keep[own].sum()) / settings.round_to) * settings.round_to
+            _bring_back(keep, scores, own, min(wanted, len(own)))
 
 
 def _bring_back(keep: Tensor, scores: Tensor, outputs: Tensor, wanted: int) -> None:

@@ -20,7 +20,7 @@ class Extent:
     """How far slimming went; channels that are tied count once.
 
     free: how many channels could go. removed: how many did. threshold, safe_threshold, safe_percent: the
-    largest score that was to go (0 where none was), and how far one can go, as choice.Choice has them.
+    largest score that went (0 where none did), and how far one can go, as choice.Choice has them.
     """
 
     free: int

@@ -36,7 +36,7 @@ def gone(choice: Choice) -> list[int]:
         pytest.param(0.3, [0, 5, 6], 0.15, id="the smallest of all layers"),
         pytest.param(0.34, [0, 5, 6], 0.15, id="rounded down"),
         pytest.param(0.36, [0, 1, 5, 6], 0.2, id="rounded up"),
-        pytest.param(0.9, [0, 1, 2, 3, 5, 6, 7, 8], 0.45, id="a layer keeps its best one"),
+        pytest.param(0.9, [0, 1, 2, 3, 5, 6, 7, 8], 0.4, id="a layer keeps its best one"),
     ],
 )
 def test_one_threshold_over_all_layers(percent, cut, threshold):
@@ -101,6 +101,12 @@ def test_channels_that_stand_twice_in_a_layer_count_twice():
     layers = [torch.arange(6).repeat(2)]
     choice = chosen(0.9, torch.arange(6.0), layers, min_channels=4)
     assert gone(choice) == [0, 1, 2, 3]
+
+
+def test_channels_that_stand_twice_are_rounded_as_one():
+    layers = [torch.arange(24).repeat(2)]
+    choice = chosen(0.6, torch.arange(24.0), layers, round_to=8)
+    assert gone(choice) == list(range(8)), "10 a half become 16, not 12"
 
 
 BAD = {
