@@ -50,6 +50,7 @@ def main() -> None:
             save(fuse(copy.deepcopy(slimmed)) if file.suffix == ".onnx" else slimmed, file)
             print(format_saved(file))
         about = {"weights": options.weights, "data": options.data, **asdict(asked), **asdict(found.extent)}
+        about["imgsz"] = fit(options.settings, network).imgsz
         write_slimming(folder, found.layers, about, figures)
         print("\n" + format_figures(*figures))
         print(f"Results saved to {folder}")

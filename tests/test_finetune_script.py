@@ -190,7 +190,14 @@ BAD = {
         "--calib-images is 0",
     ),
     "epochs": (["--weights", "W", "--data", "D", "--epochs", "0"], "--epochs is 0"),
-    "rate": (["--weights", "W", "--data", "D", "--sparse-train", "-1"], "--sparse-train is -1.0; 0 to inf"),
+    "rate": (
+        ["--weights", "W", "--data", "D", "--sparse-train", "-1"],
+        "--sparse-train is -1.0; a finite number",
+    ),
+    "recipe of nothing": (
+        ["--weights", "W", "--data", "D", "--sparse-recipe", "yolov8"],
+        "give that its RATE",
+    ),
     "recipe": (
         ["--weights", "W", "--data", "D", "--sparse-recipe", "v5"],
         "--sparse-recipe is 'v5'; yolov5 or yolov8 is expected",

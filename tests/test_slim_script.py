@@ -64,6 +64,7 @@ def test_sparse_training_slimming_and_training_on(run, run_script, weights, data
     said = json.loads((folder / "slim.json").read_text())
     assert said["after"]["parameters"] == sum(p.numel() for p in slimmed.parameters())
     assert said["after"]["AP"] >= 0
+    assert said["imgsz"] == 64
     assert said["after"]["gflops"] < said["before"]["gflops"]
     assert abs(said["after"]["size_pt_mb"] * 1e6 - (folder / "slimmed.pt").stat().st_size) < 2000
     assert min(cv2.imread(str(folder / "slim.png")).shape[:2]) > 300

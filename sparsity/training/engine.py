@@ -162,13 +162,16 @@ class Trainer:
         parts = self._losses(raw, images, targets.to(device), labelled)
         total = torch.stack(list(parts.values())).sum()
         if not math.isfinite(float(total.detach())):
-            raise DivergedError(
-                f"the loss is {float(total.detach())}: training diverged; give a smaller --lr0 "
-                f"(it is {self.settings.lr0:g}) or a longer --warmup"
-            )
+            raise DivergedError(f"the loss is {float(total.detach())}: training diverged; {self._calmer()}")
         # Gradients of several processes are averaged; the recipes' learning rates expect their sum.
         self.accelerator.backward(total * self.accelerator.num_processes)
         return parts
+
+    def _calmer(self) -> str:
+        """What would calm a training that diverged."""
+        pull = self.settings.sparse_train
+        rate = f", a smaller --sparse-train (it is {pull:g})" if pull else ""
+        return f"give a smaller --lr0 (it is {self.settings.lr0:g}){rate} or a longer --warmup"
 
     def _losses(
         self, raw: Sequence[Tensor], images: Tensor, targets: Tensor, labelled: int

@@ -88,7 +88,8 @@ class TrainingSettings:
         for name, highest in most.items():
             value = getattr(self, name)
             if not 0 <= value <= highest or not math.isfinite(value):
-                raise InputError(f"--{_flag(name)} is {value!r}; 0 to {highest} is expected")
+                span = f"0 to {highest}" if math.isfinite(highest) else "a finite number from 0 on"
+                raise InputError(f"--{_flag(name)} is {value!r}; {span} is expected")
 
     def _check_together(self) -> None:
         """What each flag allows, but not with others."""
@@ -98,6 +99,8 @@ class TrainingSettings:
             raise InputError("--gradual prunes by magnitude along the way; leave it out with --criterion obs")
         if self.tied and not self.sparse_train:
             raise InputError("--tied goes with --sparse-train, which pulls scales towards 0")
+        if self.sparse_recipe != TrainingSettings.sparse_recipe and not self.sparse_train:
+            raise InputError("--sparse-recipe says how --sparse-train pulls; give that its RATE, too")
         if self.gradual > self.epochs:
             raise InputError(f"--gradual is {self.gradual}, more than the {self.epochs} epochs")
 

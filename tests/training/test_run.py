@@ -239,7 +239,8 @@ def test_losses_are_means_of_the_images_they_are_of(mixed, monkeypatch):
 
 
 def test_a_diverging_run_stops_and_keeps_the_last_good_file(weights, data, tmp_path, monkeypatch):
-    made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    settings = TrainingSettings(**SMALL, sparse_train=0.25)
+    made = make_run(Material(weights, data=data), settings, VALIDATION, tmp_path)
     real = made.trainer._losses
 
     def losses(*given):
@@ -249,13 +250,15 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_file(weights, data, tmp_p
         return parts
 
     monkeypatch.setattr(made.trainer, "_losses", losses)
-    with pytest.raises(InputError, match=r"epoch 2: the loss is nan: training diverged.*last.pt is that of"):
+    with pytest.raises(
+        InputError, match=r"2: the loss is nan.*--sparse-train \(it is 0.25\).*last.pt is that of"
+    ):
         made.run()
     for name in ("last.pt", "best.pt"):
         kept = load(tmp_path / name, fused=False)
         assert all(torch.isfinite(tensor).all() for tensor in kept.state_dict().values())
     assert len(pd.read_csv(tmp_path / "epochs.csv")) == 1
-    again = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    again = make_run(Material(weights, data=data), settings, VALIDATION, tmp_path)
     again.resume()
     assert len(again.rows) == 1
 
