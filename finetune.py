@@ -3,9 +3,8 @@
 python finetune.py --weights best.pt --data my.yaml --sparsity 0.5 --epochs 10
 """
 
-from argparse import Namespace
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from sparsity import cli
 from sparsity.download import ensure_data, ensure_weights
@@ -15,24 +14,17 @@ from sparsity.report.scales import write_scales
 from sparsity.report.single import format_model, format_sparsity
 from sparsity.report.training import write_training
 from sparsity.runs import run_folder
-from sparsity.training.settings import TrainingSettings
 from sparsity.training.start import Material, from_main_process, join_processes, make_run
 from sparsity.validation import ValidationSettings
 
 
 def main() -> None:
     """Flags in, files out."""
-    parser = cli.Parser(description=__doc__.splitlines()[0])
-    cli.add_shared_flags(parser)
-    cli.add_amount_flag(parser)
-    cli.add_scope_flag(parser)
-    cli.add_training_flags(parser)
-    parser.set_defaults(name="train", weights="", data="", batch_size=TrainingSettings.batch_size)
-    args = parser.parse_args()
-    options, amount = cli.read_options(args), cli.read_amount(args.sparsity)
+    args = cli.training_parser(description=__doc__.splitlines()[0]).parse_args()
+    options = cli.read_options(args)
     if args.demo and args.cfg:
         args.weights = ""
-    settings = _settings(args, amount)
+    settings = cli.read_training(args)
     validation = replace(options.settings, batch_size=ValidationSettings.batch_size)
     given = (args.weights, args.cfg, args.data, args.images, args.teacher)
     material = Material(*given)
@@ -60,12 +52,6 @@ def main() -> None:
         if is_main:
             write_training(folder, run.rows)
         tell(f"Results saved to {folder}")
-
-
-def _settings(args: Namespace, amount: float) -> TrainingSettings:
-    names = set(asdict(TrainingSettings())) - {"amount", "augment"}
-    values = {name: getattr(args, name) for name in names}
-    return TrainingSettings(amount=amount, augment=not args.no_augment, **values)
 
 
 def _keep_quiet(_line: str) -> None:

@@ -27,13 +27,7 @@ from sparsity.yolo.network import Network, fuse
 
 def main() -> None:
     """Flags in, files and a table out."""
-    parser = cli.Parser(description=__doc__.splitlines()[0])
-    cli.add_shared_flags(parser)
-    cli.add_slimming_flags(parser)
-    cli.add_save_flag(parser)
-    cli.add_engine_flag(parser)
-    parser.set_defaults(name="slim", data="")
-    args = parser.parse_args()
+    args = cli.slimming_parser(description=__doc__.splitlines()[0]).parse_args()
     options, asked, files = cli.read_options(args), cli.read_slimming(args), cli.read_save(args)
     cli.announce("slim", args, options.settings)
 

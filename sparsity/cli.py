@@ -237,6 +237,17 @@ def add_slimming_flags(parser: argparse.ArgumentParser) -> None:
     add("--no-fold", action="store_true", help="forget what cut channels still gave, as other tools do")
 
 
+def slimming_parser(**about: str) -> Parser:
+    """The parser of slim.py's flags. about: what ArgumentParser takes."""
+    parser = Parser(**about)
+    add_shared_flags(parser)
+    add_slimming_flags(parser)
+    add_save_flag(parser)
+    add_engine_flag(parser)
+    parser.set_defaults(name="slim", data="")
+    return parser
+
+
 def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     """Add what to sweep."""
     add = parser.add_argument
@@ -316,6 +327,24 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("--no-augment", action="store_true", help="train on the images as they are")
     add("--seed", type=int, default=d.seed, help="a seed makes a run repeatable")
     add("--resume", type=Path, metavar="FOLDER", help="go on with the training in this folder")
+
+
+def training_parser(**about: str) -> Parser:
+    """The parser of finetune.py's flags. about: what ArgumentParser takes."""
+    parser = Parser(**about)
+    add_shared_flags(parser)
+    add_amount_flag(parser)
+    add_scope_flag(parser)
+    add_training_flags(parser)
+    parser.set_defaults(name="train", weights="", data="", batch_size=TrainingSettings.batch_size)
+    return parser
+
+
+def read_training(args: argparse.Namespace) -> TrainingSettings:
+    """The flags of training as values, those that read_options has looked at. Raises InputError."""
+    names = set(asdict(TrainingSettings())) - {"amount", "augment"}
+    values = {name: getattr(args, name) for name in names}
+    return TrainingSettings(amount=read_amount(args.sparsity), augment=not args.no_augment, **values)
 
 
 def read_pruning(args: argparse.Namespace) -> Pruning:
