@@ -11,8 +11,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -23,17 +22,16 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sparsity import count_sparsity, load
+from sparsity import cli, count_sparsity, load
 from sparsity.data.dataset import read_dataset
 from sparsity.devices import device_name
 from sparsity.download import ensure_data, ensure_weights
-from sparsity.engines.registry import make_engines
 from sparsity.flops import count_gflops
 from sparsity.formats.half import round_to_half
-from sparsity.inference import Detector, Lanes
-from sparsity.latency import Latency, Rounds, summarize, take_turns
+from sparsity.latency import Latency, Rounds
 from sparsity.report.plots import COLOURS, MARKERS, STYLE, save
 from sparsity.sizes import measure_sizes
+from sparsity.timing import time_networks
 from sparsity.validation import ValidationSettings, fit, validate
 from sparsity.yolo.network import Network, fuse
 
@@ -90,18 +88,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the CSV and the plot")
     parser.add_argument("--name", default="chain", help="of both files")
     args = parser.parse_args()
-    settings = ValidationSettings(imgsz=args.imgsz, device="cpu")
     names = [(chain[0], step) for chain in args.chain for step in STEPS]
     files = [file for chain in args.chain for file in chain[1:]]
     networks = [round_to_half(load(ensure_weights(file), fused=False)) for file in files]
-    rows = [
-        measure(*name, network, args.data, settings) for name, network in zip(names, networks, strict=True)
-    ]
+    asked = ValidationSettings(imgsz=args.imgsz, device="cpu")
+    asked = replace(asked, imgsz=max(fit(asked, network).imgsz for network in networks))
+    rows = [measure(*name, network, args.data, asked) for name, network in zip(names, networks, strict=True)]
     rounds = Rounds(args.seconds, least=20, most=300)
-    frame = pd.DataFrame([asdict(row) for row in rows]).assign(**time_all(networks, args.imgsz, rounds))
+    frame = pd.DataFrame([asdict(row) for row in rows]).assign(**time_all(networks, asked.imgsz, rounds))
     args.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(args.out / f"{args.name}.csv", index=False, float_format="%.6g")
-    machine = f"{device_name(torch.device('cpu'))}, {args.imgsz} px, one image at a time"
+    machine = f"{device_name(torch.device('cpu'))}, {asked.imgsz} px, one image at a time"
     save(plot_chains(frame, machine), args.out / f"{args.name}.png")
     print(f"{machine}, torch {torch.__version__}\n\n{markdown(frame)}")
 
@@ -126,13 +123,9 @@ def measure(chain: str, step: str, network: Network, data: str, settings: Valida
 
 def time_all(networks: list[Network], imgsz: int, rounds: Rounds) -> dict[str, list[float]]:
     """The columns of latency: all networks in all engines by turns, one image at a time."""
-    images = torch.rand(1, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(0))
-    engines = make_engines(ENGINES)
     fused = [fuse(copy.deepcopy(network)) for network in networks]
-    with Lanes(torch.device("cpu")) as lanes:
-        detectors = [Detector(one, lanes, engine=engines[name]) for name in ENGINES for one in fused]
-        runs = [partial(detector.forward, detector.place(images)) for detector in detectors]
-        found = [summarize(spent) for spent in take_turns(runs, rounds)]
+    engines = [name for name in ENGINES for _ in fused]
+    found = time_networks(fused * len(ENGINES), engines, imgsz, rounds)
     count, columns = len(networks), {}
     for number, name in enumerate(ENGINES):
         columns |= _columns(name, found[number * count : (number + 1) * count])
@@ -209,4 +202,4 @@ def _plot_costs(axis: Axes, rows: pd.DataFrame, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

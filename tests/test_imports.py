@@ -43,9 +43,10 @@ TOP = {
         *("pruning", "yolo"),
     },
     "run_files": {"data", "metrics", "pruning"},
+    "timing": {"engines", "inference", "latency", "validation"},
     "comparing": {
-        *("checkpoint", "devices", "download", "engines", "flops", "formats", "inference", "latency"),
-        *("sizes", "validation"),
+        *("checkpoint", "download", "flops", "formats", "identity", "latency", "sizes", "timing"),
+        "validation",
     },
     "rows": {"evaluation", "latency", "metrics", "pruning", "sizes"},
     "report": {

@@ -13,25 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from sparsity.checkpoint import load
+from sparsity.comparing.journal import Journal, Ran
 from sparsity.comparing.rows import ComparedRow
 from sparsity.comparing.techniques import Asked, Command, Plan, validation
-from sparsity.devices import select_device
 from sparsity.download import ensure_weights
-from sparsity.engines.registry import make_engines
 from sparsity.errors import InputError
 from sparsity.flops import count_gflops
 from sparsity.formats import onnx_file
-from sparsity.inference import Detector, Lanes
-from sparsity.latency import Latency, Rounds, summarize, take_turns
+from sparsity.latency import Latency, Rounds
 from sparsity.sizes import MB
+from sparsity.timing import time_networks
 from sparsity.validation import Detectable
 
 SCRIPTS = Path(__file__).parents[2]
-KIBIBYTE = 1024
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in which the system counts the size of a process that ended."""
+PATIENCE = 10.0
+"""Seconds that a command has to end when it is asked to."""
 
 
 @dataclass(frozen=True)
@@ -52,49 +53,77 @@ class Made:
         return ensure_weights(self.plan.runs[self.engine])
 
 
-def make(technique: str, plan: Plan, asked: Asked, folder: Path, say: Callable[[str], None]) -> list[Made]:
+def make(
+    technique: str, plan: Plan, asked: Asked, folder: Path, say: Callable[[str], None], *, resume: bool
+) -> list[Made]:
     """Run a technique's commands, and validate its file in each of its engines.
 
-    Raises InputError with what a command said last where it fails.
+    resume: take what ended well in folder earlier, as long as its commands are these. Raises InputError
+    with what a command said last where it fails.
     """
-    start = time.perf_counter()
-    for command in plan.commands:
-        run(command, folder, say)
-    seconds = time.perf_counter() - start
+    journal = Journal(folder, resume=resume)
+    making = [_run_or_recall(command, folder, journal, say) for command in plan.commands]
     made = []
     for engine, file in plan.runs.items():
         command = validation(asked, engine, file, folder)
-        peak = run(command, folder, say)
+        ran = _run_or_recall(command, folder, journal, say)
         metrics = json.loads((folder / f"val_{engine}" / "metrics.json").read_text(encoding="utf-8"))
-        made.append(Made(technique, engine, plan, metrics, peak, seconds, (*plan.commands, command)))
+        seconds = sum(one.seconds for one in making)
+        commands = (*plan.commands, command)
+        made.append(Made(technique, engine, plan, metrics, ran.peak_memory_mb, seconds, commands))
     return made
 
 
-def run(command: Command, folder: Path, say: Callable[[str], None]) -> float:
-    """Run a script in a process of its own; the largest resident size of that process in MB.
+def _run_or_recall(command: Command, folder: Path, journal: Journal, say: Callable[[str], None]) -> Ran:
+    known = journal.recall(command)
+    if known is None:
+        known = run(command, folder, say)
+        journal.add(known)
+    else:
+        say(f"  (ran before) python {shlex.join(command)}")
+    return known
 
-    What it prints goes to log.txt in folder.
+
+def run(command: Command, folder: Path, say: Callable[[str], None]) -> Ran:
+    """Run a script in a process of its own, which ends with this one.
+
+    What it prints goes to log.txt in folder. Raises InputError where it doesn't end well.
     """
     folder.mkdir(parents=True, exist_ok=True)
     say(f"  python {shlex.join(command)}")
-    log = folder / "log.txt"
+    log, start = folder / "log.txt", time.perf_counter()
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ python {shlex.join(command)}\n")
         file.flush()
         script = [sys.executable, str(SCRIPTS / command[0]), *command[1:]]
         process = subprocess.Popen(script, stdout=file, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-    code = os.waitstatus_to_exitcode(status)
+        code, peak = _wait(process)
     if code:
         last = log.read_text(encoding="utf-8").strip().splitlines()[-1]
         raise InputError(f"{command[0]} ended with {code}: {last} (all it said is in {log})")
-    return usage.ru_maxrss * KIBIBYTE / MB
+    return Ran(command, time.perf_counter() - start, peak)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """The exit code, and the largest resident size in MB. The process doesn't outlive an interruption."""
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss * MAXRSS_UNIT / MB
 
 
 def rows(made: Sequence[Made], imgsz: int, rounds: Rounds) -> list[ComparedRow]:
     """The rows, with latency taken by turns."""
-    networks = [_network(one) for one in made]
-    latencies = _time(made, networks, imgsz, rounds)
+    networks, engines = [_network(one) for one in made], [one.engine for one in made]
+    latencies = time_networks(networks, engines, imgsz, rounds)
     return [_row(*one, imgsz) for one in zip(made, latencies, strict=True)]
 
 
@@ -104,26 +133,8 @@ def _network(one: Made) -> Detectable:
     return load(one.file, fused=not one.plan.unfused)
 
 
-def _time(made: Sequence[Made], networks: Sequence[Detectable], imgsz: int, rounds: Rounds) -> list[Latency]:
-    engines = make_engines([one.engine for one in made])
-    images = torch.rand(1, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(0))
-    with Lanes(select_device("cpu")) as lanes:
-        detectors = [
-            Detector(network, lanes, engine=engines[one.engine])
-            for one, network in zip(made, networks, strict=True)
-        ]
-        placed = [detector.place(images) for detector in detectors]
-        runs = [
-            lambda detector=detector, image=image: detector.forward(image)
-            for detector, image in zip(detectors, placed, strict=True)
-        ]
-        return [summarize(spent) for spent in take_turns(runs, rounds)]
-
-
 def _row(one: Made, latency: Latency, imgsz: int) -> ComparedRow:
     counted = load(ensure_weights(one.plan.counted))
-    linear = sum(isinstance(module, nn.Linear) for module in counted.modules())
-    note = one.plan.note + (f" ({linear} here)" if one.technique == "int8-dynamic" else "")
     return ComparedRow(
         one.technique,
         one.engine,
@@ -139,6 +150,18 @@ def _row(one: Made, latency: Latency, imgsz: int) -> ComparedRow:
         count_gflops(counted, (imgsz, imgsz)),
         one.metrics["sparsity_conv"],
         one.seconds,
-        note,
+        _note(one, counted),
         "; ".join(f"python {shlex.join(command)}" for command in one.commands),
     )
+
+
+def _note(one: Made, counted: nn.Module) -> str:
+    """What the plan says, with what only its files tell."""
+    if one.plan.cut:
+        cut = json.loads(Path(one.plan.cut).read_text(encoding="utf-8"))
+        share = cut["removed"] / max(cut["free"], 1)
+        return f"{share:.0%} of the {cut['free']} free {one.plan.note} ({cut['percent']:.0%} were asked for)"
+    if one.technique == "int8-dynamic":
+        linear = sum(isinstance(module, nn.Linear) for module in counted.modules())
+        return f"{one.plan.note} ({linear} here)"
+    return one.plan.note

@@ -12,7 +12,7 @@ class ComparedRow:
     AP, AP50: of the file, validated by it. latency_*: milliseconds of a batch of one, by turns with all
     other rows: median, 10th and 90th percentile. peak_memory_mb: the largest resident size of the process
     that validated. file: its name, file_mb its size (1e6 bytes). parameters, gflops: those that are
-    computed with, zeros and all. seconds: of making it.
+    computed with, zeros and all. seconds: of making it, with the validation that val_sparse.py --save brings.
     commands: that made and validated it.
     """
 

@@ -15,20 +15,28 @@ Command = tuple[str, ...]
 class Asked:
     """What all techniques share.
 
-    weights, data, calib: as the scripts' flags. sparsity: fraction pruned. percent: channels slimmed.
-    epochs: of each training; training: more flags of finetune.py. criterion: for pruning.
-    shared: flags that every script is given, such as --imgsz.
+    weights, data, calib: as the scripts' flags. fused: whether the checkpoint's batch norms are folded in
+    already. sparsity: fraction pruned, by criterion. percent: share of the free channels slimmed, with the
+    flags slimming of slim.py, behind a training with the flags sparse_training, where there are any. epochs:
+    of each training, with the flags training of finetune.py. shared: flags that every script is given, such
+    as --imgsz; making: those of the commands that make a file, validating: those of the ones that validate
+    it, such as --device.
     """
 
     weights: str
     data: str
+    fused: bool = False
     calib: str = ""
     sparsity: float = 0.5
     percent: float = 0.5
     epochs: int = 10
     criterion: str = "l1"
-    training: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
+    training: Command = ()
+    slimming: Command = ()
+    sparse_training: Command = ()
+    shared: Command = ()
+    making: Command = ()
+    validating: Command = ()
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Plan:
 
     commands: run one after another; they write into the row's folder. runs: engine -> the file that it
     validates and runs. counted: the file whose operations are counted. note: what the row shows. unfused:
-    the batch norms stay apart in torch's latency.
+    the batch norms stay apart in torch's latency. cut: slim.py's account of what went.
     """
 
     commands: tuple[Command, ...] = ()
@@ -45,6 +53,7 @@ class Plan:
     counted: str = ""
     note: str = ""
     unfused: bool = False
+    cut: str = ""
 
 
 def plan(technique: str, asked: Asked, folder: Path) -> Plan:
@@ -56,6 +65,8 @@ def plan(technique: str, asked: Asked, folder: Path) -> Plan:
 
 def _dense(asked: Asked, _folder: Path) -> Plan:
     note = "as trained, batch norms apart (validated fused: the same function)"
+    if asked.fused:
+        note = "as it is; the checkpoint's batch norms are folded in already"
     return Plan((), {"torch": asked.weights}, asked.weights, note, unfused=True)
 
 
@@ -64,24 +75,34 @@ def _fuse(asked: Asked, folder: Path) -> Plan:
 
 
 def _prune(asked: Asked, folder: Path) -> Plan:
-    return _saved(asked.weights, asked, folder, _pruning(asked), f"{asked.sparsity:g} of the weights are 0")
+    flags = _pruning(asked)
+    if asked.criterion == "obs":
+        flags = (*flags, *_calibration(asked, "--criterion obs"))
+    note = f"{asked.sparsity:g} of the weights are 0, by {asked.criterion}"
+    return _saved(asked.weights, asked, folder, flags, note)
 
 
 def _prune_finetune(asked: Asked, folder: Path) -> Plan:
-    pruned = ("--sparsity", f"{asked.sparsity:g}", "--criterion", asked.criterion)
-    return _trained(asked.weights, asked, folder, pruned, "pruned, then trained with the zeros kept")
+    note = "pruned, then trained with the zeros kept"
+    return _trained(asked.weights, asked, folder, _pruning(asked), note)
 
 
 def _distill(asked: Asked, folder: Path) -> Plan:
-    pruned = ("--sparsity", f"{asked.sparsity:g}", "--criterion", asked.criterion, "--teacher", asked.weights)
-    return _trained(asked.weights, asked, folder, pruned, "the same, with the dense network as teacher")
+    flags = (*_pruning(asked), "--teacher", asked.weights)
+    return _trained(asked.weights, asked, folder, flags, "the same, with the dense network as teacher")
 
 
 def _slim(asked: Asked, folder: Path) -> Plan:
-    slim = ("slim.py", "--weights", asked.weights, "--percent", f"{asked.percent:g}", *_place(folder, "slim"))
+    weights, before = asked.weights, ()
+    if asked.sparse_training:
+        before = (_training(weights, asked, folder, "sparse", more=asked.sparse_training),)
+        weights = str(folder / "sparse" / "last.pt")
+    slim = ("slim.py", "--weights", weights, "--percent", f"{asked.percent:g}", *asked.slimming)
+    cut = (*slim, *asked.shared, *asked.making, *_place(folder, "slim"))
     trained = _trained(str(folder / "slim" / "slimmed.pt"), asked, folder, (), "")
-    note = f"{asked.percent:g} of the free channels cut, then trained"
-    return Plan((slim, *trained.commands), trained.runs, trained.counted, note)
+    note = f"channels cut, then trained{'; sparse-trained before' if before else ''}"
+    file = str(folder / "slim" / "slim.json")
+    return Plan((*before, cut, *trained.commands), trained.runs, trained.counted, note, cut=file)
 
 
 def _int8_dynamic(asked: Asked, folder: Path) -> Plan:
@@ -91,13 +112,12 @@ def _int8_dynamic(asked: Asked, folder: Path) -> Plan:
 
 
 def _int8_static(asked: Asked, folder: Path) -> Plan:
-    if not asked.calib:
-        raise InputError("int8-static looks at images: --calib FOLDER names some (no labels needed)")
     file = str(folder / "int8.onnx")
-    save = ("val_sparse.py", "--weights", asked.weights, *_shared(asked), "--save", file, "--int8")
-    command = (*save, *_calibration(asked), *_place(folder, "made"))
+    flags = ("--save", file, "--int8", *_calibration(asked, "int8-static"))
+    command = ("val_sparse.py", "--weights", asked.weights, *_data(asked), *asked.making, *flags)
     note = "convolutions in int8, by images of --calib"
-    return Plan((command,), {"onnxruntime": file}, asked.weights, note)
+    place = _place(folder, "made")
+    return Plan(((*command, *place),), {"onnxruntime": file}, asked.weights, note)
 
 
 TECHNIQUES: Mapping[str, Callable[[Asked, Path], Plan]] = {
@@ -114,49 +134,42 @@ TECHNIQUES: Mapping[str, Callable[[Asked, Path], Plan]] = {
 
 def validation(asked: Asked, engine: str, file: str, folder: Path) -> Command:
     """The command that validates a file in an engine, into folder."""
-    engine_flag = () if engine == "torch" else ("--engine", engine)
-    return (
-        "val_sparse.py",
-        "--weights",
-        file,
-        *_shared(asked),
-        *engine_flag,
-        *_place(folder, f"val_{engine}"),
-    )
+    flags = (*asked.validating, *(() if engine == "torch" else ("--engine", engine)))
+    return ("val_sparse.py", "--weights", file, *_data(asked), *flags, *_place(folder, f"val_{engine}"))
 
 
 def _saved(weights: str, asked: Asked, folder: Path, flags: Command, note: str) -> Plan:
     files = {"torch": str(folder / "network.safetensors"), "onnxruntime": str(folder / "network.onnx")}
-    saves = (*("--save", files["torch"]), *("--save", files["onnxruntime"]))
-    command = (
-        "val_sparse.py",
-        "--weights",
-        weights,
-        *_shared(asked),
-        *flags,
-        *saves,
-        *_place(folder, "made"),
-    )
-    return Plan((command,), files, files["torch"], note)
+    saves = ("--save", files["torch"], "--save", files["onnxruntime"])
+    command = ("val_sparse.py", "--weights", weights, *_data(asked), *asked.making, *flags, *saves)
+    return Plan(((*command, *_place(folder, "made")),), files, files["torch"], note)
 
 
 def _trained(weights: str, asked: Asked, folder: Path, flags: Command, note: str) -> Plan:
-    train = ("finetune.py", "--weights", weights, *_shared(asked), *flags, "--epochs", f"{asked.epochs}")
     saved = _saved(str(folder / "train" / "best.pt"), asked, folder, (), note)
-    commands = ((*train, *asked.training, *_place(folder, "train")), *saved.commands)
-    return Plan(commands, saved.runs, saved.counted, note)
+    train = _training(weights, asked, folder, "train", flags)
+    return Plan((train, *saved.commands), saved.runs, saved.counted, note)
+
+
+def _training(
+    weights: str, asked: Asked, folder: Path, name: str, flags: Command = (), more: Command = ()
+) -> Command:
+    """more: flags that come last, and so count where others say another."""
+    command = ("finetune.py", "--weights", weights, *_data(asked), *asked.making, *flags)
+    return (*command, "--epochs", f"{asked.epochs}", *asked.training, *more, *_place(folder, name))
 
 
 def _pruning(asked: Asked) -> Command:
-    flags = ("--sparsity", f"{asked.sparsity:g}", "--criterion", asked.criterion)
-    return (*flags, *(_calibration(asked) if asked.criterion == "obs" else ()))
+    return ("--sparsity", f"{asked.sparsity:g}", "--criterion", asked.criterion)
 
 
-def _calibration(asked: Asked) -> Command:
-    return ("--calib", asked.calib) if asked.calib else ()
+def _calibration(asked: Asked, who: str) -> Command:
+    if not asked.calib:
+        raise InputError(f"{who} looks at images: --calib FOLDER names some (no labels needed)")
+    return ("--calib", asked.calib)
 
 
-def _shared(asked: Asked) -> Command:
+def _data(asked: Asked) -> Command:
     return ("--data", asked.data, *asked.shared)
 
 

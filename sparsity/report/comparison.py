@@ -19,6 +19,8 @@ SHOWN = {
     "AP": ("AP", "{:.3f}"),
     "AP50": ("AP50", "{:.3f}"),
     "latency_ms": ("ms b1", "{:.1f}"),
+    "latency_p10_ms": ("10%", "{:.1f}"),
+    "latency_p90_ms": ("90%", "{:.1f}"),
     "peak_memory_mb": ("peak MB", "{:.0f}"),
     "file_mb": ("file MB", "{:.2f}"),
     "parameters": ("parameters", "{}"),
@@ -28,16 +30,16 @@ SHOWN = {
 }
 
 
-def write_comparison(folder: Path, rows: Sequence[ComparedRow], title: str) -> None:
-    """Write compare.csv and compare.png."""
+def write_comparison(folder: Path, rows: Sequence[ComparedRow], title: str, machine: str) -> None:
+    """Write compare.csv and compare.png. machine: where the latency was taken."""
     frame = pd.DataFrame([asdict(row) for row in rows])
     with writing_into(folder):
         write_text(folder / "compare.csv", encodable(frame.to_csv(index=False)))
-        save(plot_comparison(frame, encodable(title)), folder / "compare.png")
+        save(plot_comparison(frame, encodable(title), machine), folder / "compare.png")
 
 
-def plot_comparison(frame: pd.DataFrame, title: str) -> Figure:
-    """AP against latency and against file size, a point for each row."""
+def plot_comparison(frame: pd.DataFrame, title: str, machine: str) -> Figure:
+    """AP against latency (10th to 90th percentile as a bar) and against file size, a point for each row."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11.0, 4.6), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
@@ -45,6 +47,7 @@ def plot_comparison(frame: pd.DataFrame, title: str) -> Figure:
         _plot_points(right, frame, "file_mb", "file, 1e6 bytes")
         left.set_ylabel("AP (COCO), 0 to 1")
         right.legend(frameon=False, bbox_to_anchor=(1.02, 1), loc="upper left", fontsize=8)
+        figure.supxlabel(f"latency on {machine}", fontsize=8)
         figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
@@ -53,10 +56,15 @@ def _plot_points(axis: Axes, frame: pd.DataFrame, column: str, label: str) -> No
     techniques = list(dict.fromkeys(frame.technique))
     engines = list(dict.fromkeys(frame.engine))
     for row in frame.itertuples():
-        axis.plot(
-            getattr(row, column),
+        x, bar = getattr(row, column), None
+        if column == "latency_ms":
+            bar = [[x - row.latency_p10_ms], [row.latency_p90_ms - x]]
+        axis.errorbar(
+            x,
             row.AP,
+            xerr=bar,
             linestyle="",
+            elinewidth=0.8,
             markersize=9,
             color=COLOURS[techniques.index(row.technique) % len(COLOURS)],
             marker=MARKERS[engines.index(row.engine) % len(MARKERS)],
@@ -69,11 +77,13 @@ def _plot_points(axis: Axes, frame: pd.DataFrame, column: str, label: str) -> No
 
 def format_comparison(rows: Sequence[ComparedRow]) -> str:
     """The table for the terminal, then what each technique is."""
-    widths = max(len(row.technique) for row in rows) + 2, max(len(row.engine) for row in rows) + 2
-    lines = [f"{'technique':>{widths[0]}}{'engine':>{widths[1]}}"]
-    lines[0] += "".join(f"{head:>12}" for head, _ in SHOWN.values())
+    table = [["technique", "engine", "file", *(head for head, _ in SHOWN.values())]]
     for row in rows:
-        cells = "".join(f"{form.format(getattr(row, name)):>12}" for name, (_, form) in SHOWN.items())
-        lines.append(f"{row.technique:>{widths[0]}}{row.engine:>{widths[1]}}{cells}")
+        cells = (form.format(getattr(row, name)) for name, (_, form) in SHOWN.items())
+        table.append([row.technique, row.engine, Path(row.file).suffix, *cells])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in table
+    ]
     notes = dict.fromkeys(f"{row.technique}: {row.note}." for row in rows)
     return "\n".join([*lines, "", *notes])

@@ -1,6 +1,9 @@
 """Techniques side by side: the commands of each, and a comparison from end to end."""
 
 import importlib
+import json
+import os
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +13,25 @@ import pytest
 
 from sparsity import compare
 from sparsity.comparing import compare as module
+from sparsity.comparing.journal import Journal, Ran
 from sparsity.comparing.techniques import TECHNIQUES, Asked, Command, plan, validation
 from sparsity.errors import InputError
 from sparsity.latency import Rounds
 from sparsity.saving import save
 
 ASKED = Asked(
-    "best.pt", "my.yaml", calib="images", sparsity=0.3, percent=0.8, epochs=5, shared=("--imgsz", "64")
+    "best.pt",
+    "my.yaml",
+    calib="images",
+    sparsity=0.3,
+    percent=0.8,
+    epochs=5,
+    training=("--lr0", "0.002"),
+    slimming=("--round-to", "8"),
+    sparse_training=("--sparse-train", "0.01", "--epochs", "9"),
+    shared=("--imgsz", "64"),
+    making=("--device", "0", "--half"),
+    validating=("--device", "cpu", "--batch-size", "4"),
 )
 PEAK = 1234.0
 """MB that a command in this process is said to have taken at most."""
@@ -34,9 +49,11 @@ def test_every_technique_has_a_file_for_each_engine_and_says_what_it_is(techniqu
         command = validation(ASKED, engine, file, tmp_path)
         assert command[:3] == ("val_sparse.py", "--weights", file)
         assert ("--engine" in command) == (engine != "torch")
+        assert "--imgsz 64 --device cpu --batch-size 4" in shlex.join(command)
     for command in made.commands:
         assert command[0] in ("val_sparse.py", "finetune.py", "slim.py")
         assert shlex.split(shlex.join(command)) == list(command)
+        assert "--imgsz 64 --device 0 --half" in shlex.join(command)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +62,16 @@ def test_every_technique_has_a_file_for_each_engine_and_says_what_it_is(techniqu
         pytest.param("prune", ["--sparsity 0.3 --criterion l1"], id="prune"),
         pytest.param("prune+finetune", ["--sparsity 0.3", "--epochs 5", "train/best.pt"], id="finetune"),
         pytest.param("distill", ["--teacher best.pt", "--epochs 5"], id="distill"),
-        pytest.param("slim", ["--percent 0.8", "slim/slimmed.pt", "--epochs 5"], id="slim"),
+        pytest.param(
+            "slim",
+            [
+                "--epochs 5 --lr0 0.002 --sparse-train 0.01 --epochs 9",
+                "sparse/last.pt --percent 0.8 --round-to 8",
+                "slim/slimmed.pt",
+                "--epochs 5 --lr0 0.002 --project",
+            ],
+            id="slim",
+        ),
         pytest.param("int8-static", ["--int8 --calib images"], id="int8"),
     ],
 )
@@ -67,10 +93,95 @@ def test_what_cannot_be_planned(technique, words, tmp_path):
         plan(technique, Asked("best.pt", "my.yaml"), tmp_path)
 
 
+def test_obs_needs_images_to_prune_by_and_none_to_train_with(tmp_path):
+    asked = Asked("best.pt", "my.yaml", criterion="obs")
+    with pytest.raises(InputError, match="--criterion obs looks at images: --calib FOLDER"):
+        plan("prune", asked, tmp_path)
+    assert "--criterion obs" in shlex.join(plan("distill", asked, tmp_path).commands[0])
+
+
+@pytest.mark.parametrize(
+    ("fused", "words"), [pytest.param(False, "apart", id="apart"), pytest.param(True, "already", id="folded")]
+)
+def test_the_dense_row_says_what_the_checkpoint_is(fused, words, tmp_path):
+    assert words in plan("dense", Asked("best.pt", "my.yaml", fused=fused), tmp_path).note
+
+
 def test_a_command_that_fails_is_told_with_its_last_words(tmp_path):
     command = ("val_sparse.py", "--weights", "missing.pt", "--data", "missing.yaml")
     with pytest.raises(InputError, match=r"val_sparse.py ended with 2: .*missing.*log.txt"):
         module.run(command, tmp_path, lambda _line: None)
+
+
+def test_a_command_does_not_outlive_who_is_interrupted(tmp_path, monkeypatch):
+    started = []
+
+    def interrupt(pid: int, _options: int) -> None:
+        started.append(pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.os, "wait4", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        module.run(("val_sparse.py", "--demo"), tmp_path, lambda _line: None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
+
+
+def test_a_journal_recalls_commands_up_to_the_first_that_is_another(tmp_path):
+    first, second, third = (Ran((name, "--x"), 1.5, 200.0) for name in ("a.py", "b.py", "c.py"))
+    journal = Journal(tmp_path, resume=False)
+    for ran in (first, second, third):
+        assert journal.recall(ran.command) is None
+        journal.add(ran)
+    later = Journal(tmp_path, resume=True)
+    assert later.recall(first.command) == first
+    assert later.recall(("other.py",)) is None
+    assert later.recall(third.command) is None, "what came before it was another"
+    assert Journal(tmp_path, resume=False).recall(first.command) is None
+
+
+def test_a_journal_that_is_none_is_named(tmp_path):
+    (tmp_path / "ran.json").write_text('[{"command": 3}]', encoding="utf-8")
+    with pytest.raises(InputError, match=r"ran.json: is no list of commands"):
+        Journal(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        pytest.param(["--training", "'--lr0"], "--training .*No closing quotation", id="quote"),
+        pytest.param(["--training=--lr9 1"], "compare --training: unrecognized arguments", id="unknown"),
+        pytest.param(["--training=--lrf 9"], "--lrf is 9.0; 0 to 1", id="value"),
+        pytest.param(["--training=--epo 9"], "--training: --epochs: the comparison says", id="own"),
+        pytest.param(["--slimming=--percent 0.9"], "--slimming: --percent: the comparison", id="percent"),
+        pytest.param(["--slimming=--round-to 0"], "--round-to is 0", id="round to"),
+        pytest.param(["--sparse-training=--epochs 3"], "--sparse-train RATE is expected", id="no rate"),
+        pytest.param(["--percent", "1.5"], "--percent is 1.5", id="share"),
+        pytest.param(["--epochs", "0"], "--epochs is 0", id="epochs"),
+        pytest.param(["--techniques", "fuse,"], "--techniques: ''", id="no name"),
+        pytest.param(["--criterion", "lamp"], "invalid choice: 'lamp'", id="criterion"),
+    ],
+)
+def test_flags_that_cannot_be_used_are_refused_before_anything_runs(
+    flags, words, run_script, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "run", None)
+    code, _, err = run_script(compare, "--calib", "images", *flags)
+    assert code == 2
+    assert re.search(words, err)
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_note_of_slim_says_what_really_went(tmp_path, shallow):
+    one = plan("slim", ASKED, tmp_path)
+    (tmp_path / "slim").mkdir()
+    cut = {"removed": 30, "free": 40, "percent": 0.8}
+    (tmp_path / "slim" / "slim.json").write_text(json.dumps(cut), encoding="utf-8")
+    made = module.Made("slim", "torch", one, {}, 0.0, 0.0, ())
+    said = module._note(made, shallow)
+    assert said.startswith("75% of the 40 free channels cut, then trained; sparse-trained before")
+    assert said.endswith("(80% were asked for)")
 
 
 def test_the_demo_stands_by_its_name_in_commands_and_is_found(tmp_path):
@@ -81,42 +192,45 @@ def test_the_demo_stands_by_its_name_in_commands_and_is_found(tmp_path):
 
 
 @pytest.fixture
-def run_here(monkeypatch, run_script) -> list[Command]:
+def run_here(monkeypatch, run_script, capsys) -> list[Command]:
     """Run all commands but the first in this process, which spares them imports; gives those that did."""
     real, here, first = module.run, [], []
 
-    def run(command: Command, folder: Path, say: Callable[[str], None]) -> float:
+    def run(command: Command, folder: Path, say: Callable[[str], None]) -> Ran:
         if not first:
             first.append(command)
             return real(command, folder, say)
+        said = capsys.readouterr().out
         script = importlib.import_module(command[0].removesuffix(".py"))
         code, _, err = run_script(script, *command[1:])
-        assert code == 0, err
+        print(said, end="")
+        if code:
+            raise InputError(err.strip())
         here.append(command)
-        return PEAK
+        return Ran(command, 1.0, PEAK)
 
     monkeypatch.setattr(module, "run", run)
     return here
 
 
-@pytest.mark.slow
-def test_a_comparison_from_end_to_end(shallow, shapes, tmp_path, run_script, run_here, monkeypatch):
+@pytest.fixture
+def comparing(shallow, shapes, tmp_path, monkeypatch) -> list[object]:
+    """The flags of a small comparison, in tmp_path/r, of a checkpoint whose batch norms are folded in."""
     monkeypatch.setattr(Rounds.__init__, "__defaults__", (0.0, 2, 2))
     save(shallow, tmp_path / "n.pt")
-    flags = ["--data", shapes, "--imgsz", 64, "--workers", 1, "--calib", shapes.parent / "images"]
+    flags = ["--weights", tmp_path / "n.pt", "--data", shapes, "--imgsz", 50, "--workers", 1]
+    return [*flags, "--calib", shapes.parent / "images", "--project", tmp_path / "r", "--max-det", 40]
+
+
+@pytest.mark.slow
+def test_a_comparison_from_end_to_end(comparing, tmp_path, run_script, run_here):
     techniques = "dense,fuse,prune,int8-dynamic,int8-static"
-    code, out, err = run_script(
-        compare,
-        "--weights",
-        tmp_path / "n.pt",
-        *flags,
-        "--techniques",
-        techniques,
-        "--project",
-        tmp_path / "r",
-    )
+    code, out, err = run_script(compare, *comparing, "--techniques", techniques)
     assert code == 0, err
-    frame = pd.read_csv(tmp_path / "r" / "compare" / "compare.csv")
+    assert "WARNING: image size 50 is rounded up to 64" in out
+    assert "YOLOv5" in out
+    folder = tmp_path / "r" / "compare"
+    frame = pd.read_csv(folder / "compare.csv")
     assert list(zip(frame.technique, frame.engine, strict=True)) == [
         *(("dense", "torch"), ("fuse", "torch"), ("fuse", "onnxruntime")),
         *(("prune", "torch"), ("prune", "onnxruntime")),
@@ -126,11 +240,46 @@ def test_a_comparison_from_end_to_end(shallow, shapes, tmp_path, run_script, run
     assert frame.peak_memory_mb[0] > 100
     assert (frame.peak_memory_mb[1:] == PEAK).all()
     assert len(run_here) == 10
-    assert "Results saved to" in (tmp_path / "r" / "compare" / "dense" / "log.txt").read_text()
+    assert "Results saved to" in (folder / "dense" / "log.txt").read_text()
     by = frame.set_index(["technique", "engine"])
     assert by.AP["fuse", "torch"] == pytest.approx(by.AP["dense", "torch"], abs=1e-3)
     assert by.sparsity["prune", "torch"] == pytest.approx(0.5, abs=0.01)
     assert by.file_mb["prune", "torch"] < by.file_mb["fuse", "torch"]
     assert frame.commands.str.startswith("python val_sparse.py").all()
+    assert frame.commands.str.contains("--imgsz 64 --workers 1 --max-det 40").all()
     assert "(0 here)" in out
-    assert (tmp_path / "r" / "compare" / "compare.png").stat().st_size > 5000
+    assert "folded in already" in out
+    assert (folder / "compare.png").stat().st_size > 5000
+    about = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+    assert about["settings"]["imgsz"] == 64
+    assert about["failed"] == {}
+
+
+@pytest.mark.slow
+def test_what_fails_costs_the_rest_nothing_and_what_ran_is_not_run_again(
+    comparing, tmp_path, run_script, run_here, monkeypatch
+):
+    code, out, err = run_script(compare, *comparing, "--techniques", "slim,dense")
+    assert code == 2
+    assert "1 of 2 techniques failed: slim:" in err
+    assert "batch norm" in err
+    folder = tmp_path / "r" / "compare"
+    before = pd.read_csv(folder / "compare.csv")
+    assert list(before.technique) == ["dense"]
+    assert "slim" in json.loads((folder / "compare.json").read_text(encoding="utf-8"))["failed"]
+
+    monkeypatch.setattr(module, "run", None)
+    again = ["--techniques", "dense", "--resume", folder]
+    code, out, err = run_script(compare, *comparing, *again)
+    assert code == 0, err
+    assert "(ran before) python val_sparse.py" in out
+    after = pd.read_csv(folder / "compare.csv")
+    for column in ("AP", "peak_memory_mb", "seconds", "commands"):
+        assert list(after[column]) == list(before[column])
+
+    code, _, err = run_script(compare, *comparing, *again, "--max-det", 30)
+    assert code == 2
+    assert "max_det was 40, now is 30" in err
+    code, _, err = run_script(compare, *comparing, "--techniques", "dense", "--resume", tmp_path)
+    assert code == 2
+    assert "holds no comparison (compare.json)" in err

@@ -1,0 +1,54 @@
+"""Which commands ended well in a technique's folder, so that a comparison can go on behind them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sparsity.comparing.techniques import Command
+from sparsity.errors import InputError
+from sparsity.files import write_json
+
+FILE = "ran.json"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that ended well. peak_memory_mb: the largest resident size of its process, 1e6 bytes."""
+
+    command: Command
+    seconds: float
+    peak_memory_mb: float
+
+
+class Journal:
+    """The commands of one technique, in their order, in its folder's ran.json."""
+
+    def __init__(self, folder: Path, *, resume: bool) -> None:
+        self.file = folder / FILE
+        self.ran: list[Ran] = []
+        self._earlier = self._read() if resume and self.file.exists() else []
+
+    def recall(self, command: Command) -> Ran | None:
+        """What is known of the next command from earlier, if all before it were the same, too."""
+        number = len(self.ran)
+        if number < len(self._earlier) and self._earlier[number].command == command:
+            self.ran.append(self._earlier[number])
+            return self.ran[-1]
+        self._earlier = []
+        return None
+
+    def add(self, ran: Ran) -> None:
+        """Write down that a command ended well."""
+        self.ran.append(ran)
+        write_json(self.file, [asdict(one) for one in self.ran], indent=1)
+
+    def _read(self) -> list[Ran]:
+        try:
+            entries = json.loads(self.file.read_text(encoding="utf-8"))
+            return [Ran(**{**entry, "command": tuple(entry["command"])}) for entry in entries]
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{self.file}: is no list of commands ({error}); delete it to run them"
+            ) from error
