@@ -166,8 +166,8 @@ def plot_chains(frame: pd.DataFrame, machine: str) -> Figure:
     """A row for each chain: AP and AP50 by step, and each cost as a share of the dense network's."""
     chains = list(frame.groupby("chain", sort=False))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11.0, 3.6 * len(chains) + 0.4), layout="constrained")
-        panels = figure.subplots(len(chains), 2, squeeze=False, width_ratios=(1, 2))
+        figure = Figure(figsize=(13.0, 3.6 * len(chains) + 0.4), layout="constrained")
+        panels = figure.subplots(len(chains), 2, squeeze=False, width_ratios=(1, 2.4))
         for (name, rows), (left, right) in zip(chains, panels, strict=True):
             _plot_accuracy(left, rows, name)
             _plot_costs(right, rows, name)
