@@ -30,8 +30,9 @@ from sparsity.identity import check_same_settings
 from sparsity.latency import Rounds
 from sparsity.opening import open_data
 from sparsity.progress import say
+from sparsity.pruning.amounts import Scope
 from sparsity.pruning.apply import count_sparsity
-from sparsity.pruning.method import Criterion
+from sparsity.pruning.method import OWN_SCOPES, Criterion
 from sparsity.report.comparison import format_comparison, write_comparison
 from sparsity.report.single import format_model
 from sparsity.runs import run_folder
@@ -41,7 +42,9 @@ from sparsity.validation import ValidationSettings
 ABOUT = "compare.json"
 SHARED = {"imgsz", "conf_thres", "iou_thres", "max_det", "workers", "single_cls", "device", "half"}
 PLACES = {"weights", "data", "demo", "project", "name", "exist_ok"}
-OF_TRAINING = SHARED | PLACES | {"epochs", "sparsity", "criterion", "teacher", "resume", "images", "cfg"}
+OF_TRAINING = (
+    SHARED | PLACES | {"epochs", "sparsity", "criterion", "scope", "teacher", "resume", "images", "cfg"}
+)
 OF_SPARSE_TRAINING = OF_TRAINING - {"epochs"}
 OF_SLIMMING = SHARED | PLACES | {"batch_size", "save", "engine"}
 """What the comparison says itself, and --training, --sparse-training and --slimming may not."""
@@ -74,7 +77,7 @@ def main() -> None:
         plans = {name: plan(name, asked, folder / name) for name in names}
         made, failed = _make_all(plans, asked, folder, resuming=bool(args.resume))
         if made:
-            rounds = Rounds()
+            rounds = Rounds(args.seconds, most=200)
             done = rows(made, fitted.imgsz, rounds)
             about |= {"asked": asdict(asked), "latency": asdict(rounds), "failed": failed}
             title = f"{Path(options.weights).name} on {Path(options.data).name}, {fitted.imgsz} px"
@@ -98,6 +101,7 @@ def _add_flags(parser: cli.Parser) -> None:
         default=d.criterion,
         help="by which they are chosen; obs learns from --calib in prune, from training images in its kin",
     )
+    add("--scope", choices=get_args(Scope), help="how the amount is shared out: layer, of obs measured")
     add("--percent", type=float, default=d.percent, help="share of the free channels that slim cuts")
     add("--epochs", type=int, default=d.epochs, help="of each training")
     add("--training", default="", metavar="FLAGS", help="more of finetune.py: --training='--lr0 0.001'")
@@ -109,6 +113,7 @@ def _add_flags(parser: cli.Parser) -> None:
         help="train so before slim cuts: --sparse-training='--sparse-train 0.0025 --epochs 50'",
     )
     add("--calib", default="", metavar="FOLDER", help="images for int8-static and obs; no labels")
+    add("--seconds", type=float, default=60.0, help="of timing latency, for all rows together")
     add("--resume", type=Path, metavar="FOLDER", help="go on in this folder, behind the commands that ended")
 
 
@@ -128,6 +133,7 @@ def _read(args: Namespace) -> Asked:
         percent=args.percent,
         epochs=args.epochs,
         criterion=args.criterion,
+        scope=args.scope or OWN_SCOPES[args.criterion],
         training=_read_flags("--training", args.training, training, OF_TRAINING),
         slimming=_read_flags("--slimming", args.slimming, slimming, OF_SLIMMING, ("--percent", percent)),
         sparse_training=sparse,

@@ -46,7 +46,7 @@ TOP = {
     "timing": {"engines", "inference", "latency", "validation"},
     "comparing": {
         *("checkpoint", "download", "flops", "formats", "identity", "latency", "sizes", "timing"),
-        "validation",
+        *("pruning", "validation"),
     },
     "rows": {"evaluation", "latency", "metrics", "pruning", "sizes"},
     "report": {

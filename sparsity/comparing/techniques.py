@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsity.errors import InputError
+from sparsity.pruning.amounts import Scope
+from sparsity.pruning.method import Criterion, Method
 
 Command = tuple[str, ...]
 
@@ -16,11 +18,11 @@ class Asked:
     """What all techniques share.
 
     weights, data, calib: as the scripts' flags. fused: whether the checkpoint's batch norms are folded in
-    already. sparsity: fraction pruned, by criterion. percent: share of the free channels slimmed, with the
-    flags slimming of slim.py, behind a training with the flags sparse_training, where there are any. epochs:
-    of each training, with the flags training of finetune.py. shared: flags that every script is given, such
-    as --imgsz; making: those of the commands that make a file, validating: those of the ones that validate
-    it, such as --device.
+    already. sparsity: fraction pruned, by criterion and scope. percent: share of the free channels slimmed,
+    with the flags slimming of slim.py, behind a training with the flags sparse_training, where there are
+    any. epochs: of each training, with the flags training of finetune.py. shared: flags that every script is
+    given, such as --imgsz; making: those of the commands that make a file, validating: those of the ones
+    that validate it, such as --device.
     """
 
     weights: str
@@ -30,7 +32,8 @@ class Asked:
     sparsity: float = 0.5
     percent: float = 0.5
     epochs: int = 10
-    criterion: str = "l1"
+    criterion: Criterion = "l1"
+    scope: Scope = "layer"
     training: Command = ()
     slimming: Command = ()
     sparse_training: Command = ()
@@ -76,9 +79,10 @@ def _fuse(asked: Asked, folder: Path) -> Plan:
 
 def _prune(asked: Asked, folder: Path) -> Plan:
     flags = _pruning(asked)
-    if asked.criterion == "obs":
-        flags = (*flags, *_calibration(asked, "--criterion obs"))
-    note = f"{asked.sparsity:g} of the weights are 0, by {asked.criterion}"
+    method = Method(asked.criterion, asked.scope)
+    if method.needs_calibration:
+        flags = (*flags, *_calibration(asked, f"--criterion {asked.criterion}, --scope {asked.scope}"))
+    note = f"{asked.sparsity:g} of the weights are 0, by {method.label}"
     return _saved(asked.weights, asked, folder, flags, note)
 
 
@@ -160,7 +164,8 @@ def _training(
 
 
 def _pruning(asked: Asked) -> Command:
-    return ("--sparsity", f"{asked.sparsity:g}", "--criterion", asked.criterion)
+    how = ("--criterion", asked.criterion, "--scope", asked.scope)
+    return ("--sparsity", f"{asked.sparsity:g}", *how)
 
 
 def _calibration(asked: Asked, who: str) -> Command:

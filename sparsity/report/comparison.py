@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from sparsity.comparing.rows import ComparedRow
 from sparsity.files import encodable, write_text, writing_into
-from sparsity.report.plots import COLOURS, MARKERS, STYLE, save
+from sparsity.report.plots import COLOURS, STYLE, save
 
 SHOWN = {
     "AP": ("AP", "{:.3f}"),
@@ -30,6 +30,14 @@ SHOWN = {
 }
 
 
+PANELS = {
+    "AP": "AP (COCO), 0 to 1",
+    "latency_ms": "ms an image",
+    "file_mb": "file, 1e6 bytes",
+    "peak_memory_mb": "peak memory, 1e6 bytes",
+}
+
+
 def write_comparison(folder: Path, rows: Sequence[ComparedRow], title: str, machine: str) -> None:
     """Write compare.csv and compare.png. machine: where the latency was taken."""
     frame = pd.DataFrame([asdict(row) for row in rows])
@@ -39,40 +47,34 @@ def write_comparison(folder: Path, rows: Sequence[ComparedRow], title: str, mach
 
 
 def plot_comparison(frame: pd.DataFrame, title: str, machine: str) -> Figure:
-    """AP against latency (10th to 90th percentile as a bar) and against file size, a point for each row."""
+    """A line for each row: its AP, latency (10th to 90th percentile as a whisker), file and memory."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11.0, 4.6), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
-        _plot_points(left, frame, "latency_ms", "latency, ms an image at batch 1")
-        _plot_points(right, frame, "file_mb", "file, 1e6 bytes")
-        left.set_ylabel("AP (COCO), 0 to 1")
-        right.legend(frameon=False, bbox_to_anchor=(1.02, 1), loc="upper left", fontsize=8)
-        figure.supxlabel(f"latency on {machine}", fontsize=8)
+        figure = Figure(figsize=(12.0, 1.6 + 0.32 * len(frame)), layout="constrained")
+        panels = figure.subplots(1, len(PANELS), sharey=True)
+        for axis, (column, label) in zip(panels, PANELS.items(), strict=True):
+            _plot_bars(axis, frame, column, label)
+        names = [f"{row.technique}, {row.engine}" for row in frame.itertuples()]
+        panels[0].set_yticks(range(len(frame)), names)
+        panels[0].invert_yaxis()
+        figure.supxlabel(f"latency of one image on {machine}", fontsize=8)
         figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 
-def _plot_points(axis: Axes, frame: pd.DataFrame, column: str, label: str) -> None:
+def _plot_bars(axis: Axes, frame: pd.DataFrame, column: str, label: str) -> None:
     techniques = list(dict.fromkeys(frame.technique))
-    engines = list(dict.fromkeys(frame.engine))
-    for row in frame.itertuples():
-        x, bar = getattr(row, column), None
-        if column == "latency_ms":
-            bar = [[x - row.latency_p10_ms], [row.latency_p90_ms - x]]
-        axis.errorbar(
-            x,
-            row.AP,
-            xerr=bar,
-            linestyle="",
-            elinewidth=0.8,
-            markersize=9,
-            color=COLOURS[techniques.index(row.technique) % len(COLOURS)],
-            marker=MARKERS[engines.index(row.engine) % len(MARKERS)],
-            label=f"{row.technique}, {row.engine}",
-        )
+    colours = [COLOURS[techniques.index(name) % len(COLOURS)] for name in frame.technique]
+    values, whiskers = frame[column], None
+    if column == "latency_ms":
+        whiskers = [values - frame.latency_p10_ms, frame.latency_p90_ms - values]
+    style = {"error_kw": {"elinewidth": 0.8, "ecolor": "0.3"}}
+    bars = axis.barh(range(len(frame)), values, height=0.7, color=colours, xerr=whiskers, **style)
+    form = SHOWN[column][1]
+    axis.bar_label(bars, [form.format(value) for value in values], fontsize=7, padding=3)
     axis.set_xlabel(label)
+    axis.margins(x=0.25)
     axis.set_xlim(left=0)
-    axis.set_ylim(bottom=0)
+    axis.grid(False, axis="y")
 
 
 def format_comparison(rows: Sequence[ComparedRow]) -> str:

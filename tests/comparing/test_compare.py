@@ -59,7 +59,7 @@ def test_every_technique_has_a_file_for_each_engine_and_says_what_it_is(techniqu
 @pytest.mark.parametrize(
     ("technique", "flags"),
     [
-        pytest.param("prune", ["--sparsity 0.3 --criterion l1"], id="prune"),
+        pytest.param("prune", ["--sparsity 0.3 --criterion l1 --scope layer"], id="prune"),
         pytest.param("prune+finetune", ["--sparsity 0.3", "--epochs 5", "train/best.pt"], id="finetune"),
         pytest.param("distill", ["--teacher best.pt", "--epochs 5"], id="distill"),
         pytest.param(
@@ -94,10 +94,10 @@ def test_what_cannot_be_planned(technique, words, tmp_path):
 
 
 def test_obs_needs_images_to_prune_by_and_none_to_train_with(tmp_path):
-    asked = Asked("best.pt", "my.yaml", criterion="obs")
-    with pytest.raises(InputError, match="--criterion obs looks at images: --calib FOLDER"):
+    asked = Asked("best.pt", "my.yaml", criterion="obs", scope="measured")
+    with pytest.raises(InputError, match="--criterion obs, --scope measured looks at images: --calib FOLDER"):
         plan("prune", asked, tmp_path)
-    assert "--criterion obs" in shlex.join(plan("distill", asked, tmp_path).commands[0])
+    assert "--criterion obs --scope measured" in shlex.join(plan("distill", asked, tmp_path).commands[0])
 
 
 @pytest.mark.parametrize(
