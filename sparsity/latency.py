@@ -9,6 +9,9 @@ from random import Random
 
 import numpy as np
 
+WARM_SECONDS = 0.02
+"""Longer than threads were seen to spin on."""
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -37,14 +40,16 @@ def take_turns(
     """Run the functions round by round and return each one's milliseconds.
 
     A first round warms up and sets how many follow; it is not counted. Each round has its own order, and
-    each function runs once for nothing before it is timed: threads of an engine spin on for milliseconds
-    after it and hold up what comes next, and its own are to be awake. A function that hands its work to a
-    GPU must wait for it. tick is called after each round with the rounds done and to do.
+    each function runs for nothing, at least once and for WARM_SECONDS, before it is timed: threads of an
+    engine spin on for milliseconds after it and hold up what comes next, and its own are to be awake. A
+    function that hands its work to a GPU must wait for it. tick is called after each round with the rounds
+    done and to do.
     """
-    start = time.perf_counter()
+    cost = 0.0
     for function in functions:
-        function()
-    fitting = int(rounds.seconds / max(2 * (time.perf_counter() - start), 1e-9))
+        first = _clock(function)
+        cost += max(first, WARM_SECONDS) + first
+    fitting = int(rounds.seconds / cost)
     count = min(max(fitting, rounds.least), rounds.most)
     spent: list[list[float]] = [[] for _ in functions]
     random = Random(0)
@@ -52,13 +57,20 @@ def take_turns(
         if tick is not None:
             tick(number + 1, count + 1)
         for index in random.sample(range(len(functions)), len(functions)):
-            functions[index]()
-            start = time.perf_counter()
-            functions[index]()
-            spent[index].append((time.perf_counter() - start) * 1e3)
+            warm = 0.0
+            while warm < WARM_SECONDS:
+                warm += _clock(functions[index])
+            spent[index].append(_clock(functions[index]) * 1e3)
     if tick is not None:
         tick(count + 1, count + 1)
     return spent
+
+
+def _clock(function: Callable[[], object]) -> float:
+    """The seconds of one run."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def summarize(milliseconds: Sequence[float]) -> Latency:

@@ -42,6 +42,14 @@ def test_each_round_has_its_own_order(clock):
     assert len(followers) == 4 * 3, "each follows each at times"
 
 
+def test_each_runs_for_nothing_until_it_is_warm(clock):
+    called: list[int] = []
+    take_turns(functions(clock, called, [0.008, 0.5]), Rounds(0, 1, 1))
+    order = called[2:]
+    assert sorted(order) == [0] * 4 + [1] * 2, "24 ms and 500 ms for nothing, then one run each"
+    assert order in ([0] * 4 + [1] * 2, [1] * 2 + [0] * 4)
+
+
 def test_each_runs_once_for_nothing_before_it_is_timed(clock):
     called: list[int] = []
 
