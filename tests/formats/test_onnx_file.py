@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from sparsity import count_sparsity, layer_sparsity, prune
 from sparsity.errors import InputError
 from sparsity.formats import onnx_file, onnx_int8
 from sparsity.formats.onnx_file import Exporter, read, write, write_model
+from sparsity.pruning.layers import convolutions
 
 
 @pytest.fixture
@@ -109,6 +111,16 @@ def test_int8_keeps_zeros_names_and_about_the_answers(shallow, images, tmp_path)
     int8, exact = run(tmp_path / "int8.onnx", images)[0], run(tmp_path / "float.onnx", images)[0]
     assert not np.array_equal(int8, exact)
     assert np.abs(int8[..., 4:] - exact[..., 4:]).max() < 0.1
+
+
+def test_int8_is_computed_in_integers_by_all_convolutions_but_the_last(shallow, images, tmp_path):
+    write_model(onnx_int8.quantize(shallow, [images]), tmp_path / "int8.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "as_run.onnx")
+    onnxruntime.InferenceSession(tmp_path / "int8.onnx", options, providers=["CPUExecutionProvider"])
+    ran = Counter(node.op_type for node in onnx.load(tmp_path / "as_run.onnx").graph.node)
+    assert ran["QLinearConv"] == len(list(convolutions(shallow))) - 1
+    assert ran["Conv"] + ran["FusedConv"] == 1
 
 
 def test_int8_without_images_says_what_to_do(shallow):
