@@ -23,7 +23,7 @@ from sparsity.comparing.techniques import TECHNIQUES, Asked, Command, Plan, plan
 from sparsity.demo import data as demo
 from sparsity.devices import describe_environment
 from sparsity.download import ensure_calibration, ensure_weights
-from sparsity.engines.registry import make_engines
+from sparsity.engines.registry import ENGINES, make_engines
 from sparsity.errors import InputError
 from sparsity.files import write_json, writing_into
 from sparsity.identity import check_same_settings
@@ -94,6 +94,7 @@ def main() -> None:
 def _add_flags(parser: cli.Parser) -> None:
     add, d = parser.add_argument, Asked("", "")
     add("--techniques", default=",".join(TECHNIQUES), help=f"any of {', '.join(TECHNIQUES)}")
+    add("--engines", default=",".join(d.engines), help=f"that run what is made: {', '.join(ENGINES)}")
     add("--sparsity", default=f"{d.sparsity:g}", help="fraction of weights that prune and its kin set to 0")
     add(
         "--criterion",
@@ -128,6 +129,7 @@ def _read(args: Namespace) -> Asked:
     return Asked(
         args.weights,
         args.data,
+        engines=cli.read_engines(args.engines),
         calib=args.calib or (demo.NAME if args.demo else ""),
         sparsity=cli.read_amount(args.sparsity),
         percent=args.percent,

@@ -45,7 +45,7 @@ TOP = {
     "run_files": {"data", "metrics", "pruning"},
     "timing": {"engines", "inference", "latency", "validation"},
     "comparing": {
-        *("checkpoint", "download", "flops", "formats", "identity", "latency", "sizes", "timing"),
+        *("checkpoint", "download", "engines", "flops", "formats", "identity", "latency", "sizes", "timing"),
         *("pruning", "validation"),
     },
     "rows": {"evaluation", "latency", "metrics", "pruning", "sizes"},

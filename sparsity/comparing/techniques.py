@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparsity.engines.registry import UNTRACED
 from sparsity.errors import InputError
 from sparsity.pruning.amounts import Scope
 from sparsity.pruning.method import Criterion, Method
@@ -17,16 +18,17 @@ Command = tuple[str, ...]
 class Asked:
     """What all techniques share.
 
-    weights, data, calib: as the scripts' flags. fused: whether the checkpoint's batch norms are folded in
-    already. sparsity: fraction pruned, by criterion and scope. percent: share of the free channels slimmed,
-    with the flags slimming of slim.py, behind a training with the flags sparse_training, where there are
-    any. epochs: of each training, with the flags training of finetune.py. shared: flags that every script is
-    given, such as --imgsz; making: those of the commands that make a file, validating: those of the ones
-    that validate it, such as --device.
+    weights, data, calib: as the scripts' flags. engines: that run what is made. fused: whether the
+    checkpoint's batch norms are folded in already. sparsity: fraction pruned, by criterion and scope.
+    percent: share of the free channels slimmed, with the flags slimming of slim.py, behind a training with
+    the flags sparse_training, where there are any. epochs: of each training, with the flags training of
+    finetune.py. shared: flags that every script is given, such as --imgsz; making: those of the commands
+    that make a file, validating: those of the ones that validate it, such as --device.
     """
 
     weights: str
     data: str
+    engines: tuple[str, ...] = ("torch", "onnxruntime")
     fused: bool = False
     calib: str = ""
     sparsity: float = 0.5
@@ -112,7 +114,7 @@ def _slim(asked: Asked, folder: Path) -> Plan:
 def _int8_dynamic(asked: Asked, folder: Path) -> Plan:
     fused = _fuse(asked, folder)
     note = "dynamic quantisation touches Linear layers alone: nothing changes without any"
-    return Plan(fused.commands, {"torch": fused.runs["torch"]}, fused.counted, note)
+    return Plan(fused.commands, {"torch": fused.counted}, fused.counted, note)
 
 
 def _int8_static(asked: Asked, folder: Path) -> Plan:
@@ -120,8 +122,9 @@ def _int8_static(asked: Asked, folder: Path) -> Plan:
     flags = ("--save", file, "--int8", *_calibration(asked, "int8-static"))
     command = ("val_sparse.py", "--weights", asked.weights, *_data(asked), *asked.making, *flags)
     note = "convolutions in int8, by images of --calib"
+    runs = dict.fromkeys((engine for engine in asked.engines if engine not in UNTRACED), file)
     place = _place(folder, "made")
-    return Plan(((*command, *place),), {"onnxruntime": file}, asked.weights, note)
+    return Plan(((*command, *place),), runs or {"onnxruntime": file}, asked.weights, note)
 
 
 TECHNIQUES: Mapping[str, Callable[[Asked, Path], Plan]] = {
@@ -143,10 +146,11 @@ def validation(asked: Asked, engine: str, file: str, folder: Path) -> Command:
 
 
 def _saved(weights: str, asked: Asked, folder: Path, flags: Command, note: str) -> Plan:
-    files = {"torch": str(folder / "network.safetensors"), "onnxruntime": str(folder / "network.onnx")}
-    saves = ("--save", files["torch"], "--save", files["onnxruntime"])
+    compressed, exported = str(folder / "network.safetensors"), str(folder / "network.onnx")
+    runs = {engine: compressed if engine in UNTRACED else exported for engine in asked.engines}
+    saves = tuple(word for file in dict.fromkeys([compressed, *runs.values()]) for word in ("--save", file))
     command = ("val_sparse.py", "--weights", weights, *_data(asked), *asked.making, *flags, *saves)
-    return Plan(((*command, *_place(folder, "made")),), files, files["torch"], note)
+    return Plan(((*command, *_place(folder, "made")),), runs, compressed, note)
 
 
 def _trained(weights: str, asked: Asked, folder: Path, flags: Command, note: str) -> Plan:

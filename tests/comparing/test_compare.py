@@ -93,6 +93,17 @@ def test_what_cannot_be_planned(technique, words, tmp_path):
         plan(technique, Asked("best.pt", "my.yaml"), tmp_path)
 
 
+def test_each_engine_runs_the_form_that_it_reads(tmp_path):
+    engines = ("openvino", "sparse", "torch", "onnxruntime")
+    runs = plan("prune", Asked("best.pt", "my.yaml", engines=engines), tmp_path).runs
+    assert {engine: Path(file).suffix for engine, file in runs.items()} == {
+        **{"openvino": ".onnx", "onnxruntime": ".onnx"},
+        **{"sparse": ".safetensors", "torch": ".safetensors"},
+    }
+    made = plan("prune", Asked("best.pt", "my.yaml", engines=("sparse",)), tmp_path)
+    assert ".onnx" not in shlex.join(made.commands[0])
+
+
 def test_obs_needs_images_to_prune_by_and_none_to_train_with(tmp_path):
     asked = Asked("best.pt", "my.yaml", criterion="obs", scope="measured")
     with pytest.raises(InputError, match="--criterion obs, --scope measured looks at images: --calib FOLDER"):
@@ -159,6 +170,7 @@ def test_a_journal_that_is_none_is_named(tmp_path):
         pytest.param(["--percent", "1.5"], "--percent is 1.5", id="share"),
         pytest.param(["--epochs", "0"], "--epochs is 0", id="epochs"),
         pytest.param(["--techniques", "fuse,"], "--techniques: ''", id="no name"),
+        pytest.param(["--engines", "torch,x"], "--engine is 'x'", id="engine"),
         pytest.param(["--criterion", "lamp"], "invalid choice: 'lamp'", id="criterion"),
     ],
 )
