@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sparsity.comparing.techniques import Command
@@ -33,16 +33,20 @@ class Journal:
     def recall(self, command: Command) -> Ran | None:
         """What is known of the next command from earlier, if all before it were the same, too."""
         number = len(self.ran)
-        if number < len(self._earlier) and self._earlier[number].command == command:
+        if number < len(self._earlier) and self._earlier[number].command == self._anywhere(command):
             self.ran.append(self._earlier[number])
-            return self.ran[-1]
+            return replace(self.ran[-1], command=command)
         self._earlier = []
         return None
 
     def add(self, ran: Ran) -> None:
         """Write down that a command ended well."""
-        self.ran.append(ran)
+        self.ran.append(replace(ran, command=self._anywhere(ran.command)))
         write_json(self.file, [asdict(one) for one in self.ran], indent=1)
+
+    def _anywhere(self, command: Command) -> Command:
+        """The command however its folder is spelled: by a relative path, by an absolute one."""
+        return tuple(word.replace(str(self.file.parent), "FOLDER") for word in command)
 
     def _read(self) -> list[Ran]:
         try:

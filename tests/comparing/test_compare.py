@@ -151,6 +151,14 @@ def test_a_journal_recalls_commands_up_to_the_first_that_is_another(tmp_path):
     assert Journal(tmp_path, resume=False).recall(first.command) is None
 
 
+def test_a_journal_knows_its_folder_by_another_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("prune").mkdir()
+    Journal(Path("prune"), resume=False).add(Ran(("val_sparse.py", "--save", "prune/n.onnx"), 1.5, 200.0))
+    command = ("val_sparse.py", "--save", str(tmp_path / "prune" / "n.onnx"))
+    assert Journal(tmp_path / "prune", resume=True).recall(command) == Ran(command, 1.5, 200.0)
+
+
 def test_a_journal_that_is_none_is_named(tmp_path):
     (tmp_path / "ran.json").write_text('[{"command": 3}]', encoding="utf-8")
     with pytest.raises(InputError, match=r"ran.json: is no list of commands"):
