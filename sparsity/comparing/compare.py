@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from sparsity.checkpoint import load
+from sparsity.comparing.journal import FILE as JOURNAL
 from sparsity.comparing.journal import Journal, Ran
 from sparsity.comparing.rows import ComparedRow
 from sparsity.comparing.techniques import Asked, Command, Plan, validation
@@ -67,11 +68,19 @@ def make(
     for engine, file in plan.runs.items():
         command = validation(asked, engine, file, folder)
         ran = _run_or_recall(command, folder, journal, say)
-        metrics = json.loads((folder / f"val_{engine}" / "metrics.json").read_text(encoding="utf-8"))
+        metrics = _read_json(folder / f"val_{engine}" / "metrics.json")
         seconds = sum(one.seconds for one in making)
         commands = (*plan.commands, command)
         made.append(Made(technique, engine, plan, metrics, ran.peak_memory_mb, seconds, commands))
     return made
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        ran = file.parents[1] / JOURNAL
+        raise InputError(f"{file}: cannot be read ({error}); delete {ran} to make it again") from error
 
 
 def _run_or_recall(command: Command, folder: Path, journal: Journal, say: Callable[[str], None]) -> Ran:
@@ -158,7 +167,7 @@ def _row(one: Made, latency: Latency, imgsz: int) -> ComparedRow:
 def _note(one: Made, counted: nn.Module) -> str:
     """What the plan says, with what only its files tell."""
     if one.plan.cut:
-        cut = json.loads(Path(one.plan.cut).read_text(encoding="utf-8"))
+        cut = _read_json(Path(one.plan.cut))
         share = cut["removed"] / max(cut["free"], 1)
         return f"{share:.0%} of the {cut['free']} free {one.plan.note} ({cut['percent']:.0%} were asked for)"
     if one.technique == "int8-dynamic":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -29,24 +30,39 @@ class Journal:
         self.file = folder / FILE
         self.ran: list[Ran] = []
         self._earlier = self._read() if resume and self.file.exists() else []
+        if not resume:
+            self.file.unlink(missing_ok=True)
 
     def recall(self, command: Command) -> Ran | None:
-        """What is known of the next command from earlier, if all before it were the same, too."""
+        """What is known of the next command from earlier, if all before it were the same, too.
+
+        Where it is another, what came after it is forgotten before it runs: it writes over their files.
+        """
         number = len(self.ran)
         if number < len(self._earlier) and self._earlier[number].command == self._anywhere(command):
             self.ran.append(self._earlier[number])
             return replace(self.ran[-1], command=command)
-        self._earlier = []
+        if self._earlier:
+            self._earlier = []
+            self._write()
         return None
 
     def add(self, ran: Ran) -> None:
         """Write down that a command ended well."""
         self.ran.append(replace(ran, command=self._anywhere(ran.command)))
+        self._write()
+
+    def _write(self) -> None:
         write_json(self.file, [asdict(one) for one in self.ran], indent=1)
 
     def _anywhere(self, command: Command) -> Command:
         """The command however its folder is spelled: by a relative path, by an absolute one."""
-        return tuple(word.replace(str(self.file.parent), "FOLDER") for word in command)
+        folder = str(self.file.parent)
+        told = []
+        for before, word in zip(("", *command), command, strict=False):
+            inside = word.startswith(folder + os.sep) or (before == "--project" and word == folder)
+            told.append("FOLDER" + word[len(folder) :] if inside else word)
+        return tuple(told)
 
     def _read(self) -> list[Ran]:
         try:

@@ -148,7 +148,11 @@ def test_a_journal_recalls_commands_up_to_the_first_that_is_another(tmp_path):
     assert later.recall(first.command) == first
     assert later.recall(("other.py",)) is None
     assert later.recall(third.command) is None, "what came before it was another"
+    again = Journal(tmp_path, resume=True)
+    assert again.recall(first.command) == first
+    assert again.recall(second.command) is None, "the other one may have begun to write over its files"
     assert Journal(tmp_path, resume=False).recall(first.command) is None
+    assert Journal(tmp_path, resume=True).recall(first.command) is None
 
 
 def test_a_journal_knows_its_folder_by_another_path(tmp_path, monkeypatch):
@@ -157,6 +161,21 @@ def test_a_journal_knows_its_folder_by_another_path(tmp_path, monkeypatch):
     Journal(Path("prune"), resume=False).add(Ran(("val_sparse.py", "--save", "prune/n.onnx"), 1.5, 200.0))
     command = ("val_sparse.py", "--save", str(tmp_path / "prune" / "n.onnx"))
     assert Journal(tmp_path / "prune", resume=True).recall(command) == Ran(command, 1.5, 200.0)
+
+
+def test_a_journal_leaves_words_that_only_look_like_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("slim").mkdir()
+    command = ("slim.py", "--weights", "slimmed.pt", "--project", "slim", "--name", "slim")
+    Journal(Path("slim"), resume=False).add(Ran(command, 1.5, 200.0))
+    elsewhere = (*command[:4], str(tmp_path / "slim"), *command[5:])
+    assert Journal(tmp_path / "slim", resume=True).recall(elsewhere)
+    assert Journal(tmp_path / "slim", resume=True).recall(("FOLDER.py", *elsewhere[1:])) is None
+
+
+def test_files_that_went_missing_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"metrics.json: cannot be read .*delete .*ran.json"):
+        module._read_json(tmp_path / "val_torch" / "metrics.json")
 
 
 def test_a_journal_that_is_none_is_named(tmp_path):
