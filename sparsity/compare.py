@@ -60,15 +60,15 @@ def main() -> None:
     options, asked = cli.read_options(args), _read(args)
     names = list(dict.fromkeys(name.strip() for name in args.techniques.split(",")))
     _check([plan(name, asked, Path(name)) for name in names])
-    cli.announce("compare", args, replace(options.settings, device="cpu", half=False))
+    rounds = Rounds(args.seconds, most=200)
+    on_cpu = replace(options.settings, device="cpu", half=False)
+    cli.announce("compare", args, on_cpu)
 
     place = run_folder(options.project, options.name, exist_ok=options.exist_ok)
     with nullcontext(args.resume) if args.resume else place as folder:
         network = load(ensure_weights(options.weights, progress=True), fused=False)
         print(format_model(count_sparsity(network)))
-        dataset, fitted = open_data(
-            options.data, network, replace(options.settings, device="cpu", half=False)
-        )
+        dataset, fitted = open_data(options.data, network, on_cpu)
         if asked.calib:
             ensure_calibration(asked.calib, progress=True)
         asked = replace(asked, **_forwarded(options.settings, fitted), fused=not _has_norms(network))
@@ -77,7 +77,6 @@ def main() -> None:
         plans = {name: plan(name, asked, folder / name) for name in names}
         made, failed = _make_all(plans, asked, folder, resuming=bool(args.resume))
         if made:
-            rounds = Rounds(args.seconds, most=200)
             done = rows(made, fitted.imgsz, rounds)
             about |= {"asked": asdict(asked), "latency": asdict(rounds), "failed": failed}
             title = f"{Path(options.weights).name} on {Path(options.data).name}, {fitted.imgsz} px"
@@ -122,7 +121,7 @@ def _read(args: Namespace) -> Asked:
     """What the flags ask for, as far as no network is needed. Raises InputError for what can't be."""
     training = cli.training_parser(prog="compare --training")
     slimming = cli.slimming_parser(prog="compare --slimming")
-    percent = f"{args.percent:g}"
+    percent = str(args.percent)
     sparse = _read_flags("--sparse-training", args.sparse_training, training, OF_SPARSE_TRAINING)
     if sparse and not training.parse_args(sparse).sparse_train:
         raise InputError("--sparse-training: --sparse-train RATE is expected in it, such as 0.0025")
@@ -180,7 +179,7 @@ def _forwarded(settings: ValidationSettings, fitted: ValidationSettings) -> dict
     shared = ["--imgsz", str(fitted.imgsz), "--workers", str(settings.workers)]
     for name in ("conf_thres", "iou_thres", "max_det"):
         if getattr(settings, name) != getattr(default, name):
-            shared += [f"--{name.replace('_', '-')}", f"{getattr(settings, name):g}"]
+            shared += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
     if settings.single_cls:
         shared.append("--single-cls")
     making = [*(("--device", settings.device) if settings.device else ()), *(["--half"] * settings.half)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
 import numpy as np
+
+from sparsity.errors import InputError
 
 WARM_SECONDS = 0.02
 """Longer than threads were seen to spin on."""
@@ -30,6 +33,11 @@ class Rounds:
     seconds: float = 20.0
     least: int = 5
     most: int = 50
+
+    def __post_init__(self) -> None:
+        """Raise InputError for seconds that are no number from 0 on."""
+        if not 0 <= self.seconds < math.inf:
+            raise InputError(f"--seconds is {self.seconds}; a finite number from 0 on is expected")
 
 
 def take_turns(

@@ -14,6 +14,8 @@ _LIMITS = (
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 """Where a container's limit and use stand, cgroup v2 and v1."""
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in which rusage counts the size of a process."""
 UNKNOWN = 2 * 2**30
 """Taken as free where the system doesn't say."""
 _NOT_ENOUGH = ("can't allocate memory", "not enough memory")
@@ -41,7 +43,7 @@ def peak_memory() -> int:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
     resource = import_module("resource")  # here, since Windows has none
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
 
 
 def _free_of_system() -> int:

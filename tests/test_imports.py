@@ -45,8 +45,8 @@ TOP = {
     "run_files": {"data", "metrics", "pruning"},
     "timing": {"engines", "inference", "latency", "validation"},
     "comparing": {
-        *("checkpoint", "download", "engines", "flops", "formats", "identity", "latency", "sizes", "timing"),
-        *("pruning", "validation"),
+        *("checkpoint", "download", "engines", "flops", "formats", "identity", "latency", "memory", "sizes"),
+        *("pruning", "timing", "validation"),
     },
     "rows": {"evaluation", "latency", "metrics", "pruning", "sizes"},
     "report": {

@@ -25,13 +25,12 @@ from sparsity.errors import InputError
 from sparsity.flops import count_gflops
 from sparsity.formats import onnx_file
 from sparsity.latency import Latency, Rounds
+from sparsity.memory import MAXRSS_UNIT
 from sparsity.sizes import MB
 from sparsity.timing import time_networks
 from sparsity.validation import Detectable
 
 SCRIPTS = Path(__file__).parents[2]
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in which the system counts the size of a process that ended."""
 PATIENCE = 10.0
 """Seconds that a command has to end when it is asked to."""
 
@@ -52,6 +51,14 @@ class Made:
     def file(self) -> Path:
         """What the engine runs."""
         return ensure_weights(self.plan.runs[self.engine])
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a file's network computes with."""
+
+    gflops: float
+    linear: int
 
 
 def make(
@@ -133,7 +140,11 @@ def rows(made: Sequence[Made], imgsz: int, rounds: Rounds) -> list[ComparedRow]:
     """The rows, with latency taken by turns."""
     networks, engines = [_network(one) for one in made], [one.engine for one in made]
     latencies = time_networks(networks, engines, imgsz, rounds)
-    return [_row(*one, imgsz) for one in zip(made, latencies, strict=True)]
+    files = dict.fromkeys(one.plan.counted for one in made)
+    counted = {file: _count(file, imgsz) for file in files}
+    return [
+        _row(one, latency, counted[one.plan.counted]) for one, latency in zip(made, latencies, strict=True)
+    ]
 
 
 def _network(one: Made) -> Detectable:
@@ -142,8 +153,13 @@ def _network(one: Made) -> Detectable:
     return load(one.file, fused=not one.plan.unfused)
 
 
-def _row(one: Made, latency: Latency, imgsz: int) -> ComparedRow:
-    counted = load(ensure_weights(one.plan.counted))
+def _count(file: str, imgsz: int) -> Counted:
+    network = load(ensure_weights(file))
+    linear = sum(isinstance(module, nn.Linear) for module in network.modules())
+    return Counted(count_gflops(network, (imgsz, imgsz)), linear)
+
+
+def _row(one: Made, latency: Latency, counted: Counted) -> ComparedRow:
     return ComparedRow(
         one.technique,
         one.engine,
@@ -156,21 +172,20 @@ def _row(one: Made, latency: Latency, imgsz: int) -> ComparedRow:
         one.file.name,
         one.file.stat().st_size / MB,
         one.metrics["parameters"],
-        count_gflops(counted, (imgsz, imgsz)),
+        counted.gflops,
         one.metrics["sparsity_conv"],
         one.seconds,
-        _note(one, counted),
+        _note(one, counted.linear),
         "; ".join(f"python {shlex.join(command)}" for command in one.commands),
     )
 
 
-def _note(one: Made, counted: nn.Module) -> str:
-    """What the plan says, with what only its files tell."""
+def _note(one: Made, linear: int) -> str:
+    """What the plan says, with what only its files tell. linear: how many Linear layers there are."""
     if one.plan.cut:
         cut = _read_json(Path(one.plan.cut))
         share = cut["removed"] / max(cut["free"], 1)
         return f"{share:.0%} of the {cut['free']} free {one.plan.note} ({cut['percent']:.0%} were asked for)"
     if one.technique == "int8-dynamic":
-        linear = sum(isinstance(module, nn.Linear) for module in counted.modules())
         return f"{one.plan.note} ({linear} here)"
     return one.plan.note

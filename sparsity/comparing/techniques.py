@@ -103,7 +103,7 @@ def _slim(asked: Asked, folder: Path) -> Plan:
     if asked.sparse_training:
         before = (_training(weights, asked, folder, "sparse", more=asked.sparse_training),)
         weights = str(folder / "sparse" / "last.pt")
-    slim = ("slim.py", "--weights", weights, "--percent", f"{asked.percent:g}", *asked.slimming)
+    slim = ("slim.py", "--weights", weights, "--percent", str(asked.percent), *asked.slimming)
     cut = (*slim, *asked.shared, *asked.making, *_place(folder, "slim"))
     trained = _trained(str(folder / "slim" / "slimmed.pt"), asked, folder, (), "")
     note = f"channels cut, then trained{'; sparse-trained before' if before else ''}"
@@ -164,12 +164,12 @@ def _training(
 ) -> Command:
     """more: flags that come last, and so count where others say another."""
     command = ("finetune.py", "--weights", weights, *_data(asked), *asked.making, *flags)
-    return (*command, "--epochs", f"{asked.epochs}", *asked.training, *more, *_place(folder, name))
+    return (*command, "--epochs", str(asked.epochs), *asked.training, *more, *_place(folder, name))
 
 
 def _pruning(asked: Asked) -> Command:
     how = ("--criterion", asked.criterion, "--scope", asked.scope)
-    return ("--sparsity", f"{asked.sparsity:g}", *how)
+    return ("--sparsity", str(asked.sparsity), *how)
 
 
 def _calibration(asked: Asked, who: str) -> Command:

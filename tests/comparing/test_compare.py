@@ -195,6 +195,7 @@ def test_a_journal_that_is_none_is_named(tmp_path):
         pytest.param(["--slimming=--round-to 0"], "--round-to is 0", id="round to"),
         pytest.param(["--sparse-training=--epochs 3"], "--sparse-train RATE is expected", id="no rate"),
         pytest.param(["--percent", "1.5"], "--percent is 1.5", id="share"),
+        pytest.param(["--seconds", "nan"], "--seconds is nan; a finite number from 0 on", id="seconds"),
         pytest.param(["--epochs", "0"], "--epochs is 0", id="epochs"),
         pytest.param(["--techniques", "fuse,"], "--techniques: ''", id="no name"),
         pytest.param(["--engines", "torch,x"], "--engine is 'x'", id="engine"),
@@ -212,13 +213,13 @@ def test_flags_that_cannot_be_used_are_refused_before_anything_runs(
     assert not (tmp_path / "results").exists()
 
 
-def test_the_note_of_slim_says_what_really_went(tmp_path, shallow):
+def test_the_note_of_slim_says_what_really_went(tmp_path):
     one = plan("slim", ASKED, tmp_path)
     (tmp_path / "slim").mkdir()
     cut = {"removed": 30, "free": 40, "percent": 0.8}
     (tmp_path / "slim" / "slim.json").write_text(json.dumps(cut), encoding="utf-8")
     made = module.Made("slim", "torch", one, {}, 0.0, 0.0, ())
-    said = module._note(made, shallow)
+    said = module._note(made, linear=0)
     assert said.startswith("75% of the 40 free channels cut, then trained; sparse-trained before")
     assert said.endswith("(80% were asked for)")
 
@@ -258,7 +259,17 @@ def comparing(shallow, shapes, tmp_path, monkeypatch) -> list[object]:
     monkeypatch.setattr(Rounds.__init__, "__defaults__", (0.0, 2, 2))
     save(shallow, tmp_path / "n.pt")
     flags = ["--weights", tmp_path / "n.pt", "--data", shapes, "--imgsz", 50, "--workers", 1]
-    return [*flags, "--calib", shapes.parent / "images", "--project", tmp_path / "r", "--max-det", 40]
+    return [
+        *flags,
+        "--calib",
+        shapes.parent / "images",
+        "--project",
+        tmp_path / "r",
+        "--max-det",
+        40,
+        "--seconds",
+        0,
+    ]
 
 
 @pytest.mark.slow
