@@ -32,8 +32,8 @@ def main() -> None:
     tell = say if is_main else _keep_quiet
     cli.announce("finetune", args, options.settings, tell)
 
-    place = run_folder(options.project, options.name, exist_ok=options.exist_ok)
-    with nullcontext(args.resume) if args.resume or not is_main else place as own_folder:
+    place = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
+    with place if is_main else nullcontext(args.resume) as own_folder:
         folder = from_main_process(own_folder)
         material = replace(
             material,

@@ -6,7 +6,6 @@ python sweep.py 0.1:0.9
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -48,8 +47,8 @@ def main() -> None:
     if args.resume:
         read_settings(args.resume)
 
-    place = run_folder(options.project, options.name, exist_ok=options.exist_ok)
-    with nullcontext(args.resume) if args.resume else place as folder:
+    place = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
+    with place as folder:
         network = open_network(options.weights)
         dataset, _ = open_data(options.data, network, options.settings)
         command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])

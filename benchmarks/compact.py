@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -27,7 +26,8 @@ from sparsity.data.letterbox import letterbox
 from sparsity.devices import device_name
 from sparsity.flops import count_gflops
 from sparsity.inference import Detector, Lanes
-from sparsity.latency import Latency, Rounds, summarize, take_turns
+from sparsity.latency import Latency, Rounds, summarize
+from sparsity.timing import time_detectors
 from sparsity.yolo.network import Network
 
 
@@ -100,8 +100,7 @@ def time_pair(one: Network, other: Network, images: Tensor, rounds: Rounds) -> l
     """Latency of the first, of a copy of it and of the other, taking turns, as a sweep measures it."""
     with Lanes(torch.device("cpu")) as lanes:
         detectors = [Detector(network, lanes) for network in (one, one, other)]
-        placed = detectors[0].place(images)
-        spent = take_turns([partial(detector.forward, placed) for detector in detectors], rounds)
+        spent = time_detectors(detectors, images, rounds)
     return [summarize(times) for times in spent]
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 import shlex
 from argparse import Namespace
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import nn
 
 from sparsity import cli
 from sparsity.checkpoint import load
@@ -38,6 +36,7 @@ from sparsity.report.single import format_model
 from sparsity.runs import run_folder
 from sparsity.sweeping.setup import describe_setup
 from sparsity.validation import ValidationSettings
+from sparsity.yolo.network import has_norms
 
 ABOUT = "compare.json"
 SHARED = {"imgsz", "conf_thres", "iou_thres", "max_det", "workers", "single_cls", "device", "half"}
@@ -64,14 +63,14 @@ def main() -> None:
     on_cpu = replace(options.settings, device="cpu", half=False)
     cli.announce("compare", args, on_cpu)
 
-    place = run_folder(options.project, options.name, exist_ok=options.exist_ok)
-    with nullcontext(args.resume) if args.resume else place as folder:
+    place = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
+    with place as folder:
         network = load(ensure_weights(options.weights, progress=True), fused=False)
         print(format_model(count_sparsity(network)))
         dataset, fitted = open_data(options.data, network, on_cpu)
         if asked.calib:
             ensure_calibration(asked.calib, progress=True)
-        asked = replace(asked, **_forwarded(options.settings, fitted), fused=not _has_norms(network))
+        asked = replace(asked, **_forwarded(options.settings, fitted), fused=not has_norms(network))
         about = _begin(folder, describe_setup(network, dataset, fitted), resuming=bool(args.resume))
 
         plans = {name: plan(name, asked, folder / name) for name in names}
@@ -167,10 +166,6 @@ def _check(plans: list[Plan]) -> None:
         elif script == "slim.py":
             cli.read_slimming(cli.slimming_parser(prog=script).parse_args(words))
     make_engines([engine for one in plans for engine in one.runs])
-
-
-def _has_norms(network: nn.Module) -> bool:
-    return any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
 def _forwarded(settings: ValidationSettings, fitted: ValidationSettings) -> dict[str, Command]:

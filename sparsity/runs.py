@@ -14,12 +14,16 @@ DEFAULT_NAME = "exp"
 
 
 @contextmanager
-def run_folder(project: Path, name: str, *, exist_ok: bool) -> Iterator[Path]:
+def run_folder(project: Path, name: str, *, exist_ok: bool, resume: Path | None = None) -> Iterator[Path]:
     """Make PROJECT/NAME, or NAME2, NAME3, ... where it exists (unless exist_ok).
 
-    Two runs never get the same folder. What was made is removed again where the run leaves it empty.
+    resume: the folder of a run that goes on, which is taken as it is. Two runs never get the same folder.
+    What was made is removed again where the run leaves it empty.
     Raises InputError where it can't be made or written to.
     """
+    if resume is not None:
+        yield resume
+        return
     before = {place for place in (project / name, project, *project.parents) if place.exists()}
     folder = _make(project, name, exist_ok)
     try:

@@ -6,7 +6,6 @@ python -m sparsity.sensitivity --weights best.pt --data my.yaml
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -37,8 +36,8 @@ def main() -> None:
     args = parser.parse_args()
     options, amounts = cli.read_options(args), _amounts(args.amounts)
     cli.announce("sensitivity", args, options.settings)
-    place = run_folder(options.project, options.name, exist_ok=options.exist_ok)
-    with nullcontext(args.resume) if args.resume else place as folder:
+    place = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
+    with place as folder:
         network = open_network(options.weights)
         layers = choose_layers(network, args.layers)
         dataset, settings = open_data(options.data, network, options.settings)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
+from sparsity.devices import synchronize
 from sparsity.engines.registry import make_engines
 from sparsity.inference import Detector, Lanes
 from sparsity.latency import Latency, Rounds, summarize, take_turns
@@ -24,7 +26,23 @@ def time_networks(
             Detector(network, lanes, engine=made[name])
             for network, name in zip(networks, engines, strict=True)
         ]
-        for detector in detectors:
-            detector.settle(detector.place(image))
-        runs = [partial(detector.forward, detector.place(image)) for detector in detectors]
-        return [summarize(spent) for spent in take_turns(runs, rounds)]
+        return [summarize(spent) for spent in time_detectors(detectors, image, rounds)]
+
+
+def time_detectors(
+    detectors: Sequence[Detector],
+    images: Tensor,
+    rounds: Rounds,
+    tick: Callable[[int, int], None] | None = None,
+) -> list[list[float]]:
+    """The milliseconds of each detector's runs of the same images, by turns. tick: as take_turns has it."""
+    placed = [detector.place(images) for detector in detectors]
+    for detector, own in zip(detectors, placed, strict=True):
+        detector.settle(own)
+    runs = [partial(_run, detector, own) for detector, own in zip(detectors, placed, strict=True)]
+    return take_turns(runs, rounds, tick)
+
+
+def _run(detector: Detector, images: Tensor) -> None:
+    detector.forward(images)
+    synchronize(detector.lanes.device)

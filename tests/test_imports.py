@@ -43,7 +43,7 @@ TOP = {
         *("pruning", "yolo"),
     },
     "run_files": {"data", "metrics", "pruning"},
-    "timing": {"engines", "inference", "latency", "validation"},
+    "timing": {"devices", "engines", "inference", "latency", "validation"},
     "comparing": {
         *("checkpoint", "download", "engines", "flops", "formats", "identity", "latency", "memory", "sizes"),
         *("pruning", "timing", "validation"),
@@ -62,7 +62,8 @@ TOP = {
     "sweeping": {
         *("compacting", "data", "detection", "devices", "engines", "evaluation", "inference", "identity"),
         *("latency", "memory", "metrics"),
-        *("pruner", "pruning", "rows", "run_files", "sizes", "validation", "yolo"),
+        *("pruner", "pruning", "rows", "run_files", "sizes", "timing"),
+        *("validation", "yolo"),
     },
     "training": {
         *("checkpoint", "data", "devices", "identity", "memory", "pruning", "saving"),

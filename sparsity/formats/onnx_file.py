@@ -22,7 +22,7 @@ from sparsity.errors import InputError
 from sparsity.files import write_bytes
 from sparsity.optional import optional_module
 from sparsity.yolo.families import family_by_output
-from sparsity.yolo.network import Network, fuse
+from sparsity.yolo.network import Network, fuse, has_norms
 
 OPSET = 18
 FLOAT = 1
@@ -96,7 +96,7 @@ class Exporter:
 
     def export(self, network: Network) -> Any:
         """An onnx.ModelProto of the network in float32; batch norms that stand apart are fused first."""
-        if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        if has_norms(network):
             network = fuse(copy.deepcopy(network).eval())
         shape = _shape_key(network)
         if self._traced is None or self._traced[0] != shape:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 
-from sparsity.devices import synchronize
 from sparsity.errors import InputError
-from sparsity.inference import Detector
-from sparsity.latency import Rounds, take_turns
+from sparsity.latency import Rounds
 from sparsity.sweeping.copies import Copies
 from sparsity.sweeping.level import Level
+from sparsity.timing import time_detectors
 
 SEED = 0
 
@@ -44,11 +42,7 @@ def time_levels(
         def count(done: int, todo: int, before: int = before, each: int = each) -> None:
             tick(before + done * each, before + todo * each)
 
-        placed = [one.place(pixels) for one in detectors]
-        for one, images in zip(detectors, placed, strict=True):
-            one.settle(images)
-        runs = [partial(_run, one, images) for one, images in zip(detectors, placed, strict=True)]
-        spent = take_turns(runs, rounds, count)
+        spent = time_detectors(detectors, pixels, rounds, count)
         times.append({level.key: one for level, one in zip(group, spent, strict=True)})
         before += each * (len(spent[0]) + 1)
     return times
@@ -61,8 +55,3 @@ def _random_images(count: int, imgsz: int) -> torch.Tensor:
         raise InputError(
             f"--batch-sizes: memory does not hold a batch of {count}; give smaller ones"
         ) from error
-
-
-def _run(detector: Detector, images: torch.Tensor) -> None:
-    detector.forward(images)
-    synchronize(detector.lanes.device)

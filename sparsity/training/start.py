@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
-from torch import nn
 
 from sparsity.calibration import letterboxed_batches, limit_by_memory
 from sparsity.checkpoint import load
@@ -33,7 +32,7 @@ from sparsity.training.run import Run
 from sparsity.training.settings import TrainingSettings
 from sparsity.validation import ValidationSettings
 from sparsity.yolo.families import FAMILIES, published_architecture, sizes
-from sparsity.yolo.network import Network, build, fuse, take_over
+from sparsity.yolo.network import Network, build, fuse, has_norms, take_over
 
 Location = str | PathLike[str]
 _PRECISIONS = {torch.float32: "no", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -150,7 +149,7 @@ def _accelerator(validation: ValidationSettings) -> Accelerator:
 def _network(material: Material, settings: TrainingSettings) -> Network:
     if material.weights:
         network = load(material.weights, fused=False)
-        if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        if not has_norms(network):
             raise InputError(
                 f"{material.weights}: its batch norms are folded in already, so that it can't be trained on; "
                 "give the checkpoint that it was made from"

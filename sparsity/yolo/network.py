@@ -86,6 +86,11 @@ def fuse(network: Network) -> Network:
     return network
 
 
+def has_norms(network: nn.Module) -> bool:
+    """Whether a batch norm stands apart; what is fused has none."""
+    return any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
 def drop_neutral_norms(network: Network) -> Network:
     """Make what batch norms only add the bias of their convolutions, in place; returns the network.
 
