@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sparsity import load, prune
+from sparsity.base.optional import optional_module
 from sparsity.formats import coding
 from sparsity.formats.half import round_to_half
-from sparsity.optional import optional_module
 from sparsity.pruning.layers import convolutions
-from sparsity.yolo.architectures import SCALES, yolov5
 from sparsity.yolo.network import build, fuse
+from sparsity.yolo.yolov5.architectures import SCALES, yolov5
 
 ORDERS = {
     "as stored": (0, 1, 2, 3),

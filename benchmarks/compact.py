@@ -21,13 +21,13 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sparsity import InputError, count_sparsity, load, prune
-from sparsity.compacting import Compacted, compact
+from sparsity.base.devices import device_name
+from sparsity.channels.compacting import Compacted, compact
 from sparsity.data.letterbox import letterbox
-from sparsity.devices import device_name
-from sparsity.flops import count_gflops
-from sparsity.inference import Detector, Lanes
-from sparsity.latency import Latency, Rounds, summarize
-from sparsity.timing import time_detectors
+from sparsity.timing.latency import Latency, Rounds, summarize
+from sparsity.timing.networks import time_detectors
+from sparsity.validation.detector import Detector, Lanes
+from sparsity.yolo.flops import count_gflops
 from sparsity.yolo.network import Network
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sparsity import load
-from sparsity.devices import device_name
-from sparsity.engines.torch_engine import TorchEngine
-from sparsity.latency import Rounds, summarize, take_turns
+from sparsity.base.devices import device_name
+from sparsity.engines.pytorch import TorchEngine
+from sparsity.timing.latency import Rounds, summarize, take_turns
 
 CPU = torch.device("cpu")
 

@@ -20,14 +20,14 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sparsity import load, prune
-from sparsity.devices import describe_environment
-from sparsity.engines.registry import make_engines
-from sparsity.engines.runner import Engine, Runner
-from sparsity.latency import Rounds, summarize, take_turns
-from sparsity.memory import peak_memory
-from sparsity.pruning.apply import count_sparsity
-from sparsity.yolo.architectures import yolov5
+from sparsity.base.devices import describe_environment
+from sparsity.base.memory import peak_memory
+from sparsity.engines.engine import Engine, Runner
+from sparsity.engines.making import make_engines
+from sparsity.pruning.zeros import count_sparsity
+from sparsity.timing.latency import Rounds, summarize, take_turns
 from sparsity.yolo.network import Network, build, fuse
+from sparsity.yolo.yolov5.architectures import yolov5
 
 CPU = torch.device("cpu")
 DENSE = ("torch", "onnxruntime", "openvino")

@@ -15,10 +15,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sparsity import count_sparsity, prune
-from sparsity.devices import device_name
-from sparsity.memory import peak_memory
-from sparsity.yolo.architectures import SCALES, yolov5
+from sparsity.base.devices import device_name
+from sparsity.base.memory import peak_memory
 from sparsity.yolo.network import build, fuse
+from sparsity.yolo.yolov5.architectures import SCALES, yolov5
 
 
 def main() -> None:

@@ -19,11 +19,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sparsity import load, prune
+from sparsity.base.optional import optional_module
 from sparsity.formats import compressed, yolov5_pt
 from sparsity.formats.half import round_to_half
-from sparsity.optional import optional_module
-from sparsity.yolo.architectures import SCALES, yolov5
 from sparsity.yolo.network import Network, build, fuse
+from sparsity.yolo.yolov5.architectures import SCALES, yolov5
 
 AMOUNTS = tuple(tenth / 10 for tenth in range(10))
 LEVEL = 19

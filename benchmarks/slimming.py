@@ -22,17 +22,20 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sparsity import cli, count_sparsity, load
+from sparsity import count_sparsity, load
+from sparsity.base.devices import device_name
+from sparsity.commands import flags as cli
 from sparsity.data.dataset import read_dataset
-from sparsity.devices import device_name
-from sparsity.download import ensure_data, ensure_weights
-from sparsity.flops import count_gflops
+from sparsity.data.downloads import ensure_data, ensure_weights
 from sparsity.formats.half import round_to_half
-from sparsity.latency import Latency, Rounds
+from sparsity.formats.sizes import measure_sizes
 from sparsity.report.plots import COLOURS, MARKERS, STYLE, save
-from sparsity.sizes import measure_sizes
-from sparsity.timing import time_networks
-from sparsity.validation import ValidationSettings, fit, validate
+from sparsity.timing.latency import Latency, Rounds
+from sparsity.timing.networks import time_networks
+from sparsity.validation.inputs import fit
+from sparsity.validation.settings import ValidationSettings
+from sparsity.validation.validate import validate
+from sparsity.yolo.flops import count_gflops
 from sparsity.yolo.network import Network, fuse
 
 STEPS = ("dense", "sparse-trained", "cut", "fine-tuned")

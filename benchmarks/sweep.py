@@ -28,11 +28,12 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from sparsity.memory import peak_memory  # noqa: E402
-from sparsity.sweeping.sweep import SweepSettings, run_sweep  # noqa: E402
-from sparsity.validation import ValidationSettings  # noqa: E402
-from sparsity.yolo.architectures import yolov5  # noqa: E402
+from sparsity.base.memory import peak_memory  # noqa: E402
+from sparsity.sweeping.settings import SweepSettings  # noqa: E402
+from sparsity.sweeping.sweep import run_sweep  # noqa: E402
+from sparsity.validation.settings import ValidationSettings  # noqa: E402
 from sparsity.yolo.network import build, fuse  # noqa: E402
+from sparsity.yolo.yolov5.architectures import yolov5  # noqa: E402
 
 LEVELS = [round(0.1 * i, 1) for i in range(10)]
 TO_REACH = 0.6

@@ -29,12 +29,12 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sparsity import Network, Validation, ValidationSettings, load, validate
+from sparsity.base.devices import device_name
+from sparsity.base.memory import peak_memory
 from sparsity.data.dataset import Dataset, read_dataset
-from sparsity.devices import device_name
 from sparsity.evaluation import coco
-from sparsity.inference import Lanes
-from sparsity.memory import peak_memory
-from sparsity.validation import batches
+from sparsity.validation.detector import Lanes
+from sparsity.validation.validate import batches
 
 SETTINGS = ValidationSettings(device="cpu")
 TO_REACH = 0.5

@@ -1,36 +1,96 @@
-"""Unstructured sparsity for YOLOv5 and YOLOv8 detectors: load, prune, validate, sweep, save.
+"""Unstructured sparsity for YOLO detectors: load, prune, validate, sweep, save.
 
 from sparsity import load, prune, validate
 network = prune(load("yolov5n.pt"), 0.3)
 print(validate(network, "coco.yaml").metrics.AP)
+
+Each name is imported when it is used first, so that importing the package, as the command line does, is fast.
 """
 
-from sparsity.calibration import read_calibration
-from sparsity.checkpoint import load
-from sparsity.compacting import compact
-from sparsity.errors import InputError
-from sparsity.metrics import Metrics
-from sparsity.pruner import Pruner
-from sparsity.pruning.apply import count_sparsity, layer_sparsity, prune
-from sparsity.pruning.method import Method
-from sparsity.saving import save
-from sparsity.slimming.settings import SlimmingSettings
-from sparsity.slimming.slim import Slimmed, slim
-from sparsity.sweeping.sweep import sweep
-from sparsity.validation import Origin, Validation, ValidationSettings, validate
-from sparsity.yolo.network import Network
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sparsity.base.errors import InputError
+    from sparsity.base.version import installed_version
+    from sparsity.channels.compacting import compact
+    from sparsity.channels.slimming import Slimmed, slim
+    from sparsity.channels.slimming_settings import SlimmingSettings
+    from sparsity.engines.engine import Engine
+    from sparsity.engines.table import ENGINES
+    from sparsity.formats.loading import load
+    from sparsity.formats.saved_form import SavedForm
+    from sparsity.formats.saving import save
+    from sparsity.formats.table import FORMS
+    from sparsity.pruning.criteria import CRITERIA
+    from sparsity.pruning.criterion import Criterion, PruningContext, ScoreCriterion
+    from sparsity.pruning.magnitude import prune
+    from sparsity.pruning.method import Method
+    from sparsity.pruning.pruner import Pruner
+    from sparsity.pruning.zeros import count_sparsity, layer_sparsity
+    from sparsity.sweeping.sweep import sweep
+    from sparsity.validation.inputs import read_calibration
+    from sparsity.validation.metrics import Metrics
+    from sparsity.validation.settings import ValidationSettings
+    from sparsity.validation.validate import Origin, Validation, validate
+    from sparsity.yolo.network import Network
+
+    __version__ = installed_version()
+
+_PLACES = {
+    "CRITERIA": "pruning.criteria",
+    "Criterion": "pruning.criterion",
+    "ENGINES": "engines.table",
+    "Engine": "engines.engine",
+    "FORMS": "formats.table",
+    "InputError": "base.errors",
+    "Method": "pruning.method",
+    "Metrics": "validation.metrics",
+    "Network": "yolo.network",
+    "Origin": "validation.validate",
+    "Pruner": "pruning.pruner",
+    "PruningContext": "pruning.criterion",
+    "SavedForm": "formats.saved_form",
+    "ScoreCriterion": "pruning.criterion",
+    "Slimmed": "channels.slimming",
+    "SlimmingSettings": "channels.slimming_settings",
+    "Validation": "validation.validate",
+    "ValidationSettings": "validation.settings",
+    "compact": "channels.compacting",
+    "count_sparsity": "pruning.zeros",
+    "layer_sparsity": "pruning.zeros",
+    "load": "formats.loading",
+    "prune": "pruning.magnitude",
+    "read_calibration": "validation.inputs",
+    "save": "formats.saving",
+    "slim": "channels.slimming",
+    "sweep": "sweeping.sweep",
+    "validate": "validation.validate",
+}
+"""Public name -> the module of the package that defines it."""
 
 __all__ = [
+    "CRITERIA",
+    "ENGINES",
+    "FORMS",
+    "Criterion",
+    "Engine",
     "InputError",
     "Method",
     "Metrics",
     "Network",
     "Origin",
     "Pruner",
+    "PruningContext",
+    "SavedForm",
+    "ScoreCriterion",
     "Slimmed",
     "SlimmingSettings",
     "Validation",
     "ValidationSettings",
+    "__version__",
     "compact",
     "count_sparsity",
     "layer_sparsity",
@@ -42,3 +102,17 @@ __all__ = [
     "sweep",
     "validate",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("sparsity.base.version").installed_version()
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

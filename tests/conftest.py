@@ -1,7 +1,6 @@
 """What tests share: the real files, where there are any, and small networks."""
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from sparsity import cli, opening
+from sparsity.commands import opening
+from sparsity.commands.running import run_command
 from sparsity.pruning import curves
-from sparsity.yolo import architectures
-from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.parts import conv, layer
 from sparsity.yolo.spec import Layer, ModuleSpec
+from sparsity.yolo.yolov5 import architectures
+from sparsity.yolo.yolov5.architectures import yolov5
 from sparsity.yolo.yolov8 import architectures as yolov8_architectures
 
 
@@ -192,13 +192,12 @@ def shapes(tmp_path) -> Path:
 
 
 @pytest.fixture
-def run_script(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Run a script's module with these arguments in this process; gives exit code, stdout, stderr."""
+def run_script(capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run a command's module with these arguments in this process; gives exit code, stdout, stderr."""
 
-    def call(script: ModuleType, *argv: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, argv)])
+    def call(command: ModuleType, *argv: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as stop:
-            cli.run(script.main)
+            run_command(command.__name__.rpartition(".")[2], list(map(str, argv)))
         said = capsys.readouterr()
         return stop.value.code, said.out, said.err
 

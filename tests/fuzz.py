@@ -22,10 +22,9 @@ from pathlib import Path
 
 import torch
 
-from sparsity import checkpoint
-from sparsity.errors import InputError
-from sparsity.formats import compressed
-from sparsity.memory import peak_memory
+from sparsity.base.errors import InputError
+from sparsity.base.memory import peak_memory
+from sparsity.formats import compressed, loading
 from sparsity.yolo.network import build
 from tests.mutations import make_pt, make_safetensors, mutate_pt, mutate_safetensors
 
@@ -143,11 +142,11 @@ def outcome(read: Callable[[Path], object], path: Path) -> tuple[str, str]:
 
 def read_safetensors(path: Path) -> None:
     """As a file of ours is read: the network is built."""
-    architecture, weights, names = compressed.read(path)
+    architecture, weights, names = compressed.read_parts(path)
     build(architecture, names, weights)
 
 
-READERS: dict[str, Callable[[Path], object]] = {"safetensors": read_safetensors, "pt": checkpoint.load}
+READERS: dict[str, Callable[[Path], object]] = {"safetensors": read_safetensors, "pt": loading.load}
 
 if __name__ == "__main__":
     main()

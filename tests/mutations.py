@@ -24,8 +24,8 @@ from torch import nn
 from sparsity.formats import coding
 from sparsity.formats.compressed import encode
 from sparsity.formats.half import round_to_half
-from sparsity.pruning.apply import prune
-from sparsity.saving import save
+from sparsity.formats.saving import save
+from sparsity.pruning.magnitude import prune
 from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec
 from tests.formats.repack import pack, unpack

@@ -1,4 +1,4 @@
-"""The house's arrows: who may import whom inside sparsity/."""
+"""The arrows of the house: which room may import which, in sparsity/."""
 
 import ast
 from pathlib import Path
@@ -6,105 +6,49 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sparsity"
-EVERYWHERE = {"errors", "files", "progress"}
-"""The exception, atomic writing and progress bars, which know nothing of the rest."""
-LEAVES = {
-    *("errors", "files", "progress", "devices", "metrics", "unpickle", "runs"),
-    *("identity", "latency", "memory", "optional"),
-    *("levels", "yolo.blocks", "yolo.spec", "detection.boxes", "data.letterbox", "pruning.layers"),
+LOOSE = {"__init__", "__main__"}
+"""The modules that lie in no room."""
+RECORDS = {
+    "channels.slimming_table",
+    "comparing.row",
+    "data.scan",
+    "evaluation.average_precision",
+    "formats.sizes",
+    "pruning.zeros",
+    "sweeping.table",
+    "validation.metrics",
 }
-ROOMS = {
-    "yolo": set(),
-    "pruning": set(),
-    "data": set(),
-    "demo": set(),
-    "detection": set(),
-    "evaluation": {"detection.boxes"},
-    "formats": {"optional", "pruning.layers", "unpickle", "yolo"},
-    "engine": {"yolo"},
-    "engines": {"engine", "formats", "optional", "yolo"},
-}
-"""A room imports itself and these alone."""
-TOP = {
-    "download": {"demo"},
-    "checkpoint": {"formats", "unpickle", "yolo"},
-    "saving": {"formats", "optional", "yolo"},
-    "sizes": {"formats", "yolo"},
-    "compacting": {"pruning", "yolo"},
-    "flops": {"pruning", "yolo"},
-    "slimming": {"pruning", "yolo"},
-    "inference": {"detection", "devices", "engines", "yolo"},
-    "calibration": {"data", "memory", "yolo"},
-    "pruner": {"calibration", "memory", "pruning", "yolo"},
-    "counting": {"data", "evaluation", "formats", "yolo"},
-    "validation": {
-        "counting",
-        *("data", "detection", "devices", "engines", "evaluation", "formats", "inference", "metrics"),
-        *("pruning", "yolo"),
-    },
-    "run_files": {"data", "metrics", "pruning"},
-    "timing": {"devices", "engines", "inference", "latency", "validation"},
-    "comparing": {
-        *("checkpoint", "download", "engines", "flops", "formats", "identity", "latency", "memory", "sizes"),
-        *("pruning", "timing", "validation"),
-    },
-    "rows": {"evaluation", "latency", "metrics", "pruning", "sizes"},
-    "report": {
-        "data",
-        "evaluation",
-        "metrics",
-        "pruning",
-        "rows",
-        "sizes",
-        "slimming.rows",
-        "comparing.rows",
-    },
+"""The modules that define rows and what they are made of: all that a report may know."""
+ROOMS: dict[str, set[str]] = {
+    "base": set(),
+    "demo": {"base"},
+    "yolo": {"base"},
+    "pruning": {"base"},
+    "evaluation": {"base"},
+    "data": {"base", "demo"},
+    "channels": {"base", "pruning", "yolo"},
+    "formats": {"base", "pruning", "yolo"},
+    "sparse_engine": {"base", "yolo"},
+    "engines": {"base", "formats", "sparse_engine", "yolo"},
+    "validation": {"base", "data", "engines", "evaluation", "formats", "pruning", "yolo"},
+    "timing": {"base", "engines", "validation"},
+    "training": {"base", "channels", "data", "formats", "pruning", "validation", "yolo"},
     "sweeping": {
-        *("compacting", "data", "detection", "devices", "engines", "evaluation", "inference", "identity"),
-        *("latency", "memory", "metrics"),
-        *("pruner", "pruning", "rows", "run_files", "sizes", "timing"),
-        *("validation", "yolo"),
+        *("base", "channels", "data", "engines", "evaluation", "formats", "pruning"),
+        *("timing", "validation", "yolo"),
     },
-    "training": {
-        *("checkpoint", "data", "devices", "identity", "memory", "pruning", "saving"),
-        *("calibration", "pruner", "slimming", "validation", "yolo"),
+    "comparing": {
+        *("base", "data", "engines", "formats", "pruning", "timing", "validation", "yolo"),
     },
-    "opening": {
-        *("checkpoint", "counting", "data", "download", "pruning", "report", "validation", "yolo"),
-    },
-    "layer_sensitivity": {"calibration", "data", "devices", "memory", "pruning", "validation", "yolo"},
-    "cli": {
-        *(
-            "calibration",
-            "demo",
-            "devices",
-            "download",
-            "engines",
-            "formats",
-            "pruner",
-            "saving",
-            "pruning",
-            "runs",
-            "slimming",
-        ),
-        *("sweeping", "training", "validation", "yolo"),
-    },
+    "report": {"base", *RECORDS},
 }
-SCRIPTS = {"compare", "convert", "sensitivity"}
-"""What is run by python -m, and so knows what the scripts know."""
-PUBLIC = {
-    "calibration",
-    "checkpoint",
-    "compacting",
-    "saving",
-    "metrics",
-    "pruner",
-    "pruning",
-    "slimming",
-    "sweeping",
-    "validation",
-    "yolo",
+"""A room -> what it may import, beside itself: rooms, or single modules of them. Commands may import all."""
+NO_TORCH = {
+    *("commands.parser", "commands.parsers", "commands.flags", "commands.table", "commands.running"),
+    *("__main__", "__init__"),
 }
+"""What a --help imports."""
+HEAVY = {"torch", "numpy", "pandas", "cv2", "matplotlib"}
 
 
 def modules() -> dict[str, Path]:
@@ -113,50 +57,104 @@ def modules() -> dict[str, Path]:
     return {".".join(f.relative_to(PACKAGE).with_suffix("").parts): f for f in files}
 
 
-def imports(file: Path) -> set[str]:
-    """The modules of the package that a file imports, wherever it does so."""
+def imports(tree: ast.AST) -> set[str]:
+    """The dotted names of all modules that are imported, wherever in the file."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file.name}: relative import"
-            names = [node.module]
-            if node.module and (PACKAGE.parent / node.module.replace(".", "/")).is_dir():
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            assert node.level == 0, "relative import"
+            found.add(node.module)
+            if (PACKAGE.parent / node.module.replace(".", "/")).is_dir():
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        found |= {n.removeprefix("sparsity.") for n in names if n and n.startswith("sparsity.")}
+            found |= {alias.name for alias in node.names}
     return found
 
 
-def allowed(name: str) -> set[str]:
-    room = name.split(".")[0]
-    if name in LEAVES:
-        return EVERYWHERE
-    if name == "__init__":
-        return EVERYWHERE | PUBLIC
-    if room in ROOMS:
-        return EVERYWHERE | ROOMS[room] | {room}
-    if name in SCRIPTS:
-        return EVERYWHERE | ROOMS.keys() | TOP.keys() | LEAVES | {"cli"}
-    return EVERYWHERE | TOP[room] | {room}
+def ours(file: Path) -> set[str]:
+    """The modules of the package that a file imports, by their dotted names inside it."""
+    names = {n.removeprefix("sparsity.") for n in imports(parse(file)) if n.startswith("sparsity.")}
+    return {name for name in names if name in modules()}
+
+
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def is_allowed(name: str, imported: str) -> bool:
+    room, other = name.split(".")[0], imported.split(".")[0]
+    if room in ("commands", *LOOSE):
+        return True
+    return other == room or other in ROOMS[room] or imported in ROOMS[room]
+
+
+def test_every_room_is_named():
+    rooms = {file.parent.name for file in PACKAGE.glob("*/*.py")}
+    assert rooms == {*ROOMS, "commands"}
+
+
+def test_no_module_lies_outside_a_room():
+    assert {file.stem for file in PACKAGE.glob("*.py")} == LOOSE
+
+
+def test_the_tests_mirror_the_rooms():
+    tests = Path(__file__).parent
+    assert {file.name for file in tests.glob("test_*.py")} == {
+        "test_doors.py",
+        "test_imports.py",
+        "test_installing.py",
+    }
+    assert {file.parent.name for file in tests.glob("*/test_*.py")} <= {*ROOMS, "commands"}
+
+
+def test_there_are_no_circles():
+    arrows = {room: {name.split(".")[0] for name in targets} - {room} for room, targets in ROOMS.items()}
+    left = dict(arrows)
+    while left:
+        free = [room for room, targets in left.items() if not targets & left.keys()]
+        assert free, f"rooms that import one another: {sorted(left)}"
+        for room in free:
+            del left[room]
 
 
 @pytest.mark.parametrize(("name", "file"), modules().items(), ids=modules())
 def test_imports_follow_the_arrows(name, file):
-    wrong = {i for i in imports(file) if i not in allowed(name) and i.split(".")[0] not in allowed(name)}
-    assert not wrong
+    assert not {imported for imported in ours(file) if not is_allowed(name, imported)}
+
+
+@pytest.mark.parametrize("room", [*ROOMS, *sorted(LOOSE)])
+def test_nothing_imports_the_commands(room):
+    for name, file in modules().items():
+        if name.split(".")[0] == room and name != "__main__":
+            assert not {imported for imported in ours(file) if imported.startswith("commands.")}, name
 
 
 @pytest.mark.parametrize(("name", "file"), modules().items(), ids=modules())
 def test_every_module_says_its_idea_in_its_first_line(name, file):
-    text = file.read_text(encoding="utf-8")
-    if text:
-        assert ast.get_docstring(ast.parse(text)), name
+    if file.read_text(encoding="utf-8"):
+        assert ast.get_docstring(parse(file)), name
 
 
 def test_nothing_is_imported_inside_a_function():
     for name, file in modules().items():
-        functions = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.FunctionDef)]
+        functions = [n for n in ast.walk(parse(file)) if isinstance(n, ast.FunctionDef)]
         inner = [n for f in functions for n in ast.walk(f) if isinstance(n, ast.Import | ast.ImportFrom)]
         assert not inner, name
+
+
+@pytest.mark.parametrize("name", sorted(NO_TORCH))
+def test_a_help_needs_no_heavy_package(name):
+    seen, todo = set(), {name}
+    while todo:
+        one = todo.pop()
+        seen.add(one)
+        tree = parse(modules()[one])
+        tree.body = [node for node in tree.body if not _is_for_typing(node)]
+        names = imports(tree)
+        assert not {module.split(".")[0] for module in names} & HEAVY, f"{name} imports {one}"
+        found = {n.removeprefix("sparsity.") for n in names if n.startswith("sparsity.")}
+        todo |= {module for module in found if module in modules()} - seen
+
+
+def _is_for_typing(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"

@@ -7,9 +7,9 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from sparsity.comparing.techniques import Command
-from sparsity.errors import InputError
-from sparsity.files import write_json
+from sparsity.base.errors import InputError
+from sparsity.base.files import write_json
+from sparsity.comparing.asked import Command
 
 FILE = "ran.json"
 

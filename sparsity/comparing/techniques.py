@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sparsity.engines.registry import UNTRACED
-from sparsity.errors import InputError
-from sparsity.pruning.amounts import Scope
-from sparsity.pruning.method import Criterion, Method
-
-Command = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What all techniques share.
-
-    weights, data, calib: as the scripts' flags. engines: that run what is made. fused: whether the
-    checkpoint's batch norms are folded in already. sparsity: fraction pruned, by criterion and scope.
-    percent: share of the free channels slimmed, with the flags slimming of slim.py, behind a training with
-    the flags sparse_training, where there are any. epochs: of each training, with the flags training of
-    finetune.py. shared: flags that every script is given, such as --imgsz; making: those of the commands
-    that make a file, validating: those of the ones that validate it, such as --device.
-    """
-
-    weights: str
-    data: str
-    engines: tuple[str, ...] = ("torch", "onnxruntime")
-    fused: bool = False
-    calib: str = ""
-    sparsity: float = 0.5
-    percent: float = 0.5
-    epochs: int = 10
-    criterion: Criterion = "l1"
-    scope: Scope = "layer"
-    training: Command = ()
-    slimming: Command = ()
-    sparse_training: Command = ()
-    shared: Command = ()
-    making: Command = ()
-    validating: Command = ()
+from sparsity.base.errors import InputError
+from sparsity.comparing.asked import Asked, Command
+from sparsity.comparing.table import TECHNIQUES
+from sparsity.engines.table import ENGINES
+from sparsity.pruning.method import Method
 
 
 @dataclass(frozen=True)
@@ -68,18 +37,21 @@ def plan(technique: str, asked: Asked, folder: Path) -> Plan:
     return TECHNIQUES[technique](asked, folder)
 
 
-def _dense(asked: Asked, _folder: Path) -> Plan:
+def dense(asked: Asked, _folder: Path) -> Plan:
+    """The checkpoint as it is."""
     note = "as trained, batch norms apart (validated fused: the same function)"
     if asked.fused:
         note = "as it is; the checkpoint's batch norms are folded in already"
     return Plan((), {"torch": asked.weights}, asked.weights, note, unfused=True)
 
 
-def _fuse(asked: Asked, folder: Path) -> Plan:
+def fuse(asked: Asked, folder: Path) -> Plan:
+    """Batch norms folded into the convolutions."""
     return _saved(asked.weights, asked, folder, (), "batch norms folded into the convolutions")
 
 
-def _prune(asked: Asked, folder: Path) -> Plan:
+def prune(asked: Asked, folder: Path) -> Plan:
+    """Pruned, without training."""
     flags = _pruning(asked)
     method = Method(asked.criterion, asked.scope)
     if method.needs_calibration:
@@ -88,68 +60,61 @@ def _prune(asked: Asked, folder: Path) -> Plan:
     return _saved(asked.weights, asked, folder, flags, note)
 
 
-def _prune_finetune(asked: Asked, folder: Path) -> Plan:
+def prune_finetune(asked: Asked, folder: Path) -> Plan:
+    """Pruned, then trained; the zeros stay zero."""
     note = "pruned, then trained with the zeros kept"
     return _trained(asked.weights, asked, folder, _pruning(asked), note)
 
 
-def _distill(asked: Asked, folder: Path) -> Plan:
+def distill(asked: Asked, folder: Path) -> Plan:
+    """Pruned, then trained with the dense network as teacher."""
     flags = (*_pruning(asked), "--teacher", asked.weights)
     return _trained(asked.weights, asked, folder, flags, "the same, with the dense network as teacher")
 
 
-def _slim(asked: Asked, folder: Path) -> Plan:
+def slim(asked: Asked, folder: Path) -> Plan:
+    """Channels cut, then trained."""
     weights, before = asked.weights, ()
     if asked.sparse_training:
         before = (_training(weights, asked, folder, "sparse", more=asked.sparse_training),)
         weights = str(folder / "sparse" / "last.pt")
-    slim = ("slim.py", "--weights", weights, "--percent", str(asked.percent), *asked.slimming)
-    cut = (*slim, *asked.shared, *asked.making, *_place(folder, "slim"))
+    command = ("slim", "--weights", weights, "--percent", str(asked.percent), *asked.slimming)
+    cut = (*command, *asked.shared, *asked.making, *_place(folder, "slim"))
     trained = _trained(str(folder / "slim" / "slimmed.pt"), asked, folder, (), "")
     note = f"channels cut, then trained{'; sparse-trained before' if before else ''}"
     file = str(folder / "slim" / "slim.json")
     return Plan((*before, cut, *trained.commands), trained.runs, trained.counted, note, cut=file)
 
 
-def _int8_dynamic(asked: Asked, folder: Path) -> Plan:
-    fused = _fuse(asked, folder)
+def int8_dynamic(asked: Asked, folder: Path) -> Plan:
+    """Linear layers quantised to int8 when they run."""
+    fused = fuse(asked, folder)
     note = "dynamic quantisation touches Linear layers alone: nothing changes without any"
     return Plan(fused.commands, {"torch": fused.counted}, fused.counted, note)
 
 
-def _int8_static(asked: Asked, folder: Path) -> Plan:
+def int8_static(asked: Asked, folder: Path) -> Plan:
+    """Convolutions quantised to int8 on calibration images."""
     file = str(folder / "int8.onnx")
     flags = ("--save", file, "--int8", *_calibration(asked, "int8-static"))
-    command = ("val_sparse.py", "--weights", asked.weights, *_data(asked), *asked.making, *flags)
+    command = ("val", "--weights", asked.weights, *_data(asked), *asked.making, *flags)
     note = "convolutions in int8, by images of --calib"
-    runs = dict.fromkeys((engine for engine in asked.engines if engine not in UNTRACED), file)
+    runs = dict.fromkeys((engine for engine in asked.engines if ENGINES[engine].needs_graph), file)
     place = _place(folder, "made")
     return Plan(((*command, *place),), runs or {"onnxruntime": file}, asked.weights, note)
-
-
-TECHNIQUES: Mapping[str, Callable[[Asked, Path], Plan]] = {
-    "dense": _dense,
-    "fuse": _fuse,
-    "prune": _prune,
-    "prune+finetune": _prune_finetune,
-    "distill": _distill,
-    "slim": _slim,
-    "int8-dynamic": _int8_dynamic,
-    "int8-static": _int8_static,
-}
 
 
 def validation(asked: Asked, engine: str, file: str, folder: Path) -> Command:
     """The command that validates a file in an engine, into folder."""
     flags = (*asked.validating, *(() if engine == "torch" else ("--engine", engine)))
-    return ("val_sparse.py", "--weights", file, *_data(asked), *flags, *_place(folder, f"val_{engine}"))
+    return ("val", "--weights", file, *_data(asked), *flags, *_place(folder, f"val_{engine}"))
 
 
 def _saved(weights: str, asked: Asked, folder: Path, flags: Command, note: str) -> Plan:
     compressed, exported = str(folder / "network.safetensors"), str(folder / "network.onnx")
-    runs = {engine: compressed if engine in UNTRACED else exported for engine in asked.engines}
+    runs = {name: exported if ENGINES[name].needs_graph else compressed for name in asked.engines}
     saves = tuple(word for file in dict.fromkeys([compressed, *runs.values()]) for word in ("--save", file))
-    command = ("val_sparse.py", "--weights", weights, *_data(asked), *asked.making, *flags, *saves)
+    command = ("val", "--weights", weights, *_data(asked), *asked.making, *flags, *saves)
     return Plan(((*command, *_place(folder, "made")),), runs, compressed, note)
 
 
@@ -163,7 +128,7 @@ def _training(
     weights: str, asked: Asked, folder: Path, name: str, flags: Command = (), more: Command = ()
 ) -> Command:
     """more: flags that come last, and so count where others say another."""
-    command = ("finetune.py", "--weights", weights, *_data(asked), *asked.making, *flags)
+    command = ("finetune", "--weights", weights, *_data(asked), *asked.making, *flags)
     return (*command, "--epochs", str(asked.epochs), *asked.training, *more, *_place(folder, name))
 
 

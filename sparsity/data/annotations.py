@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsity.data.annotations import (
-    NO_LABELS,
-    Annotations,
-    Labels,
-    derive_annotations,
-    read_annotations,
-)
+from sparsity.base.errors import InputError
+from sparsity.data.annotations import NO_LABELS, Annotations, Labels, derive_annotations, read_annotations
 from sparsity.data.images import SUFFIXES, ImageHeader, scan_images
 from sparsity.data.labels import label_path, read_labels
+from sparsity.data.scan import Scan
 from sparsity.data.sources import Source, Split, find_source, images_below
-from sparsity.errors import InputError
 
 ONE_CLASS = ("item",)
 """The class names under single_cls."""
@@ -34,21 +29,6 @@ class DatasetImage:
     width: int
     height: int
     labels: Labels = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Scan:
-    """How many label files were found, are missing, are empty; images left out, with the reason."""
-
-    found: int
-    missing: int
-    empty: int
-    problems: tuple[str, ...] = ()
-
-    @property
-    def corrupt(self) -> int:
-        """How many images were left out."""
-        return len(self.problems)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from sparsity.errors import InputError
-from sparsity.files import cache_folder, write_text
-from sparsity.progress import progress_bar
+from sparsity.base.errors import InputError
+from sparsity.base.files import cache_folder, write_text
+from sparsity.base.progress import progress_bar
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 CACHE_VERSION = 1

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import yaml
 
+from sparsity.base.errors import InputError
 from sparsity.data.images import SUFFIXES
-from sparsity.errors import InputError
 
 Split = Literal["train", "val"]
 

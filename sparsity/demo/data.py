@@ -11,10 +11,10 @@ from uuid import uuid4
 import cv2
 import numpy as np
 
+from sparsity.base.errors import InputError
+from sparsity.base.files import cache_folder
+from sparsity.base.progress import progress_bar
 from sparsity.demo.drawing import CLASSES, Scene, draw_scene
-from sparsity.errors import InputError
-from sparsity.files import cache_folder
-from sparsity.progress import progress_bar
 
 VERSION = 1
 """Part of the default folder's name; it changes with whatever changes the scenes."""

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
-from sparsity.engines.runner import require_cpu
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.formats.onnx_file import Exporter, OnnxNetwork
-from sparsity.yolo.families import FAMILIES
+from sparsity.yolo.families import DIALECTS
 from sparsity.yolo.head import Candidates, Head
 from sparsity.yolo.network import Network
 
@@ -27,11 +25,10 @@ class Graphs:
         """Raise InputError where a package is missing."""
         self._exporter = Exporter(decoded=False, asked_by="--engine onnxruntime or openvino")
 
-    def get(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> tuple[bytes, Decode]:
+    def get(self, network: nn.Module) -> tuple[bytes, Decode]:
         """Of an ONNX file its own graph; of a network, one that ends in raw maps."""
-        require_cpu("onnxruntime or openvino", device, dtype)
         if isinstance(network, OnnxNetwork):
-            return network.file.read_bytes(), partial(_decode_boxes, FAMILIES[network.family].head)
+            return network.file.read_bytes(), partial(_decode_boxes, DIALECTS[network.dialect].head)
         if not isinstance(network, Network):
             raise InputError(f"a {type(network).__name__} can't be run as an ONNX graph")
         return self._exporter.export(network).SerializeToString(), copy.deepcopy(network.head).candidates

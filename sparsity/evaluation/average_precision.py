@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from sparsity.detection.boxes import box_iou_xyxy
+from sparsity.base.boxes import box_iou_xyxy
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = 101

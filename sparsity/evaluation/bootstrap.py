@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pycocotools.cocoeval import Params
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.evaluation.coco import Matched
 
 THRESHOLDS = len(Params("bbox").iouThrs)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sparsity.base.files import replacing
 from sparsity.evaluation import coco
-from sparsity.files import replacing
 
 BYTES_PER_RESULT = 2500
 """What pycocotools takes for a detection, measured at 150,000 of them, rounded up."""

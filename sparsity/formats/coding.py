@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsity.optional import optional_module
+from sparsity.base.optional import optional_module
 
 FORMAT_NAME = "the compressed format"
 SEARCH = {

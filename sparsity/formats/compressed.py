@@ -18,13 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparsity.errors import InputError
-from sparsity.files import write_bytes
+from sparsity.base.errors import InputError
+from sparsity.base.files import write_bytes
+from sparsity.base.optional import optional_module
 from sparsity.formats import coding
 from sparsity.formats.architecture import UnreadableError, as_data, read_architecture
+from sparsity.formats.checkpoint import Checkpoint, build_network, checked_head
 from sparsity.formats.coding import Coded, CodingError, Stream
 from sparsity.formats.header import Header, Place, dump_header, in_order, read_header
-from sparsity.optional import optional_module
+from sparsity.formats.saved_form import SavedForm
 from sparsity.pruning.layers import convolutions
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
@@ -101,7 +103,7 @@ def encode(network: Network) -> bytes:
     return content
 
 
-def read(path: Path) -> tuple[Architecture, dict[str, Tensor], tuple[str, ...]]:
+def read_parts(path: Path) -> tuple[Architecture, dict[str, Tensor], tuple[str, ...]]:
     """The architecture, the weights by name (float32; counters int64), and the class names.
 
     They fit each other: yolo.network.build makes a network of them. Raises InputError where the file is
@@ -123,6 +125,16 @@ def read(path: Path) -> tuple[Architecture, dict[str, Tensor], tuple[str, ...]]:
     except (CodingError, UnreadableError) as error:
         raise InputError(f"{path}: {error}") from None
     return architecture, weights, names
+
+
+def read_network(path: Path) -> Network:
+    """Read a file that write made. Raises InputError where it is missing, damaged or no detector's."""
+    checkpoint = Checkpoint(path, *read_parts(path))
+    try:
+        checked_head(checkpoint.architecture)
+    except UnreadableError as error:
+        raise InputError(f"{path}: {error}") from None
+    return build_network(checkpoint)
 
 
 def entropy_bound_bytes(network: Network) -> int:
@@ -367,3 +379,6 @@ def _weights(entry: _Entry, data: bytes) -> dict[str, Tensor]:
     return {
         name: part.reshape(shape) for (name, shape), part in zip(entry.members.items(), parts, strict=True)
     }
+
+
+FORM = SavedForm(read_network, write, packages=("zstandard",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 
 _TINIEST = torch.finfo(torch.float16).smallest_normal * torch.finfo(torch.float16).eps
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
+from sparsity.base.optional import optional_module
 from sparsity.formats.architecture import UnreadableError
 from sparsity.formats.coding import FORMAT_NAME, CodingError, decompress
-from sparsity.optional import optional_module
 
 FORMAT, VERSION = "sparsity", 1
 LENGTH_BYTES = 8

@@ -18,16 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sparsity.errors import InputError
-from sparsity.files import write_bytes
-from sparsity.optional import optional_module
-from sparsity.yolo.families import family_by_output
+from sparsity.base.errors import InputError
+from sparsity.base.files import write_bytes
+from sparsity.base.optional import optional_module
+from sparsity.formats.saved_form import SavedForm
+from sparsity.yolo.families import DIALECTS, dialect_by_output
 from sparsity.yolo.network import Network, fuse, has_norms
 
 OPSET = 18
 FLOAT = 1
 """onnx.TensorProto.FLOAT."""
 INPUT, OUTPUT, RAW = "images", "output0", "raw"
+CELLS = "cells"
+"""The name of the dimension of cells in what is exported here."""
 LIKELY_MOST_CLASSES = 100_000
 PREFIX = "network."
 """Before the names of weights: what is exported holds the network in an attribute."""
@@ -37,7 +40,7 @@ class OnnxNetwork(nn.Module):
     """The network of an ONNX file: engines run the file; here stand what it is called and its convolutions.
 
     names: the class names. strides: the largest one alone is known. file: the file's path.
-    family: the key of families.FAMILIES, by the form of its output.
+    dialect: the key of families.DIALECTS, by the form of its output.
     Its modules are Conv2d layers with the file's weights (as float32 where they are int8), for counting.
     """
 
@@ -47,10 +50,10 @@ class OnnxNetwork(nn.Module):
         names: Sequence[str],
         stride: int,
         convs: dict[str, nn.Conv2d],
-        family: str = "yolov5",
+        dialect: str,
     ) -> None:
         super().__init__()
-        self.file, self.names, self.strides, self.family = file, tuple(names), (stride,), family
+        self.file, self.names, self.strides, self.dialect = file, tuple(names), (stride,), dialect
         for name, conv in convs.items():
             _put(self, name, conv)
 
@@ -191,8 +194,8 @@ def read(path: Path) -> OnnxNetwork:
         convs = _convolutions(path, model, onnx)
     except (ValueError, TypeError, IndexError) as error:
         raise InputError(f"{path}: damaged: its convolutions' weights cannot be read ({error})") from error
-    family = _family(path, model, len(names), onnx)
-    return OnnxNetwork(path, names, stride, convs, family)
+    dialect = _dialect(path, model, len(names), onnx)
+    return OnnxNetwork(path, names, stride, convs, dialect)
 
 
 @contextlib.contextmanager
@@ -240,8 +243,8 @@ def _stride(path: Path, text: str | None) -> int:
     return stride
 
 
-def _family(path: Path, model: Any, classes: int, onnx: Any) -> str:
-    """The family whose input and output the model has. Raises InputError where it is none's."""
+def _dialect(path: Path, model: Any, classes: int, onnx: Any) -> str:
+    """The dialect whose input and output the model has. Raises InputError where it is none's."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [one for one in model.graph.input if one.name not in weights]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
@@ -259,14 +262,21 @@ def _family(path: Path, model: Any, classes: int, onnx: Any) -> str:
     dims = _output_dims(model)
     if len(dims) == 3 and not any(dim.dim_value for dim in dims[1:]):
         dims = _output_dims(_with_shapes(path, model, onnx))
-    family = family_by_output([dim.dim_value for dim in dims], classes)
-    if family is None:
+    dialect = dialect_by_output([dim.dim_value for dim in dims], classes) or _dialect_by_cells(dims)
+    if dialect is None:
         sizes = [dim.dim_value or dim.dim_param for dim in dims]
         raise InputError(
             f"{path}: its first output is {sizes}; [batch, cells, {5 + classes}] is expected for "
             f"{classes} class names: boxes, objectness and classes (of YOLOv8 [batch, {4 + classes}, cells])"
         )
-    return family
+    return dialect
+
+
+def _dialect_by_cells(dims: Sequence[Any]) -> str | None:
+    """The dialect of our own exports, whose dimension of cells has a name; None for others."""
+    if len(dims) != 3 or any(dim.dim_value for dim in dims[1:]):
+        return None
+    return next((key for key, one in DIALECTS.items() if dims[one.head.cells_dim].dim_param == CELLS), None)
 
 
 def _with_shapes(path: Path, model: Any, onnx: Any) -> Any:
@@ -336,7 +346,7 @@ def _export(module: _Raw) -> Any:
     for name in outputs:
         free[name] = {0: "batch", 2: "rows", 3: "columns"}
     if outputs == [OUTPUT]:
-        free[OUTPUT] = {0: "batch", module.network.head.cells_dim: "cells"}
+        free[OUTPUT] = {0: "batch", module.network.head.cells_dim: CELLS}
     content = io.BytesIO()
     with quiet():
         # The exporter that traces: the newer one takes ten times as long for the same graph.
@@ -352,3 +362,6 @@ def _export(module: _Raw) -> Any:
             dynamic_axes=free,
         )
     return optional_module("onnx", "an .onnx file").load_from_string(content.getvalue())
+
+
+FORM = SavedForm(read, write, packages=("onnx",), trainable=False)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
+from sparsity.base.optional import optional_module
 from sparsity.formats.onnx_file import INPUT, PREFIX, Exporter, quiet
-from sparsity.optional import optional_module
 from sparsity.pruning.layers import convolutions
 from sparsity.yolo.network import Network
 

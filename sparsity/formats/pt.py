@@ -7,17 +7,28 @@ from pathlib import Path
 from types import ModuleType
 
 from sparsity.formats import yolov5_pt, yolov8_pt
+from sparsity.formats.checkpoint import build_network
+from sparsity.formats.pt_reader import read_checkpoint
+from sparsity.formats.saved_form import SavedForm
 from sparsity.yolo.network import Network
 
-FORMS: Mapping[str, ModuleType] = {"yolov5": yolov5_pt, "yolov8": yolov8_pt}
-"""By the key of the family (see yolo.families)."""
+WRITERS: Mapping[str, ModuleType] = {"yolov5": yolov5_pt, "yolov8": yolov8_pt}
+"""By the dialect of the network (see yolo.families)."""
+
+
+def read(path: Path) -> Network:
+    """Read a published checkpoint, as pt_reader.read_checkpoint does."""
+    return build_network(read_checkpoint(path))
 
 
 def write(network: Network, path: Path) -> None:
     """Write the file, whole or not at all. Raises InputError as the family's write does."""
-    FORMS[network.family].write(network, path)
+    WRITERS[network.dialect].write(network, path)
 
 
 def encode(network: Network) -> memoryview:
     """The content of the file that write makes, in memory."""
-    return FORMS[network.family].encode(network)
+    return WRITERS[network.dialect].encode(network)
+
+
+FORM = SavedForm(read, write)

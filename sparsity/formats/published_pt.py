@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.formats.half import to_half
 from sparsity.formats.stand_ins import StandIn, stand_in
 from sparsity.yolo.current import current_architecture

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from sparsity.files import write_bytes
+from sparsity.base.files import write_bytes
 from sparsity.formats.published_pt import Parts, Publisher, half_strides
 from sparsity.formats.stand_ins import StandIn, saved, stand_in
 from sparsity.formats.yolov5_yaml import describe
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
-from sparsity.yolo.published import CLASS_NAMES
+from sparsity.yolo.yolov5.published import CLASS_NAMES
 
 MODEL = ("models.yolo", "DetectionModel")
 PUBLISHED = {

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsity.formats.rows import SHARED, Told, sizes, tell_rows, width
-from sparsity.yolo.architectures import c3
+from sparsity.formats.yaml_rows import SHARED, Told, sizes, tell_rows, width
 from sparsity.yolo.spec import Architecture, ModuleSpec
+from sparsity.yolo.yolov5.architectures import c3
 
 
 def describe(architecture: Architecture, anchors: Tensor) -> dict[str, Any]:

@@ -8,16 +8,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sparsity.files import write_bytes
+from sparsity.base.files import write_bytes
 from sparsity.formats.published_pt import Parts, Publisher
 from sparsity.formats.stand_ins import StandIn, saved, stand_in
 from sparsity.formats.yolov8_yaml import describe
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
-from sparsity.yolo.yolov8.published import CLASS_NAMES, FIXED
+from sparsity.yolo.yolov8.published import CLASS_NAMES, DETECT
 
 MODEL = ("ultralytics.nn.tasks", "DetectionModel")
-PUBLISHED = {kind: path for path, kind in CLASS_NAMES.items() if path[1] != "DWConv" and kind != "Model"}
+PUBLISHED = {
+    "AnchorFreeDetect" if kind == DETECT else kind: path
+    for path, kind in CLASS_NAMES.items()
+    if path[1] != "DWConv" and kind != "Model"
+}
 """The class under which a kind of block is written: the plain one, where several are read as that kind."""
 
 
@@ -58,7 +62,7 @@ def _c2f(parts: Parts) -> StandIn:
 
 
 def _sppf(parts: Parts) -> StandIn:
-    return stand_in(*PUBLISHED["SPPF"], **parts, **FIXED["SPPF"])
+    return stand_in(*PUBLISHED["SPPF"], **parts, n=3, add=False)
 
 
 def _dfl(parts: Parts) -> StandIn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsity.formats.rows import SHARED, Told, sizes, tell_rows, width
+from sparsity.formats.yaml_rows import SHARED, Told, sizes, tell_rows, width
 from sparsity.yolo.spec import Architecture, ModuleSpec
 from sparsity.yolo.yolov8.architectures import c2f, detect
 

@@ -5,36 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from numbers import Real
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.pruning.layers import require_convolutions
 from sparsity.pruning.patterns import Pattern, select
+from sparsity.pruning.scopes import Scope, check_amount, check_scope
 
-Scope = Literal["layer", "global", "lamp", "erk", "measured"]
 Counts = dict[str, int]
 """A number of weights by the name of their Conv2d."""
-
-
-def check_amount(amount: float) -> float:
-    """Return the amount. Raises InputError unless it is a number with 0 <= amount < 1."""
-    if not isinstance(amount, Real) or not 0 <= amount < 1 or math.isnan(amount):
-        raise InputError(
-            f"sparsity is {amount!r}; a fraction from 0 (dense) to less than 1 is expected, "
-            "for example 0.3 for 30%"
-        )
-    return float(amount)
-
-
-def check_scope(scope: str) -> None:
-    """Raise InputError for an unknown scope."""
-    if scope not in get_args(Scope):
-        raise InputError(f"scope is {scope!r}; one of {', '.join(get_args(Scope))} is expected")
 
 
 def keep_counts(

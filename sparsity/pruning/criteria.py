@@ -1,28 +1,20 @@
-"""Which weights go: a score for each weight, and masks that keep the highest."""
+"""The table of criteria, and the names that stand for a criterion with an allocation of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from sparsity.base.table import Table
+from sparsity.pruning.scopes import Scope
 
-from sparsity.pruning.layers import convolutions
-from sparsity.pruning.patterns import Pattern, select
+if TYPE_CHECKING:
+    from sparsity.pruning.criterion import Criterion
 
-
-def magnitude_masks(
-    network: nn.Module, counts: Mapping[str, int], pattern: Pattern | None = None
-) -> dict[str, Tensor]:
-    """Mark the counts[name] largest weights of each Conv2d: True for a weight that stays.
-
-    counts: by the name of the Conv2d, as keep_counts gives them; layers that it leaves out get no mask.
-    pattern: at most n of every m in the layers that fit and aren't dense.
-    Raises InputError for a weight that is NaN or a count out of range.
-    """
-    masks = {}
-    for name, conv in convolutions(network):
-        if name in counts:
-            weight = conv.weight.detach()
-            patterned = pattern and counts[name] < weight.numel() and pattern.fits(weight.shape)
-            masks[name] = select(weight.abs(), counts[name], pattern if patterned else None)
-    return masks
+CRITERIA: Table[type[Criterion]] = Table(
+    "criterion",
+    {"l1": "sparsity.pruning.magnitude:Magnitude", "obs": "sparsity.pruning.obs:Obs"},
+)
+"""Name -> class of the criterion. Add one with CRITERIA.register(name, class)."""
+SHORTHANDS: Mapping[str, tuple[str, Scope]] = {"lamp": ("l1", "lamp"), "erk": ("l1", "erk")}
+"""Name on the command line -> criterion and scope that it stands for."""

@@ -52,15 +52,16 @@ class Curve:
 def measure_curves(
     network: nn.Module,
     batches: Sequence[Tensor],
-    sensitivities: Mapping[str, Tensor],
+    channel_costs: Mapping[str, Tensor],
     *,
     settings: ObsSettings | None = None,
     tick: Callable[[str], None] = lambda _name: None,
 ) -> dict[str, Curve]:
     """Prune each Conv2d alone, as obs does, at every sparsity of GRID, and tell what it costs; by name.
 
-    The network stays as it is. sensitivities: what an error of variance 1 in a channel costs (see
-    channel_sensitivities); the cost is the sum of the channels' errors' variances times that.
+    The network stays as it is. channel_costs: the cost of an error of variance 1 in a channel, [out channels]
+    by the name of the Conv2d (see channel_costs.channel_costs); a layer's cost is the sum over its channels
+    of the errors' variances times that.
     """
     settings = settings or ObsSettings()
     names = {conv: name for name, conv in convolutions(network)}
@@ -68,7 +69,7 @@ def measure_curves(
     curves: dict[str, Curve] = {}
 
     def visit(conv: nn.Conv2d, inputs: list[Tensor]) -> Iterator[Tensor]:
-        curves[names[conv]] = _curve(conv, inputs, sensitivities[names[conv]], settings, generator)
+        curves[names[conv]] = _curve(conv, inputs, channel_costs[names[conv]], settings, generator)
         tick(names[conv])
         while inputs:
             yield conv._conv_forward(inputs.pop(0), conv.weight, conv.bias)
@@ -80,14 +81,14 @@ def measure_curves(
 def _curve(
     conv: nn.Conv2d,
     inputs: Sequence[Tensor],
-    sensitivity: Tensor,
+    channel_cost: Tensor,
     settings: ObsSettings,
     generator: torch.Generator,
 ) -> Curve:
     moments = gather_moments(conv, inputs, CURVE_PATCHES, generator, paired=False)
     dense = grouped(conv.weight, conv.groups)
     h, unit = normalised(moments.xx, settings.damping)
-    rows = (sensitivity + FLOOR * sensitivity.mean()).view(conv.groups, -1, 1).sqrt()
+    rows = (channel_cost + FLOOR * channel_cost.mean()).view(conv.groups, -1, 1).sqrt()
     target = dense * unit[:, None] * rows
     costs = []
     for sparsity in GRID:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 
 
 def convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:

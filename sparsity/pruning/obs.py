@@ -7,13 +7,16 @@ it; its target is what the layer gave in the dense network, so that errors do no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.pruning import least_squares
+from sparsity.pruning.apply import apply_masks
+from sparsity.pruning.criterion import Criterion, PruningContext
 from sparsity.pruning.layers import convolutions
 from sparsity.pruning.lockstep import run_in_lockstep
 from sparsity.pruning.moments import Moments, gather_moments
@@ -36,6 +39,30 @@ class ObsSettings:
     pull: float = 0.3
     patches: int = 100_000
     seed: int = 0
+
+
+class Obs(Criterion):
+    """Optimal Brain Surgeon on calibration images: least squares, layer by layer (see prune_obs)."""
+
+    name = "obs"
+    title = "least squares on calibration images"
+    own_scope = "measured"
+    needs_images = True
+    updates_weights = True
+
+    def prune(self, network: nn.Module, counts: Mapping[str, int], context: PruningContext) -> None:
+        prune_obs(
+            network,
+            counts,
+            context.images,
+            pattern=context.pattern,
+            settings=ObsSettings(seed=context.seed),
+            tick=context.tick,
+        )
+        apply_masks(network, {name: conv.weight != 0 for name, conv in convolutions(network)})
+
+    def identity(self) -> dict[str, Any]:
+        return {f"obs_{name}": value for name, value in asdict(ObsSettings()).items() if name != "seed"}
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 
 LONGEST = 64
 """The largest m."""

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparsity.comparing.rows import ComparedRow
-from sparsity.files import encodable, write_text, writing_into
+from sparsity.base.files import encodable, write_text, writing_into
+from sparsity.comparing.row import ComparedRow
 from sparsity.report.plots import COLOURS, STYLE, save
 
 SHOWN = {

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sparsity.rows import Sweep, batch_sizes, by_method
+from sparsity.sweeping.table import Legend, Sweep, batch_sizes, by_method
 
 KEPT = (0.99, 0.95, 0.90)
 """Shares of the dense AP that users ask about, falling."""
-CRITERIA = {"l1": "magnitude", "obs": "least squares on calibration images"}
 SHARED_OUT = {
     "layer": "the same share of each layer",
     "global": "over all layers together",
@@ -20,7 +19,6 @@ UNSTEADY = 2.0
 """A 90th percentile of so many times the 10th, of the median level, tells nothing about small gains."""
 SAME_AP = 0.002
 """Further apart, AP of one network in two engines is flagged."""
-ENGINE_NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 def findings(sweep: Sweep) -> list[str]:
@@ -31,7 +29,7 @@ def findings(sweep: Sweep) -> list[str]:
     for _, rows in by_method(frame):
         pruned = rows[rows.amount > 0]
         if len(pruned):
-            sentences += _kept(pruned, dense)
+            sentences += _kept(pruned, dense, sweep.legend)
     sentences += _beyond_chance(sweep.differences)
     pruned = frame[frame.amount > 0]
     if len(pruned):
@@ -44,7 +42,9 @@ def findings(sweep: Sweep) -> list[str]:
         pruned = rows[rows.amount > 0]
         if len(pruned):
             name = f", {rows.engine.iloc[0]}" if len(engines) > 1 else ""
-            sentences += [_speed(pruned, rows.iloc[0], size, name) for size in batch_sizes(frame)]
+            sentences += [
+                _speed(pruned, rows.iloc[0], size, name, sweep.legend) for size in batch_sizes(frame)
+            ]
     return sentences
 
 
@@ -81,9 +81,9 @@ def _engine_speed(frame: pd.DataFrame, size: int) -> str:
     return f"Batch {size}, the dense network by engine: {said}."
 
 
-def _kept(rows: pd.DataFrame, dense: pd.Series) -> list[str]:
+def _kept(rows: pd.DataFrame, dense: pd.Series, legend: Legend) -> list[str]:
     first = rows.iloc[0]
-    name = f"{first.method} ({CRITERIA[first.criterion]}, {SHARED_OUT[first.scope]})"
+    name = f"{first.method} ({legend.criteria[first.criterion]}, {SHARED_OUT[first.scope]})"
     if not dense.AP > 0:
         return [f"{name}: the dense network has AP {dense.AP:.3f} here, so nothing can be kept."]
     best = {share: rows[rows.AP.ge(share * dense.AP)] for share in KEPT}
@@ -119,7 +119,7 @@ def _beyond_chance(differences: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _speed(rows: pd.DataFrame, dense: pd.Series, size: int, engine: str) -> str:
+def _speed(rows: pd.DataFrame, dense: pd.Series, size: int, engine: str, legend: Legend) -> str:
     """Whether any level's latency is off the dense one's by more than both their spreads."""
     median, p10, p90 = (f"latency{part}_ms_b{size}" for part in ("", "_p10", "_p90"))
     dense_p10, dense_p90 = (f"latency_dense_{part}_ms_b{size}" for part in ("p10", "p90"))
@@ -139,17 +139,17 @@ def _speed(rows: pd.DataFrame, dense: pd.Series, size: int, engine: str) -> str:
     else:
         parts.append(
             f"Zeros bought no speed: no level is faster beyond the spread (speedups {low:.2f}x to "
-            f"{high:.2f}x){_why_none(dense.engine)}."
+            f"{high:.2f}x){_why_none(dense.engine, legend)}."
         )
     if len(slower):
         parts.append(f"Slower beyond the spread: {_speedups(slower, size)}.")
     return " ".join(parts)
 
 
-def _why_none(engine: str) -> str:
-    if engine == "sparse":
+def _why_none(engine: str, legend: Legend) -> str:
+    if engine in legend.skipping:
         return ": there are too few for this engine, which skips them"
-    return f"; {ENGINE_NAMES[engine]} multiplies by zeros like by any number"
+    return f"; {legend.engines[engine]} multiplies by zeros like by any number"
 
 
 def _speedups(rows: pd.DataFrame, size: int) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from sparsity.metrics import Metrics
+from sparsity.validation.metrics import Metrics
 
+GUIDE = Path(__file__).parent / "guide_yolov5x.csv"
+"""The published rows, with the columns of Metrics."""
 COMPARED = (
     *("P", "R", "mAP50", "mAP50_95", "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),

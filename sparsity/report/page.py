@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sparsity.formats.sizes import SIZE_COLUMNS
 from sparsity.report.findings import findings
-from sparsity.rows import Sweep, batch_sizes
-from sparsity.sizes import SIZE_COLUMNS
+from sparsity.sweeping.table import Sweep, batch_sizes
 
 TEMPLATE = "page.html.jinja"
 

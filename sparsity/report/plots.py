@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from sparsity.files import replacing
-from sparsity.rows import batch_sizes, by_method, by_series
+from sparsity.base.files import replacing
+from sparsity.sweeping.table import batch_sizes, by_method, by_series
 
 STYLE = {
     "font.size": 9,

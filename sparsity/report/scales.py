@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sparsity.files import writing_into
+from sparsity.base.files import writing_into
 from sparsity.report.plots import COLOURS, STYLE, save
 
 MOST_RIDGES = 40

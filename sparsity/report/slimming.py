@@ -12,9 +12,9 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sparsity.files import encodable, write_json, write_text, writing_into
+from sparsity.base.files import encodable, write_json, write_text, writing_into
+from sparsity.channels.slimming_table import Extent, Figures, SlimmedLayer
 from sparsity.report.plots import COLOURS, STYLE, save
-from sparsity.slimming.rows import Extent, Figures, SlimmedLayer
 
 
 def write_slimming(

@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from sparsity.files import encodable, write_json, write_text, writing_into
+from sparsity.base.files import encodable, write_json, write_text, writing_into
 from sparsity.report.findings import findings
-from sparsity.report.guide import read_guide
+from sparsity.report.guide import GUIDE, read_guide
 from sparsity.report.page import render_page
 from sparsity.report.plots import plot_layers, plot_sweep, save
-from sparsity.rows import Sweep, batch_sizes
+from sparsity.sweeping.table import Sweep, batch_sizes
 
 
-def write_sweep(folder: Path, sweep: Sweep, guide: Path, title: str = "") -> None:
+def write_sweep(folder: Path, sweep: Sweep, guide: Path = GUIDE, title: str = "") -> None:
     """Write sweep.csv, sweep.json, sweep.png, sweep.svg, layers.png and report.html.
 
     guide: a CSV of published rows; they are marked where the network's file is theirs.

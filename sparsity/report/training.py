@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sparsity.files import writing_into
+from sparsity.base.files import writing_into
 from sparsity.report.plots import COLOURS, LINES, MARKERS, STYLE, save
 
 

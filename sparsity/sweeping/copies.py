@@ -6,24 +6,23 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sparsity.compacting import compact as without_dead_channels
-from sparsity.devices import select_precision
-from sparsity.engines.registry import TORCH, UNTRACED, make_engines
-from sparsity.inference import Detector, Lanes
-from sparsity.memory import free_memory
-from sparsity.pruner import Pruner
-from sparsity.pruning.apply import LayerSparsity, Sparsity, count_sparsity, layer_sparsity
-from sparsity.sizes import Sizes, measure_sizes
+from sparsity.base.devices import select_precision
+from sparsity.base.memory import free_memory
+from sparsity.channels.compacting import compact as without_dead_channels
+from sparsity.engines.making import make_engines
+from sparsity.engines.table import TORCH
+from sparsity.formats.sizes import Sizes, measure_sizes
+from sparsity.pruning.pruner import Pruner
+from sparsity.pruning.zeros import LayerSparsity, Sparsity, count_sparsity, layer_sparsity
 from sparsity.sweeping.level import Level
-from sparsity.validation import ValidationSettings, make_detector
+from sparsity.validation.detector import Detector, Lanes, make_detector
+from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.network import Network
 
 CPU_SHARE, GPU_SHARE = 0.5, 0.25
 """Of the free memory, for copies; the rest is for feature maps, and on a CPU for pruning."""
 LEAST = 2
 """The dense network and one other must be there together, to be compared in speed."""
-HELD = {"torch": 1.2, "onnxruntime": 4.5, "openvino": 6.6, "sparse": 6.0}
-"""Times its weights that a copy takes: in others than torch, those, packed by threads and shapes, too."""
 TRACED = 5
 """Times the weights that tracing and the first graph take, where one is made."""
 
@@ -80,9 +79,12 @@ class Copies:
         share = CPU_SHARE if lanes.device.type == "cpu" else GPU_SHARE
         size = select_precision(lanes.device, settings.half).itemsize
         weights = size * sum(p.numel() for p in pruner.network.parameters())
-        self.copy_bytes = int(weights * sum(HELD[name] for name in self._engines) / len(self._engines))
+        self.copy_bytes = int(
+            weights * sum(one.memory for one in self._engines.values()) / len(self._engines)
+        )
         working_bytes = pruner.working_bytes([level.method for level in levels])
-        working_bytes += 0 if set(self._engines) <= UNTRACED else TRACED * weights
+        if any(engine.needs_graph for engine in self._engines.values()):
+            working_bytes += TRACED * weights
         self.free_bytes = max(0, free_memory(lanes.device) - working_bytes)
         fitting = int(self.free_bytes * share / max(1, self.copy_bytes))
         self.fitting = max(LEAST * len(self._engines), fitting)

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.evaluation.bootstrap import Bootstrap, Interval, bootstrap, load
 from sparsity.evaluation.coco import Matched
 from sparsity.sweeping.level import Level

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparsity.engines.registry import TORCH
-from sparsity.errors import InputError
-from sparsity.pruning.amounts import check_amount
+from sparsity.base.errors import InputError
+from sparsity.engines.table import TORCH
 from sparsity.pruning.method import Method
+from sparsity.pruning.scopes import check_amount
 
 DECIMALS = 9
 """To which amounts are rounded, so that 0.1 + 0.2 is 0.3."""
@@ -25,7 +25,7 @@ class Level:
     @property
     def key(self) -> str:
         """The level's name in files: dense, layer_0.3, obs_measured_0.3, layer_0.3_openvino."""
-        criterion = "" if self.method.criterion == "l1" else f"{self.method.criterion}_"
+        criterion = "" if self.method.name == "l1" else f"{self.method.name}_"
         pruned = f"{criterion}{self.method.scope}_{self.amount!r}" if self.amount else "dense"
         return pruned if self.engine == TORCH else f"{pruned}_{self.engine}"
 

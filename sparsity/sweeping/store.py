@@ -21,25 +21,18 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from sparsity.detection.nms import Detections
-from sparsity.errors import InputError
-from sparsity.files import replacing, write_json, writing_into
-from sparsity.identity import check_same_settings
-from sparsity.inference import PhaseSeconds
-from sparsity.metrics import Metrics
-from sparsity.run_files import read_layers
-from sparsity.sizes import SIZE_COLUMNS, Sizes
+from sparsity.base.errors import InputError
+from sparsity.base.files import replacing, write_json, writing_into
+from sparsity.base.resumable import ResumableFolder
+from sparsity.formats.sizes import SIZE_COLUMNS, Sizes
 from sparsity.sweeping.level import Level
+from sparsity.validation.detector import PhaseSeconds
+from sparsity.validation.metrics import Metrics
+from sparsity.validation.nms import Detections
+from sparsity.validation.passes import Found
+from sparsity.validation.run_files import read_layers
 
 SETTINGS = "settings.json"
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a level found in a batch: each image's detections in letterbox pixels, and the time."""
-
-    detections: tuple[Detections, ...]
-    seconds: PhaseSeconds
 
 
 @dataclass(frozen=True)
@@ -58,6 +51,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._partial = folder / "partial"
+        self._place = _place(folder)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -79,7 +73,7 @@ class Store:
         finally:
             if not any(self._partial.glob("*/*")):
                 shutil.rmtree(self._partial, ignore_errors=True)
-            if not (self.folder / SETTINGS).exists():
+            if not self._place.exists():
                 (self.folder / ".lock").unlink(missing_ok=True)
             lock.release()
 
@@ -89,19 +83,16 @@ class Store:
         about: how, when and where it was started; of a sweep that goes on, the first start's counts.
         Raises InputError where the folder holds a sweep with other settings, naming them.
         """
-        path = self.folder / SETTINGS
-        if not path.exists():
-            if (self.folder / "levels").exists() or (self.folder / "latency.json").exists():
-                raise InputError(
-                    f"{self.folder}: holds levels of a sweep, but not what they were made with ({SETTINGS}); "
-                    "choose another folder"
-                )
-            with writing_into(self.folder):
-                write_json(path, {"settings": settings, "about": about}, indent=1)
-            return about
-        made = read_settings(self.folder)
-        check_same_settings(self.folder, "sweep", made["settings"], json.loads(json.dumps(settings)))
-        return made["about"]
+        if self._place.exists():
+            self._place.resume(settings)
+            return read_settings(self.folder)["about"]
+        if (self.folder / "levels").exists() or (self.folder / "latency.json").exists():
+            raise InputError(
+                f"{self.folder}: holds levels of a sweep, but not what they were made with ({SETTINGS}); "
+                "choose another folder"
+            )
+        self._place.begin(settings, about=about)
+        return about
 
     def level_folder(self, level: Level) -> Path:
         """Where a level's files are."""
@@ -214,10 +205,14 @@ def _check_numbers(metrics: Metrics) -> None:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """What the sweep in a folder was asked for. Raises InputError where there is none."""
+    made = _place(folder).read()
     try:
-        made = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         about = dict(made["about"])
         about["environment"] = dict(about["environment"])
-        return {"settings": dict(made["settings"]), "about": about}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {"settings": made["settings"], "about": about}
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: holds no sweep to go on with (no {SETTINGS} of one)") from error
+
+
+def _place(folder: Path) -> ResumableFolder:
+    return ResumableFolder(folder, SETTINGS, "sweep")

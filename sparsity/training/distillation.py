@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.training.loss import CLASSES_GAIN, OBJECTNESS_GAIN, balance_of
 
 LEAST_WEIGHT = 1e-6

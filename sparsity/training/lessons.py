@@ -14,9 +14,9 @@ from sparsity.training.anchor_free_distillation import anchor_free_distillation_
 from sparsity.training.anchor_free_loss import AnchorFreeLoss
 from sparsity.training.distillation import distillation_loss
 from sparsity.training.loss import DetectionLoss
-from sparsity.yolo.architectures import ANCHORS
-from sparsity.yolo.detect import Detect
 from sparsity.yolo.network import Network
+from sparsity.yolo.yolov5.architectures import ANCHORS
+from sparsity.yolo.yolov5.detect import Detect
 from sparsity.yolo.yolov8.detect import AnchorFreeDetect
 
 Maps = Sequence[Tensor]
@@ -46,7 +46,7 @@ class Lesson:
 
 def lesson_of(network: Network) -> Lesson:
     """The lesson of a network's family."""
-    return LESSONS[network.family]
+    return LESSONS[network.dialect]
 
 
 def _yolov5_losses(head: Detect, imgsz: int) -> Losses:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.training.ciou import complete_iou_cxcywh
 from sparsity.training.matching import Matches, match_targets
 

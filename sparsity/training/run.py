@@ -14,20 +14,21 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
+from sparsity.base.errors import InputError
+from sparsity.base.files import replacing, write_text, writing_into
+from sparsity.base.memory import is_out_of_memory
+from sparsity.base.resumable import ResumableFolder
 from sparsity.data.dataset import Dataset
-from sparsity.errors import InputError
-from sparsity.files import replacing, write_text, writing_into
-from sparsity.identity import check_same_settings
-from sparsity.memory import is_out_of_memory
-from sparsity.pruning.apply import count_sparsity
-from sparsity.saving import save
-from sparsity.training.engine import DivergedError, EpochLosses, Trainer
+from sparsity.formats.saving import save
+from sparsity.pruning.zeros import count_sparsity
 from sparsity.training.settings import TrainingSettings
-from sparsity.training.sparse import SMALL, ScaleBin, histogram
-from sparsity.validation import ValidationSettings, validate
+from sparsity.training.sparse_training import SMALL, ScaleBin, histogram
+from sparsity.training.trainer import DivergedError, EpochLosses, Trainer
+from sparsity.validation.settings import ValidationSettings
+from sparsity.validation.validate import validate
 from sparsity.yolo.network import Network, fuse
 
-STATE = "state.pt"
+ABOUT, STATE = "training.json", "state.pt"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class EpochRow:
 
 
 class Run:
-    """Trains epoch by epoch into a folder: last.pt, best.pt, epochs.csv, and state.pt to go on from.
+    """Trains epoch by epoch into a folder: last.pt, best.pt, epochs.csv; training.json and state.pt to
+    go on from.
 
     Sparse training adds scales.csv, how the average network's scales are distributed after each epoch
     (0: at first).
@@ -75,6 +77,7 @@ class Run:
     ) -> None:
         self.trainer, self.folder, self.dataset = trainer, folder, dataset
         self.validation, self.identity = validation, identity
+        self._place = ResumableFolder(folder, ABOUT, "training", leftovers=(STATE,))
         self.rows: list[EpochRow] = []
         self.scales: list[ScaleBin] = []
 
@@ -96,7 +99,7 @@ class Run:
             raise InputError(f"{self.folder}: holds no training to go on with (no {STATE})") from None
         except Exception as error:
             raise InputError(f"{self.folder / STATE}: cannot be read; begin a new run") from error
-        check_same_settings(self.folder, "training", state["identity"], self.identity)
+        self._place.resume(self.identity)
         self.rows = [EpochRow(**row) for row in state["rows"]]
         self.scales = [ScaleBin(**one) for one in state["scales"]]
         self.trainer.load_state(state["trainer"])
@@ -199,9 +202,12 @@ class Run:
         rows = [asdict(row) for row in self.rows]
         scales = [asdict(one) for one in self.scales]
         state = {
-            **{"identity": self.identity, "rows": rows, "scales": scales},
+            "rows": rows,
+            "scales": scales,
             "trainer": self.trainer.state(),
         }
+        if len(rows) == 1:
+            self._place.begin(self.identity)
         with writing_into(self.folder):
             with replacing(self.folder / STATE) as temporary:
                 torch.save(state, temporary)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
-from sparsity.errors import InputError
-from sparsity.pruning.amounts import Scope, check_amount
-from sparsity.pruning.method import Criterion
-from sparsity.training.sparse import RECIPES
+from sparsity.base.errors import InputError
+from sparsity.pruning.criteria import CRITERIA, SHORTHANDS
+from sparsity.pruning.scopes import SCOPES, check_amount
 
 OPTIMIZERS = ("SGD", "AdamW")
+RECIPES: Mapping[str, float] = {"yolov5": 10.0, "yolov8": 1.0}
+"""How much more than scales, at first, shifts are penalised in sparse training, by recipe."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class TrainingSettings:
     """
 
     amount: float = 0.0
-    criterion: Criterion = "l1"
-    scope: Scope = "layer"
+    criterion: str = "l1"
+    scope: str = ""
     gradual: int = 0
     epochs: int = 10
     batch_size: int = 16
@@ -62,12 +62,30 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         """Raise InputError for a value out of range."""
         check_amount(self.amount)
-        for name, known in (("scope", get_args(Scope)), ("criterion", get_args(Criterion))):
-            _check_word(name, getattr(self, name), known)
+        self._take_method()
         _check_word("optimizer", self.optimizer, OPTIMIZERS)
         _check_word("sparse_recipe", self.sparse_recipe, tuple(RECIPES))
         self._check_numbers()
         self._check_together()
+
+    def _take_method(self) -> None:
+        """Replace a shorthand by what it stands for, and no scope by the criterion's own."""
+        _check_word("criterion", self.criterion, (*CRITERIA, *SHORTHANDS))
+        criterion, scope = SHORTHANDS.get(self.criterion, (self.criterion, self.scope))
+        if self.scope not in ("", scope):
+            raise InputError(
+                f"--scope is {self.scope!r}, but --criterion {self.criterion} is an allocation itself; leave "
+                "out --scope"
+            )
+        scope = scope or CRITERIA[criterion].own_scope
+        _check_word("scope", scope, SCOPES)
+        object.__setattr__(self, "criterion", criterion)
+        object.__setattr__(self, "scope", scope)
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether the criterion learns from images."""
+        return CRITERIA[self.criterion].needs_images
 
     def _check_numbers(self) -> None:
         least = {"epochs": 1, "batch_size": 1, "nominal_batch": 1, "imgsz": 32, "gradual": 0}
@@ -93,9 +111,9 @@ class TrainingSettings:
 
     def _check_together(self) -> None:
         """What each flag allows, but not with others."""
-        if self.scope == "measured" and self.criterion == "l1":
+        if self.scope == "measured" and not self.needs_images:
             raise InputError("--scope measured goes with --criterion obs, which learns from images")
-        if self.gradual and self.criterion == "obs":
+        if self.gradual and self.needs_images:
             raise InputError("--gradual prunes by magnitude along the way; leave it out with --criterion obs")
         if self.tied and not self.sparse_train:
             raise InputError("--tied goes with --sparse-train, which pulls scales towards 0")
@@ -107,7 +125,7 @@ class TrainingSettings:
     @property
     def keeps_statistics(self) -> bool:
         """Whether batch norms work with the statistics that they have, as in validation."""
-        return self.freeze_bn or (self.criterion == "obs" and self.amount > 0)
+        return self.freeze_bn or (self.amount > 0 and CRITERIA[self.criterion].updates_weights)
 
     @property
     def accumulate(self) -> int:

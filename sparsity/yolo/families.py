@@ -1,67 +1,48 @@
-"""The families of detectors: which there are, and where each one's tables and modules are.
-
-A family is a file of blocks and a head (both known to registry.KINDS), a table of architectures and a table
-of the class names that its published checkpoints hold. What else depends on it has one place a room, by
-the key that its head carries: formats.pt, counting and training.lessons.
-"""
+"""The table of families, and what follows from it: dialects, published names, sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from sparsity.yolo import architectures, published
-from sparsity.yolo.detect import Detect
-from sparsity.yolo.head import Head
+from sparsity.yolo.family import ChooseKind, Dialect, Family
 from sparsity.yolo.spec import Architecture
-from sparsity.yolo.yolov8 import architectures as yolov8_architectures
-from sparsity.yolo.yolov8 import published as yolov8_published
-from sparsity.yolo.yolov8.detect import AnchorFreeDetect
+from sparsity.yolo.yolov5.family import YOLOV5
+from sparsity.yolo.yolov8.family import YOLOV8
 
-
-@dataclass(frozen=True)
-class Family:
-    """name: as its users write it. sizes: the names that architecture takes, with a number of classes."""
-
-    name: str
-    head: type[Head]
-    sizes: Mapping[str, object]
-    architecture: Callable[[str, int], Architecture]
-
-
-FAMILIES: Mapping[str, Family] = {
-    "yolov5": Family("YOLOv5", Detect, architectures.SCALES, architectures.yolov5),
-    "yolov8": Family("YOLOv8", AnchorFreeDetect, yolov8_architectures.SCALES, yolov8_architectures.yolov8),
-}
-CLASS_NAMES = published.CLASS_NAMES | yolov8_published.CLASS_NAMES
-"""(module, name) as any family's checkpoints name it -> a key of registry.KINDS, or Model."""
-FIXED = yolov8_published.FIXED
-"""Kind -> attributes that must be so where a checkpoint stores them."""
-OTHER_TASKS = published.OTHER_TASKS | yolov8_published.OTHER_TASKS
-"""Globals by which a checkpoint that is not for us can be told, and what to call it."""
+FAMILIES: Mapping[str, Family] = {family.key: family for family in (YOLOV5, YOLOV8)}
+DIALECTS: Mapping[str, Dialect] = {family.dialect.key: family.dialect for family in FAMILIES.values()}
+CLASS_NAMES: dict[tuple[str, str], str] = {}
+"""(module, name) as any family's checkpoints name it -> a kind, "Model", or a key of CHOICES."""
+CHOICES: dict[str, ChooseKind] = {}
+"""Names for which what a module holds decides the kind."""
+OTHER_TASKS: dict[str, str] = {}
+"""Globals by which a checkpoint that is not for detection is known -> what to call it."""
+for _family in FAMILIES.values():
+    CLASS_NAMES |= _family.class_names
+    CHOICES |= _family.choices
+    OTHER_TASKS |= _family.other_tasks
 
 
 def sizes() -> list[str]:
-    """The names of all published architectures."""
+    """Return the names of all published architectures."""
     return [name for family in FAMILIES.values() for name in family.sizes]
 
 
 def published_architecture(name: str, nc: int) -> Architecture:
-    """The architecture of that name for nc classes. Raises KeyError for another name."""
+    """Return the architecture of that name for nc classes. Raises KeyError for another name."""
     for family in FAMILIES.values():
         if name in family.sizes:
             return family.architecture(name, nc)
     raise KeyError(name)
 
 
-def family_by_output(dims: Sequence[int], nc: int) -> str | None:
-    """The key of the family whose heads decode to so many numbers for nc classes; None for none.
+def dialect_by_output(dims: Sequence[int], nc: int) -> str | None:
+    """Return the key of the dialect whose heads decode to an output of these dims for nc classes.
 
-    dims: of the output, 0 where unknown; with an unknown last one it is taken for the first family's.
+    dims: of the output, 0 where unknown. None where no dialect does, or several may.
     """
     if len(dims) != 3:
         return None
-    for key, family in FAMILIES.items():
-        if dims[3 - family.head.cells_dim] == family.head.cell_numbers(nc):
-            return key
-    return None if dims[2] else next(iter(FAMILIES))
+    numbers = {key: dims[3 - dialect.head.cells_dim] for key, dialect in DIALECTS.items()}
+    fitting = [key for key in numbers if numbers[key] == DIALECTS[key].head.cell_numbers(nc)]
+    return fitting[0] if len(fitting) == 1 else None

@@ -33,12 +33,12 @@ class Candidates:
 class Head(nn.Module):
     """A network's last layer: feature maps in, raw maps out, boxes by candidates().
 
-    family: the key of families.FAMILIES. exact: buffers that stay float32 whatever the weights are.
+    dialect: the key of families.DIALECTS. exact: buffers that stay float32 whatever the weights are.
     cells_dim: which dimension of what decode gives are the cells; the numbers of a cell are the other.
     nc: number of classes. strides: pixels per cell, a level each.
     """
 
-    family: ClassVar[str]
+    dialect: ClassVar[str]
     exact: ClassVar[tuple[str, ...]] = ()
     cells_dim: ClassVar[int]
     nc: int

@@ -36,9 +36,9 @@ class Network(nn.Module):
         return self.model[-1]
 
     @property
-    def family(self) -> str:
-        """The head's: a key of families.FAMILIES."""
-        return self.head.family
+    def dialect(self) -> str:
+        """The head's: a key of families.DIALECTS."""
+        return self.head.dialect
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -59,6 +59,10 @@ class Network(nn.Module):
     def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
         """Raw maps -> the boxes above conf_thres, in pixels of the network's input."""
         return self.head.candidates(raw, conf_thres)
+
+    def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
+        """Raw maps -> weights of their squared errors, same shapes; the head knows what each number means."""
+        return self.head.importance(raw)
 
 
 def build(

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sparsity.base.errors import InputError
 from sparsity.data.annotations import NO_LABELS, Annotations, Labels, derive_annotations, read_annotations
-from sparsity.errors import InputError
 from sparsity.evaluation.coco import evaluate, predictions
 
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from sparsity.base.errors import InputError
 from sparsity.data.dataset import Dataset, choose_images, read_dataset, read_images
-from sparsity.errors import InputError
 
 NAMES = ("cat", "dog")
 BOX = "0.5 0.5 0.2 0.4"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sparsity.base.errors import InputError
 from sparsity.data import images
 from sparsity.data.images import ImageHeader, read_image, scan_images
-from sparsity.errors import InputError
 
 ORIENTATION = 274
 

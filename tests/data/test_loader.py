@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
+from sparsity.base.errors import InputError
 from sparsity.data import loader as module
 from sparsity.data.annotations import NO_LABELS
 from sparsity.data.dataset import DatasetImage
 from sparsity.data.letterbox import batch_shapes, letterbox
 from sparsity.data.loader import BatchLoader
-from sparsity.errors import InputError
 
 SIZES = [(40, 30), (30, 40), (20, 60), (64, 64), (50, 25), (90, 30), (33, 47), (128, 100), (60, 59), (10, 80)]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sparsity.base.errors import InputError
 from sparsity.data.sources import Source, find_source
-from sparsity.errors import InputError
 
 
 def make(root: Path, *files: str, **contents: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from sparsity.base.errors import InputError
 from sparsity.data import training as module
 from sparsity.data.annotations import NO_LABELS, Labels
 from sparsity.data.augment import NONE, Augmentation
@@ -16,7 +17,6 @@ from sparsity.data.dataset import DatasetImage
 from sparsity.data.images import read_image
 from sparsity.data.letterbox import GREY, letterbox, place
 from sparsity.data.training import TrainingImages, collate
-from sparsity.errors import InputError
 
 IMGSZ = 64
 SIZES = [(40, 30), (30, 40), (64, 64), (147, 80), (33, 90), (200, 150), (60, 59)]

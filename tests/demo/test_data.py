@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from sparsity.base.errors import InputError
 from sparsity.data.dataset import read_dataset
 from sparsity.demo import data as module
 from sparsity.demo.data import ensure_demo_data
 from sparsity.demo.drawing import CLASSES, draw_scene
-from sparsity.errors import InputError
 
 FEW = {"train": 4, "val": 2}
 

@@ -4,10 +4,10 @@ import cv2
 import pytest
 
 from sparsity import ValidationSettings, load, validate
+from sparsity.data.downloads import ensure_weights
 from sparsity.demo import data as demo
 from sparsity.demo.data import WEIGHTS
 from sparsity.demo.drawing import CLASSES
-from sparsity.download import ensure_weights
 
 
 def test_it_is_small_and_of_the_scenes_classes():

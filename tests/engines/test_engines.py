@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from sparsity import ValidationSettings, prune, validate
-from sparsity.engines.registry import ENGINES, make_engine, make_engines
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
+from sparsity.engines.making import make_engine, make_engines
+from sparsity.engines.table import ENGINES
 from sparsity.formats import onnx_file
-from sparsity.inference import Detector, Lanes, Thresholds
+from sparsity.validation.detector import Detector, Lanes, Thresholds
 
 CPU = torch.device("cpu")
 OTHERS = [name for name in ENGINES if name != "torch"]
@@ -90,7 +91,7 @@ def test_a_missing_package_is_named_with_the_pip_line(monkeypatch):
     ("flags", "words"),
     [
         pytest.param(
-            {"engine": "tensorrt"}, "torch, onnxruntime, openvino, sparse are expected", id="unknown"
+            {"engine": "tensorrt"}, "one of torch, onnxruntime, openvino, sparse is expected", id="unknown"
         ),
         pytest.param({"engine": "onnxruntime", "half": True}, "leave --half out", id="half"),
         pytest.param({"engine": "openvino", "device": "cuda:0"}, "leave --device cuda:0 out", id="a GPU"),
@@ -110,7 +111,7 @@ def test_engines_other_than_torch_stay_on_the_cpu():
 
 MEET = """
 import sys, threading
-from sparsity.engines.registry import make_engine
+from sparsity.engines.making import make_engine
 make_engine("openvino")
 import openvino
 sys.setswitchinterval(1e-6)

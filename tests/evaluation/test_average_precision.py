@@ -3,11 +3,7 @@
 import numpy as np
 import pytest
 
-from sparsity.evaluation.average_precision import (
-    AveragePrecisionMeter,
-    average_precision,
-    match,
-)
+from sparsity.evaluation.average_precision import AveragePrecisionMeter, average_precision, match
 
 UNIT = [0, 0, 10, 10]
 

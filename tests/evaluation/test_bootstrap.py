@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.evaluation import bootstrap as module
 from sparsity.evaluation.bootstrap import Interval, average_precision, bootstrap
 from sparsity.evaluation.coco import Matched, evaluate_matched

@@ -6,7 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.evaluation.bootstrap import load
 from sparsity.evaluation.coco import Matched, evaluate, evaluate_matched
 from sparsity.evaluation.processes import evaluate_files

@@ -15,12 +15,12 @@ from safetensors.numpy import load, save
 
 from sparsity import load as load_checkpoint
 from sparsity import prune
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.formats import compressed, header
-from sparsity.formats.compressed import encode, entropy_bound_bytes, read, write
+from sparsity.formats.compressed import encode, entropy_bound_bytes, read_parts, write
 from sparsity.formats.half import round_to_half
-from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import Network, build
+from sparsity.yolo.yolov5.architectures import yolov5
 from tests.formats.repack import metadata, pack, unpack
 
 CONV = "model.0.conv.weight"
@@ -39,7 +39,7 @@ def content(pruned) -> bytes:
 
 def assert_comes_back(network: Network, path) -> None:
     write(network, path)
-    architecture, weights, names = read(path)
+    architecture, weights, names = read_parts(path)
     expected = network.state_dict()
     assert weights.keys() == expected.keys()
     for name, tensor in weights.items():
@@ -67,7 +67,7 @@ def test_an_unfused_network_comes_back_with_its_counters(tmp_path):
     network = build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird"))
     network.train()(torch.rand(2, 3, 64, 64))
     assert_comes_back(network.eval(), tmp_path / "a.safetensors")
-    assert read(tmp_path / "a.safetensors")[1]["model.0.bn.num_batches_tracked"] == 1
+    assert read_parts(tmp_path / "a.safetensors")[1]["model.0.bn.num_batches_tracked"] == 1
 
 
 def test_special_weights_come_back(tiny, tmp_path):
@@ -162,7 +162,7 @@ def refused(tmp_path, content: bytes) -> str:
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
     with pytest.raises(InputError) as error:
-        read(path)
+        read_parts(path)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -252,9 +252,9 @@ def test_what_is_no_such_file_is_refused(tmp_path, content, case):
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        read(tmp_path / "a.safetensors")
+        read_parts(tmp_path / "a.safetensors")
     with pytest.raises(InputError, match="cannot be read"):
-        read(tmp_path)
+        read_parts(tmp_path)
 
 
 def entry(description: dict, name: str = CONV) -> dict:
@@ -348,11 +348,11 @@ def test_networks_too_large_to_be_read_are_not_written(pruned, tmp_path, monkeyp
     with pytest.raises(
         InputError, match=r"its weights take \d+ bytes in memory; a file of \d+ bytes may hold"
     ):
-        read(tmp_path / "a.safetensors")
+        read_parts(tmp_path / "a.safetensors")
     monkeypatch.undo()
     monkeypatch.setattr(compressed, "MOST_VALUES", 500)
     with pytest.raises(InputError, match=r"model\.\d+\.\S+: has \d+ values; at most 500 are read"):
-        read(tmp_path / "a.safetensors")
+        read_parts(tmp_path / "a.safetensors")
 
 
 def test_descriptions_too_long_to_be_read_are_not_written(pruned, monkeypatch):

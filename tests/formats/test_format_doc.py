@@ -9,10 +9,10 @@ import torch
 
 from sparsity import prune
 from sparsity.formats.architecture import as_data
-from sparsity.formats.compressed import read, write
+from sparsity.formats.compressed import read_parts, write
 from sparsity.formats.half import round_to_half
-from sparsity.yolo.architectures import yolov5
 from sparsity.yolo.network import build
+from sparsity.yolo.yolov5.architectures import yolov5
 
 DOC = Path(__file__).parents[2] / "docs" / "format.md"
 
@@ -41,7 +41,7 @@ def test_the_docs_reader_reads_as_ours_does(tiny, tmp_path, amount, pattern, rou
     network = unfused() if pattern else tiny
     prune(network, amount, pattern=pattern)
     write(round_to_half(network) if rounded else network, tmp_path / "a.safetensors")
-    architecture, weights, names = read(tmp_path / "a.safetensors")
+    architecture, weights, names = read_parts(tmp_path / "a.safetensors")
     theirs = their_reader()(tmp_path / "a.safetensors")
     assert theirs[0] == as_data(architecture)
     assert theirs[2] == list(names)

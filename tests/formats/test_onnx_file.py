@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sparsity import count_sparsity, layer_sparsity, prune
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.formats import onnx_file, onnx_int8
 from sparsity.formats.onnx_file import Exporter, read, write, write_model
 from sparsity.pruning.layers import convolutions

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from sparsity import count_sparsity, load, prune
-from sparsity.checkpoint import read_checkpoint
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.formats.half import round_to_half
+from sparsity.formats.pt_reader import read_checkpoint
 from sparsity.formats.yolov5_pt import write
-from sparsity.yolo.architectures import c3, concat, conv, yolov5
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import build, fuse
 from sparsity.yolo.spec import Layer, ModuleSpec
+from sparsity.yolo.yolov5.architectures import c3, concat, conv, yolov5
 
 # fmt: off
 COMMON = {

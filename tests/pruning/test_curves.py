@@ -7,8 +7,8 @@ from torch import nn
 
 from sparsity import InputError
 from sparsity.pruning.amounts import keep_counts
+from sparsity.pruning.channel_costs import channel_costs
 from sparsity.pruning.curves import GRID, Curve, measure_curves
-from sparsity.pruning.sensitivity import channel_sensitivities
 
 
 class TwoOutputs(nn.Module):
@@ -41,7 +41,7 @@ def only_first(outputs):
 def test_sensitivities_of_a_linear_network_are_its_squared_weights():
     network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 1, 1)).eval()
     images = torch.rand(2, 2, 4, 5)
-    found = channel_sensitivities(_Listed(network), [images], lambda y: [torch.full_like(y[0], 0.5)])
+    found = channel_costs(_Listed(network), [images], lambda y: [torch.full_like(y[0], 0.5)])
     # One output channel: the random signs square to 1. 20 cells an image, each weighed by a half.
     assert torch.allclose(found["inner.0"], 20 * 0.5 * network[1].weight[0, :, 0, 0].square())
     assert torch.allclose(found["inner.1"], torch.tensor([20 * 0.5]))
@@ -59,7 +59,7 @@ class _Listed(nn.Module):
 def test_sensitivities_leave_the_network_as_it_was(batches):
     network = TwoOutputs().eval().requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    channel_sensitivities(network, batches, alike)
+    channel_costs(network, batches, alike)
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not any(module._forward_hooks for module in network.modules())
@@ -67,7 +67,7 @@ def test_sensitivities_leave_the_network_as_it_was(batches):
 
 def test_a_head_that_does_not_count_costs_nothing_and_goes_first(batches):
     network = TwoOutputs().eval()
-    sensitivities = channel_sensitivities(network, batches, only_first)
+    sensitivities = channel_costs(network, batches, only_first)
     assert sensitivities["second"].abs().max() == 0
     assert sensitivities["first"].min() > 0
     curves = measure_curves(network, batches, sensitivities)
@@ -81,7 +81,7 @@ def test_a_head_that_does_not_count_costs_nothing_and_goes_first(batches):
 
 def test_costs_rise_with_sparsity(batches):
     network = TwoOutputs().eval()
-    curves = measure_curves(network, batches, channel_sensitivities(network, batches, alike))
+    curves = measure_curves(network, batches, channel_costs(network, batches, alike))
     assert list(curves) == ["stem", "first", "second"]
     for curve in curves.values():
         assert len(curve.costs) == len(GRID)
@@ -102,7 +102,7 @@ def test_marginals_fall_and_add_up_to_the_costs():
 @pytest.mark.parametrize("keep", [(), ("first",)])
 def test_measured_amounts_hold_with_layers_kept(batches, keep):
     network = TwoOutputs().eval()
-    curves = measure_curves(network, batches, channel_sensitivities(network, batches, alike))
+    curves = measure_curves(network, batches, channel_costs(network, batches, alike))
     marginals = {name: curve.marginals() for name, curve in curves.items()}
     counts = keep_counts(network, 0.4, "measured", keep=keep, marginals=marginals)
     total = sum(curve.weights for curve in curves.values())

@@ -2,8 +2,9 @@
 
 import pytest
 
-from sparsity.errors import InputError
-from sparsity.pruning.method import Method, parse_methods
+from sparsity.base.errors import InputError
+from sparsity.commands.method_lists import parse_methods
+from sparsity.pruning.method import Method
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from torch import nn
 from sparsity import InputError, count_sparsity
 from sparsity.pruning.amounts import keep_counts
 from sparsity.pruning.apply import apply_masks
-from sparsity.pruning.criteria import magnitude_masks
 from sparsity.pruning.least_squares import find_support, refit
+from sparsity.pruning.magnitude import magnitude_masks
 from sparsity.pruning.moments import Moments, gather_moments
 from sparsity.pruning.obs import ObsSettings, prune_layer, prune_obs
 from sparsity.pruning.patterns import Pattern, parse_pattern, select

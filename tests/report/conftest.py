@@ -7,13 +7,15 @@ from itertools import combinations
 import pandas as pd
 import pytest
 
+from sparsity.commands.method_lists import parse_methods
 from sparsity.evaluation.bootstrap import Interval
-from sparsity.latency import Latency
-from sparsity.metrics import Metrics
-from sparsity.pruning.method import parse_methods
-from sparsity.rows import Sweep, SweepRow, make_frame
-from sparsity.sizes import Sizes
+from sparsity.formats.sizes import Sizes
+from sparsity.pruning.method import Method
+from sparsity.sweeping.collecting import make_legend
 from sparsity.sweeping.intervals import COLUMNS
+from sparsity.sweeping.table import Sweep, SweepRow, make_frame
+from sparsity.timing.latency import Latency
+from sparsity.validation.metrics import Metrics
 
 TEXTS = {
     "pattern": "unstructured",
@@ -27,6 +29,7 @@ TEXTS = {
 }
 Levels = dict[tuple[str, float], tuple[float, tuple[float, float, float]]]
 METHODS = {method.label: method for method in parse_methods("l1,obs", "layer,global,lamp,erk,measured")}
+LEGEND = make_legend((Method("l1"), Method("obs")), ("torch", "onnxruntime", "openvino", "sparse"))
 WIDTH = 0.01
 """Of the intervals, to either side."""
 
@@ -38,7 +41,9 @@ def row(method: str, amount: float, ap: float, latency: Latency, dense: Latency,
     names = {"criterion": METHODS[method].criterion, "scope": METHODS[method].scope}
     interval = Interval(change, change - WIDTH, change + WIDTH, float(change > 0))
     metrics, sizes = Metrics(**values | counts | names), Sizes(4.0, 4.0, 4.0 - 3 * amount, 4.0 - 2 * amount)
-    return SweepRow(metrics, sizes, 3.0, {1: (latency, dense)}, 1.5, interval)
+    return SweepRow(
+        Method(metrics.criterion, metrics.scope), metrics, sizes, 3.0, {1: (latency, dense)}, 1.5, interval
+    )
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ def in_two_engines() -> Callable[..., Sweep]:
             ]
             rows += [replace(one, metrics=replace(one.metrics, engine=engine)) for one in made]
         frame = make_frame(rows, {"max_det": 300})
-        return Sweep(frame, pd.DataFrame(), {}, {}, difference(frame[frame.engine == "torch"]))
+        return Sweep(frame, pd.DataFrame(), {}, {}, LEGEND, difference(frame[frame.engine == "torch"]))
 
     return make
 
@@ -100,7 +105,7 @@ def make_sweep() -> Callable[[Levels], Sweep]:
             "environment": {"device": "CPU", "threads": 2, "torch": "2"},
         }
         settings = {"amounts": [0.0, 0.5], "weights": "sha256 ab", "data": "9 images, sha256 cd"}
-        return Sweep(frame, layers, about, settings, difference(frame))
+        return Sweep(frame, layers, about, settings, LEGEND, difference(frame))
 
     return make
 

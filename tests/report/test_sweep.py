@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from sparsity.report import plots
+from sparsity.report.guide import GUIDE
 from sparsity.report.plots import COLOURS, MARKERS
 from sparsity.report.sweep import format_sweep, write_sweep
-from sparsity.rows import batch_sizes
 from sparsity.sweeping.intervals import COLUMNS
+from sparsity.sweeping.table import batch_sizes
 
-GUIDE = Path(__file__).parents[2] / "results" / "reference" / "guide_yolov5x.csv"
 SAME = (10.0, 9.0, 11.0)
 FILES = ("sweep.csv", "sweep.json", "sweep.png", "sweep.svg", "layers.png", "report.html")
 

@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.evaluation.bootstrap import bootstrap, load
 from sparsity.evaluation.coco import Matched
-from sparsity.latency import Rounds
 from sparsity.pruning.method import Method
 from sparsity.sweeping.intervals import COLUMNS, change, differences, resample
 from sparsity.sweeping.level import Level, plan
+from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.store import Store
-from sparsity.sweeping.sweep import SweepSettings, run_sweep
-from sparsity.validation import ValidationSettings
+from sparsity.sweeping.sweep import run_sweep
+from sparsity.timing.latency import Rounds
+from sparsity.validation.settings import ValidationSettings
 
 DENSE = Level(Method(), 0.0)
 LEVELS = plan([0.3, 0.5], [Method(), Method("l1", "global")])

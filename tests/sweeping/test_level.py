@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.pruning.method import Method
 from sparsity.sweeping.level import Level, plan
 

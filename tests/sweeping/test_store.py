@@ -6,14 +6,15 @@ from dataclasses import asdict, fields
 import pytest
 import torch
 
-from sparsity.detection.nms import Detections
-from sparsity.errors import InputError
-from sparsity.inference import PhaseSeconds
-from sparsity.metrics import Metrics
+from sparsity.base.errors import InputError
+from sparsity.formats.sizes import Sizes
 from sparsity.pruning.method import Method
-from sparsity.sizes import Sizes
 from sparsity.sweeping.level import Level
-from sparsity.sweeping.store import Finished, Found, Store
+from sparsity.sweeping.store import Finished, Store
+from sparsity.validation.detector import PhaseSeconds
+from sparsity.validation.metrics import Metrics
+from sparsity.validation.nms import Detections
+from sparsity.validation.passes import Found
 
 LEVEL, DENSE = Level(Method(), 0.3), Level(Method(), 0.0)
 MONDAY = {"started": "monday", "environment": {}}

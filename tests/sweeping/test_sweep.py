@@ -16,18 +16,19 @@ import pytest
 import torch
 
 from sparsity import Method, Pruner, ValidationSettings, prune, sweep, validate
-from sparsity.errors import InputError
-from sparsity.inference import Detector
-from sparsity.latency import Rounds
-from sparsity.saving import save
+from sparsity.base.errors import InputError
+from sparsity.formats.saving import save
 from sparsity.sweeping import copies as copies_module
+from sparsity.sweeping import job
 from sparsity.sweeping import store as store_module
-from sparsity.sweeping import sweep as module
 from sparsity.sweeping.level import Level
-from sparsity.sweeping.sweep import SweepSettings, run_sweep
-from sparsity.validation import Origin
-from sparsity.yolo.architectures import yolov5
+from sparsity.sweeping.settings import SweepSettings
+from sparsity.sweeping.sweep import run_sweep
+from sparsity.timing.latency import Rounds
+from sparsity.validation.detector import Detector
+from sparsity.validation.validate import Origin
 from sparsity.yolo.network import Network, build, fuse
+from sparsity.yolo.yolov5.architectures import yolov5
 
 SETTINGS = ValidationSettings(imgsz=64, batch_size=2, device="cpu", workers=1)
 QUICK = Rounds(0, 2, 2)
@@ -192,7 +193,7 @@ def test_a_stopped_pass_goes_on_where_it_was(network, shapes, tmp_path, monkeypa
         return detect(detector, pixels)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sparsity.inference.Detector.detect", failing)
+        patch.setattr("sparsity.validation.detector.Detector.detect", failing)
         with pytest.raises(StoppedError):
             run_sweep(network, shapes, wanted(0.5), tmp_path / "s")
     kept = len(list((tmp_path / "s").glob("partial/*/*.npz")))
@@ -200,7 +201,7 @@ def test_a_stopped_pass_goes_on_where_it_was(network, shapes, tmp_path, monkeypa
 
     calls[0] = -1000
     with monkeypatch.context() as patch:
-        patch.setattr("sparsity.inference.Detector.detect", failing)
+        patch.setattr("sparsity.validation.detector.Detector.detect", failing)
         again = run_sweep(network, shapes, wanted(0.5), tmp_path / "s").frame
     assert calls[0] + 1000 == 3 * 3 - batches, "what was done is not done again"
     same_figures(whole, again)
@@ -209,8 +210,8 @@ def test_a_stopped_pass_goes_on_where_it_was(network, shapes, tmp_path, monkeypa
 
 def test_a_finished_sweep_is_only_read(network, shapes, tmp_path, monkeypatch):
     first = run_sweep(network, shapes, wanted(0.5), tmp_path).frame
-    monkeypatch.setattr(module, "detect_levels", None)
-    monkeypatch.setattr(module, "time_levels", None)
+    monkeypatch.setattr(job, "run_pass", None)
+    monkeypatch.setattr(job, "time_levels", None)
     said: list[str] = []
     pd.testing.assert_frame_equal(
         first, run_sweep(network, shapes, wanted(0.5), tmp_path, say=said.append).frame
@@ -265,7 +266,7 @@ def test_batch_sizes_out_of_range_are_refused(sizes):
 
 
 def test_a_failing_evaluation_is_an_error(network, shapes, tmp_path, monkeypatch):
-    monkeypatch.setattr(module.processes.coco, "__file__", str(tmp_path / "none.py"))
+    monkeypatch.setattr(job.processes.coco, "__file__", str(tmp_path / "none.py"))
     with pytest.raises(RuntimeError, match=r"none\.py"):
         run_sweep(network, shapes, wanted(0.5), tmp_path / "s")
     assert store_module.Store(tmp_path / "s").finished(Level(Method(), 0.0)) is None

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.training.alignment import MOST_CELLS, align
 from sparsity.training.anchor_free_distillation import anchor_free_distillation_loss
 from sparsity.training.anchor_free_loss import AnchorFreeLoss, distribution_focal_loss
 from sparsity.training.lessons import LESSONS, lesson_of
-from sparsity.yolo.families import FAMILIES
+from sparsity.yolo.families import DIALECTS
 from sparsity.yolo.yolov8.detect import DFL, AnchorFreeDetect
 
 NC, BINS = 3, 16
@@ -266,7 +266,7 @@ def test_maps_of_other_shapes_are_refused():
 
 
 def test_every_family_has_a_lesson():
-    assert LESSONS.keys() == FAMILIES.keys()
+    assert LESSONS.keys() == DIALECTS.keys()
 
 
 def test_a_network_begins_with_few_finds(tiny_yolov8):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.training.distillation import distillation_loss
 
 SIDES = (4, 2, 1)

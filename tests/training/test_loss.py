@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.training.ciou import complete_iou_cxcywh
 from sparsity.training.loss import DetectionLoss, LossParts
 from sparsity.training.matching import match_targets

@@ -5,10 +5,13 @@ import copy
 import pytest
 import torch
 
-from sparsity.pruning.apply import count_sparsity, prune
-from sparsity.training.masks import cubic_amount, nonzero_masks, prune_unfused
-from sparsity.yolo.architectures import yolov5
+from sparsity.pruning.magnitude import prune
+from sparsity.pruning.method import Method
+from sparsity.pruning.zeros import count_sparsity
+from sparsity.training.masks import nonzero_masks
+from sparsity.training.pruning import cubic_amount, prune_unfused
 from sparsity.yolo.network import Network, build, fuse
+from sparsity.yolo.yolov5.architectures import yolov5
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def unfused() -> Network:
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_zeros_are_those_of_the_fused_network(unfused, scope):
     expected = prune(fuse(copy.deepcopy(unfused)), 0.4, scope)
-    masks = prune_unfused(unfused, 0.4, scope)
+    masks = prune_unfused(unfused, Method("l1", scope), 0.4)
     assert masks.zeros == count_sparsity(expected).conv_zeros
     ours = fuse(copy.deepcopy(unfused))
     for name in masks.keep:
@@ -34,7 +37,7 @@ def test_zeros_are_those_of_the_fused_network(unfused, scope):
 
 
 def test_masked_weights_get_no_gradient_and_no_value(unfused):
-    masks = prune_unfused(unfused, 0.5, "layer")
+    masks = prune_unfused(unfused, Method("l1", "layer"), 0.5)
     unfused.requires_grad_(True)
     for parameter in unfused.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -51,13 +54,13 @@ def test_masked_weights_get_no_gradient_and_no_value(unfused):
 
 
 def test_zeros_that_are_there_are_kept(unfused):
-    prune_unfused(unfused, 0.3, "layer")
+    prune_unfused(unfused, Method("l1", "layer"), 0.3)
     assert nonzero_masks(unfused).zeros == count_sparsity(unfused).conv_zeros
 
 
 def test_pruning_further_keeps_every_zero(unfused):
-    masks = prune_unfused(unfused, 0.3, "layer")
-    further = prune_unfused(unfused, 0.6, "layer")
+    masks = prune_unfused(unfused, Method("l1", "layer"), 0.3)
+    further = prune_unfused(unfused, Method("l1", "layer"), 0.6)
     assert all((further.keep[name] & ~keep).sum() == 0 for name, keep in masks.keep.items())
     assert further.zeros == count_sparsity(unfused).conv_zeros
     assert further.zeros == pytest.approx(0.6 * further.weights, abs=60)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sparsity.errors import InputError
+from sparsity.base.errors import InputError
 from sparsity.training.optimizer import make_optimizer, set_rates
 from sparsity.training.settings import TrainingSettings
 

@@ -9,9 +9,9 @@ import torch
 from sparsity import ValidationSettings, load
 from sparsity.demo import data as demo
 from sparsity.demo.drawing import Scene, draw_scene
-from sparsity.saving import save
+from sparsity.formats.saving import save
+from sparsity.training.preparation import Material, _initialise, make_run
 from sparsity.training.settings import TrainingSettings
-from sparsity.training.start import Material, _initialise, make_run
 
 IMGSZ = 96
 COUNT = 8

@@ -15,12 +15,12 @@ import torch
 import yaml
 
 from sparsity import ValidationSettings, count_sparsity, load, prune
-from sparsity.errors import InputError
-from sparsity.saving import save
-from sparsity.training import engine
+from sparsity.base.errors import InputError
+from sparsity.formats.saving import save
+from sparsity.training import trainer as engine
 from sparsity.training.masks import nonzero_masks
+from sparsity.training.preparation import Material, make_run
 from sparsity.training.settings import TrainingSettings
-from sparsity.training.start import Material, make_run
 from sparsity.yolo.network import Network
 
 VALIDATION = ValidationSettings(imgsz=64, device="cpu", workers=1)
@@ -109,8 +109,8 @@ def test_gradual_pruning_only_ever_adds_zeros(weights, data, tmp_path, monkeypat
     seen = []
     real = engine.prune_unfused
 
-    def spy(network, amount, scope):
-        masks = real(network, amount, scope)
+    def spy(network, method, amount):
+        masks = real(network, method, amount)
         seen.append((amount, {name: ~keep for name, keep in masks.keep.items()}))
         return masks
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 import yaml
 
-import finetune
 from sparsity import ValidationSettings, count_sparsity, load
-from sparsity.errors import InputError
-from sparsity.saving import save
+from sparsity.base.errors import InputError
+from sparsity.commands import finetune
+from sparsity.formats.saving import save
 from sparsity.training.masks import nonzero_masks
+from sparsity.training.preparation import Material, _initialise, make_run
 from sparsity.training.settings import TrainingSettings
-from sparsity.training.start import Material, _initialise, make_run
 
 VALIDATION = ValidationSettings(imgsz=64, device="cpu", workers=1)
 COPIES = 25
@@ -104,7 +104,7 @@ def test_the_script_trains_from_random_weights(unfused_yolov8, data, tmp_path, r
     code, out, err = run_script(finetune, *given, "--project", tmp_path, "--name", "run", "--workers", 0)
     assert code == 0, err
     assert "dfl" in out
-    assert load(tmp_path / "run" / "last.pt").family == "yolov8"
+    assert load(tmp_path / "run" / "last.pt").dialect == "yolov8"
     assert (tmp_path / "run" / "epochs.png").stat().st_size
 
 

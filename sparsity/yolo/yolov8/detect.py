@@ -49,7 +49,7 @@ class AnchorFreeDetect(Head):
     over reg_max bins, a stride each.
     """
 
-    family = "yolov8"
+    dialect = "yolov8"
     cells_dim = 2
 
     def __init__(

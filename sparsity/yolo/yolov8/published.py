@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 _MODULES = "ultralytics.nn.modules"
+DETECT = "ultralytics Detect"
+"""The class of several families' heads: what it holds tells which."""
 
 DETECTION_MODELS = {("ultralytics.nn.tasks", "DetectionModel"): "Model"}
 
@@ -16,16 +16,10 @@ CLASS_NAMES: dict[tuple[str, str], str] = {
     (f"{_MODULES}.block", "Bottleneck"): "Bottleneck",
     (f"{_MODULES}.block", "SPPF"): "SPPF",
     (f"{_MODULES}.block", "DFL"): "DFL",
-    (f"{_MODULES}.head", "Detect"): "AnchorFreeDetect",
+    (f"{_MODULES}.head", "Detect"): DETECT,
     **DETECTION_MODELS,
 }
-"""(module, name) as pickled -> a key of registry.KINDS, or Model."""
-
-FIXED: Mapping[str, Mapping[str, object]] = {
-    "SPPF": {"n": 3, "add": False},
-    "AnchorFreeDetect": {"_end2end": False},
-}
-"""Kind -> attributes by which later releases change what it computes, and what they are here where stored."""
+"""(module, name) as pickled -> a kind, "Model" for the whole, or DETECT."""
 
 OTHER_TASKS: dict[str, str] = {
     **{

@@ -1,0 +1,83 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from sparsity.base.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside path; on success it takes path's place, on any failure it goes.
+
+    with replacing(target) as temporary: temporary.write_text(...)
+    """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    temporary.touch(exist_ok=False)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write content to path, whole or not at all, making its folder. Raises InputError naming path."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text to path, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def encodable(text: str) -> str:
+    """Text of file names that are no UTF-8, with escapes for the bytes that aren't."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def write_json(path: Path, content: object, indent: int | None = None) -> None:
+    """Write content as JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")
+
+
+def cache_folder() -> Path | None:
+    """Where this project keeps what it can make again; None for a user without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparsity"
+    except RuntimeError:
+        return None
+
+
+def probe_writing(folder: Path) -> None:
+    """Raise InputError where no file can be written into folder, or where it would be made."""
+    place = folder
+    while not place.exists():
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written into ({error.strerror or error})") from error
+
+
+@contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Turn what the system says against writing into an InputError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{folder}: the results cannot be written ({error.strerror or error})") from error

@@ -1,0 +1,72 @@
+"""A run's folder that says what the run was asked for, so that only the same run goes on in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparsity.base.errors import InputError
+from sparsity.base.files import write_json, writing_into
+
+
+class ResumableFolder:
+    """The folder of a sweep, a comparison, a training or a measurement that can be stopped and resumed.
+
+    A JSON file in it holds {"settings": what two runs must share to be one, ...: more about the run}.
+    file: its name. work: what the folder holds, in errors: "sweep". leftovers: names of files in the folder
+    that a new run must not find.
+    """
+
+    def __init__(self, folder: Path, file: str, work: str, *, leftovers: Sequence[str] = ()) -> None:
+        self.folder, self.path, self._work = folder, folder / file, work
+        self._leftovers = tuple(leftovers)
+
+    def exists(self) -> bool:
+        """Return whether a run began here."""
+        return self.path.exists()
+
+    def begin(self, settings: Mapping[str, Any], **said: Any) -> None:
+        """Start a new run. Raises InputError where the folder can't be written."""
+        with writing_into(self.folder):
+            for name in self._leftovers:
+                (self.folder / name).unlink(missing_ok=True)
+            self.write(settings, **said)
+
+    def write(self, settings: Mapping[str, Any], **said: Any) -> None:
+        """Write the file. Raises OSError where it can't be written."""
+        write_json(self.path, {"settings": settings, **said}, indent=1)
+
+    def resume(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on with the run, and return the file's content.
+
+        Raises InputError where there is no run, or it was asked for something else, naming each difference.
+        """
+        made = self.read()
+        asked = json.loads(json.dumps(settings))
+        _check_same(self.folder, self._work, made["settings"], asked)
+        return made
+
+    def read(self) -> dict[str, Any]:
+        """Return the file's content. Raises InputError where there is no run."""
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            return {**content, "settings": dict(content["settings"])}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.folder}: holds no {self._work} to go on with (no {self.path.name} of one)"
+            ) from error
+
+
+def _check_same(folder: Path, work: str, made: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    differences = [
+        f"{name} was {made.get(name)}, now is {asked.get(name)}"
+        for name in {**made, **asked}
+        if made.get(name) != asked.get(name)
+    ]
+    if differences:
+        raise InputError(
+            f"{folder}: holds a {work} with other settings: {'; '.join(differences)}; "
+            "repeat its settings to go on with it, or begin a new one in another folder"
+        )

@@ -1,0 +1,259 @@
+"""Dead channels out of a pruned network: the same function, of fewer channels."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from sparsity.channels.constants import add_to_bias, constant_shift, is_depthwise, pass_on
+from sparsity.channels.cutting import cut
+from sparsity.channels.graph import Channels, Step, trace_channels
+from sparsity.pruning.layers import convolutions
+from sparsity.yolo.network import Network
+
+NEGLIGIBLE = 1e-8
+"""A constant that is nearer to 0 counts as 0: float32 loses it beside what it is added to."""
+COMPARABLE = 1 / 8
+"""A constant may stand for one that is so much larger; no weight grows far by it."""
+
+
+@dataclass(frozen=True)
+class CompactedLayer:
+    """What became of a Conv2d: its name, and its shape [out, in / groups, height, width].
+
+    removed: the output channels that went, by their numbers before.
+    """
+
+    name: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    removed: tuple[int, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """A network without dead channels, and what became of each Conv2d, in the network's order."""
+
+    network: Network
+    layers: tuple[CompactedLayer, ...]
+
+    @property
+    def channels_before(self) -> int:
+        """Output channels of every Conv2d, before."""
+        return sum(layer.before[0] for layer in self.layers)
+
+    @property
+    def channels_after(self) -> int:
+        """Output channels of every Conv2d, after."""
+        return sum(layer.after[0] for layer in self.layers)
+
+    @property
+    def weights_before(self) -> int:
+        """Weights of every Conv2d, zeros and all, before."""
+        return sum(prod(layer.before) for layer in self.layers)
+
+    @property
+    def weights_after(self) -> int:
+        """Weights of every Conv2d, zeros and all, after."""
+        return sum(prod(layer.after) for layer in self.layers)
+
+
+def compact(network: Network) -> Compacted:
+    """Remove the channels that are dead or that nothing reads; network stays as it is.
+
+    Dead: constant, whatever the image, since all weights of its filter are 0. What the constant gives
+    goes into the biases of those that read it; behind padding, where it would end at the borders, one
+    constant channel stays for all that a convolution reads. One channel of a layer always stays.
+    network: as load gives it, fused; the result is in evaluation mode. Its raw maps are the same but for
+    rounding; without anything to remove, so are its weights.
+    """
+    channels = trace_channels(network)
+    work = copy.deepcopy(network)
+    with torch.no_grad():
+        keep = _Emptying(work, channels).run()
+    smaller = cut(network if keep.all() else work, channels, keep)
+    after = dict(convolutions(smaller))
+    layers = tuple(
+        CompactedLayer(
+            name,
+            tuple(conv.weight.shape),
+            tuple(after[name].weight.shape),
+            _removed(channels, name, keep),
+        )
+        for name, conv in convolutions(network)
+    )
+    return Compacted(smaller, layers)
+
+
+def _removed(channels: Channels, name: str, keep: Tensor) -> tuple[int, ...]:
+    if name not in channels.layers:
+        return ()
+    return tuple((~keep[channels.layers[name].outputs]).nonzero().flatten().tolist())
+
+
+class _Emptying:
+    """Sets weights of a network to 0, in place, that its function does not need, until none is left.
+
+    What no weight reads then can go.
+    """
+
+    def __init__(self, network: Network, channels: Channels) -> None:
+        self.network, self.channels = network, channels
+        self.fixed = channels.pinned[channels.identity]
+        self.convs = [s for s in channels.steps if isinstance(self._module(s), nn.Conv2d)]
+        self.dense = [s for s in self.convs if self._module(s).groups == 1]
+        self.uses = {s.module: _uses(self._module(s)) for s in self.dense}
+        self.constants = torch.empty(0)
+
+    def run(self) -> Tensor:
+        """bool [identities]: which ones the network still needs."""
+        changed = True
+        while changed:
+            changed = self.fold() | self.silence()
+            if not changed:
+                changed = self.merge()
+        return self._needed()
+
+    def fold(self) -> bool:
+        """Find the constant values, and put what they give into biases; whether anything changed.
+
+        In the order of the steps, since a filter that reads constants alone is constant too.
+        """
+        self.constants = torch.full((len(self.fixed),), torch.nan, dtype=torch.float64)
+        changed = False
+        for step in self.channels.steps:
+            module, inputs = self._module(step), [self.constants[x] for x in step.inputs]
+            if isinstance(module, nn.Conv2d):
+                moved, outputs = self._fold_into(step, module, inputs[0])
+                changed |= moved
+            elif isinstance(module, nn.BatchNorm2d):
+                outputs = _normalised(module, inputs[0])
+            else:
+                outputs = pass_on(module, inputs)
+            # What an operation unknown to the trace may write to is not relied on.
+            self.constants[step.outputs] = outputs.masked_fill(self.fixed[step.outputs], torch.nan)
+        return changed
+
+    def _fold_into(self, step: Step, conv: nn.Conv2d, inputs: Tensor) -> tuple[bool, Tensor]:
+        """Whether anything changed, and the constants that the convolution gives."""
+        if conv.groups == 1:
+            uses = self.uses[step.module]
+        elif is_depthwise(conv):
+            uses = torch.diag(_uses(conv)[:, 0])
+        else:
+            return False, torch.full((conv.out_channels,), torch.nan, dtype=torch.float64)
+        known = inputs.isfinite() & ((inputs.abs() < NEGLIGIBLE) | _is_unpadded(conv))
+        known &= uses.any(0)
+        if known.any():
+            if _is_unpadded(conv):
+                add_to_bias(conv, constant_shift(conv, inputs, known))
+            _clear(conv, known)
+            uses[:, known] = False
+        outputs = torch.zeros(conv.out_channels, dtype=torch.float64)
+        outputs = outputs if conv.bias is None else conv.bias.double().cpu()
+        return bool(known.any()), outputs.masked_fill(uses.any(1), torch.nan)
+
+    def silence(self) -> bool:
+        """Clear the filters that nothing reads, so that they read nothing; whether anything changed."""
+        readers, changed = self._readers(), False
+        for step in reversed(self.dense):
+            uses = self.uses[step.module]
+            unread = (readers == 0)[self.channels.identity[step.outputs]]
+            rows = unread & uses.any(1) & ~self.fixed[step.outputs]
+            if rows.any():
+                conv, before = self._module(step), uses.any(0)
+                conv.weight[rows.to(conv.weight.device)] = 0
+                uses[rows] = False
+                lost = self.channels.identity[step.inputs[0]][before & ~uses.any(0)]
+                readers.index_add_(0, lost, -torch.ones_like(lost))
+                changed = True
+        return changed
+
+    def merge(self) -> bool:
+        """Let one constant channel stand for all that a padded convolution reads; whether it changed."""
+        standing = {s.module: self._constants_read(s) for s in self.dense}
+        ids = {s.module: self.channels.identity[s.inputs[0]] for s in self.dense}
+        staying = self.channels.pinned.clone()
+        votes: Counter[int] = Counter()
+        for name, constant in standing.items():
+            staying[ids[name][self.uses[name].any(0) & ~constant]] = True
+            votes.update(ids[name][constant].unique().tolist())
+        changed = False
+        for step in self.dense:
+            places, named = standing[step.module].nonzero().flatten(), ids[step.module]
+            removable = set(named[places][~staying[named[places]]].tolist())
+            if len(set(named[places].tolist())) < 2 or not removable:
+                continue
+            values = self.constants[step.inputs[0]]
+            near = places[values[places].abs() >= COMPARABLE * values[places].abs().max()]
+            best = max(
+                near.tolist(), key=lambda p: (bool(staying[named[p]]), votes[int(named[p])], abs(values[p]))
+            )
+            self._gather(step, places, best, values)
+            changed = True
+        return changed
+
+    def _constants_read(self, step: Step) -> Tensor:
+        """bool [in_channels]: which inputs are constant, and read where they can't be folded."""
+        return self.constants[step.inputs[0]].isfinite() & self.uses[step.module].any(0)
+
+    def _gather(self, step: Step, places: Tensor, best: int, values: Tensor) -> None:
+        conv = self._module(step)
+        shares = (values[places] / values[best]).to(conv.weight.device)
+        kernel = torch.einsum("oihw,i->ohw", conv.weight[:, places].double(), shares)
+        conv.weight[:, places] = 0
+        conv.weight[:, best] = kernel.to(conv.weight.dtype)
+        self.uses[step.module][:, places] = False
+        self.uses[step.module][:, best] = (conv.weight[:, best] != 0).flatten(1).any(1).cpu()
+
+    def _readers(self) -> Tensor:
+        """int64 [identities]: at how many inputs of convolutions it is read with any weight."""
+        readers = torch.zeros(len(self.channels.pinned), dtype=torch.int64)
+        for step in self.dense:
+            read = self.channels.identity[step.inputs[0]][self.uses[step.module].any(0)]
+            readers.index_add_(0, read, torch.ones_like(read))
+        return readers
+
+    def _needed(self) -> Tensor:
+        """What is read or pinned, and one channel of every layer."""
+        needed = (self._readers() > 0) | self.channels.pinned
+        for ends in self.channels.layers.values():
+            for side in (ends.inputs, ends.outputs):
+                if not needed[side].any():
+                    needed[side[0]] = True
+        return needed
+
+    def _module(self, step: Step) -> nn.Module | None:
+        return self.network.get_submodule(step.module) if step.module else None
+
+
+def _uses(conv: nn.Conv2d) -> Tensor:
+    """bool [out, in / groups]: which filter reads which input with any weight."""
+    return (conv.weight.detach() != 0).flatten(2).any(2).cpu()
+
+
+def _is_unpadded(conv: nn.Conv2d) -> bool:
+    return conv.padding == (0, 0)
+
+
+def _clear(conv: nn.Conv2d, inputs: Tensor) -> None:
+    """Set the weights for those inputs (bool [in_channels]) to 0."""
+    inputs = inputs.to(conv.weight.device)
+    if conv.groups == 1:
+        conv.weight[:, inputs] = 0
+    else:
+        conv.weight[inputs] = 0
+
+
+def _normalised(norm: nn.BatchNorm2d, inputs: Tensor) -> Tensor:
+    """The constants that a batch norm gives; a channel of scale 0 is constant whatever comes in."""
+    mean, variance, weight, bias = (
+        x.double().cpu() for x in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    outputs = (inputs - mean) / (variance + norm.eps).sqrt() * weight + bias
+    return torch.where(weight == 0, bias, outputs)

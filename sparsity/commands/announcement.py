@@ -1,0 +1,36 @@
+"""The first lines that a command prints: its flags, and where it runs."""
+
+from __future__ import annotations
+
+import platform
+from argparse import Namespace
+from collections.abc import Callable
+
+import torch
+
+from sparsity.base.devices import device_name, select_device, select_precision
+from sparsity.validation.settings import ValidationSettings
+
+
+def announce(
+    script: str,
+    args: Namespace,
+    settings: ValidationSettings,
+    tell: Callable[[str], object] = print,
+) -> None:
+    """Print what a script was asked, and where it runs."""
+    tell(f"{script}: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
+    tell(_format_environment(settings) + "\n")
+
+
+def _format_environment(settings: ValidationSettings) -> str:
+    """Versions, device and precision, with a warning where --half changes nothing."""
+    device = select_device(settings.device)
+    dtype = select_precision(device, settings.half)
+    line = (
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{device} ({device_name(device)}), {str(dtype).removeprefix('torch.')}"
+    )
+    if settings.half and dtype == torch.float32:
+        line += "\nWARNING: --half has no effect: this CPU has no bfloat16 arithmetic"
+    return line

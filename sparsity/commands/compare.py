@@ -1,0 +1,147 @@
+"""The command compare: what each technique makes of one checkpoint, side by side."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from sparsity.base.devices import describe_environment
+from sparsity.base.errors import InputError
+from sparsity.base.progress import say
+from sparsity.base.resumable import ResumableFolder
+from sparsity.base.run_folders import run_folder
+from sparsity.commands.announcement import announce
+from sparsity.commands.flags import HARDWARE, VALIDATION
+from sparsity.commands.forwarding import as_words, own_flags, read_more
+from sparsity.commands.method_lists import read_method
+from sparsity.commands.opening import open_data
+from sparsity.commands.options import read_amount, read_engines, read_options, read_slimming, read_training
+from sparsity.commands.parsers import compare_parser, finetune_parser, slim_parser
+from sparsity.commands.table import COMMANDS
+from sparsity.comparing.asked import Asked, Command
+from sparsity.comparing.running import Made, make, rows
+from sparsity.comparing.techniques import Plan, plan
+from sparsity.data.downloads import ensure_calibration, ensure_weights
+from sparsity.demo import data as demo
+from sparsity.engines.making import make_engines
+from sparsity.engines.table import engine_packages
+from sparsity.formats.loading import load
+from sparsity.pruning.zeros import count_sparsity
+from sparsity.report.comparison import format_comparison, write_comparison
+from sparsity.report.validation import format_model
+from sparsity.timing.latency import Rounds
+from sparsity.validation.settings import ValidationSettings
+from sparsity.validation.setup import describe_setup
+from sparsity.yolo.network import has_norms
+
+ABOUT = "compare.json"
+
+
+def run(args: Namespace, _line: str) -> None:
+    """Compare as the flags say; print a table, write a CSV and a plot."""
+    options, asked = read_options(args), _read(args)
+    names = list(dict.fromkeys(name.strip() for name in args.techniques.split(",")))
+    _check([plan(name, asked, Path(name)) for name in names])
+    rounds = Rounds(args.seconds, most=200)
+    on_cpu = replace(options.settings, device="cpu", half=False)
+    announce("compare", args, on_cpu)
+
+    made_folder = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
+    with made_folder as folder:
+        network = load(ensure_weights(options.weights, progress=True), fused=False)
+        print(format_model(count_sparsity(network)))
+        dataset, fitted = open_data(options.data, network, on_cpu)
+        if asked.calib:
+            ensure_calibration(asked.calib, progress=True)
+        asked = replace(asked, **_forwarded(args, options.settings, fitted), fused=not has_norms(network))
+        setup = describe_setup(network, dataset, fitted)
+        environment = describe_environment(torch.device("cpu"), engine_packages())
+        place = ResumableFolder(folder, ABOUT, "comparison")
+        if args.resume:
+            place.resume(setup)
+        place.begin(setup, environment=environment)
+
+        plans = {name: plan(name, asked, folder / name) for name in names}
+        made, failed = _make_all(plans, asked, folder, resuming=bool(args.resume))
+        if made:
+            done = rows(made, fitted.imgsz, rounds)
+            title = f"{Path(options.weights).name} on {Path(options.data).name}, {fitted.imgsz} px"
+            write_comparison(folder, done, title, str(environment["device"]))
+            said = {"asked": asdict(asked), "latency": asdict(rounds), "failed": failed}
+            place.begin(setup, environment=environment, **said)
+            print("\n" + format_comparison(done) + f"\n\nResults saved to {folder}")
+        if failed:
+            told = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+            raise InputError(
+                f"{len(failed)} of {len(plans)} techniques failed: {told}; --resume {folder} retries"
+            )
+
+
+def _read(args: Namespace) -> Asked:
+    """What the flags ask for, as far as no network is needed. Raises InputError for what can't be."""
+    mine = compare_parser("")
+    training, slimming = finetune_parser("compare --training"), slim_parser("compare --slimming")
+    sparse_training = finetune_parser("compare --sparse-training")
+    own = own_flags(mine, training)
+    sparse = read_more("--sparse-training", args.sparse_training, sparse_training, own - {"epochs"})
+    if sparse and not finetune_parser("").parse_args(sparse).sparse_train:
+        raise InputError("--sparse-training: --sparse-train RATE is expected in it, such as 0.0025")
+    method = read_method(args.criterion, args.scope)
+    return Asked(
+        args.weights,
+        args.data,
+        engines=read_engines(args.engines),
+        calib=args.calib or (demo.NAME if args.demo else ""),
+        sparsity=read_amount(args.sparsity),
+        percent=args.percent,
+        epochs=args.epochs,
+        criterion=method.name,
+        scope=method.scope,
+        training=read_more("--training", args.training, training, own),
+        slimming=read_more("--slimming", args.slimming, slimming, own_flags(mine, slimming)),
+        sparse_training=sparse,
+    )
+
+
+def _check(plans: list[Plan]) -> None:
+    """Raise InputError where a command would refuse its flags, or an engine's package is missing."""
+    for name, *words in (command for one in plans for command in one.commands):
+        args = COMMANDS[name].make_parser(f"sparsity {name}").parse_args(words)
+        if name == "finetune":
+            read_options(args)
+            read_training(args)
+        elif name == "slim":
+            read_slimming(args)
+    make_engines([engine for one in plans for engine in one.runs])
+
+
+def _forwarded(
+    args: Namespace, settings: ValidationSettings, fitted: ValidationSettings
+) -> dict[str, Command]:
+    """The flags that the commands are given. settings: as asked; fitted: as the network needs them."""
+    parser, given = compare_parser(""), Namespace(**{**vars(args), "imgsz": fitted.imgsz})
+    batch = () if settings.batch_size is None else ("--batch-size", str(settings.batch_size))
+    return {
+        "shared": as_words(parser, given, VALIDATION, without=("batch_size",)),
+        "making": as_words(parser, given, HARDWARE),
+        "validating": ("--device", "cpu", *batch),
+    }
+
+
+def _make_all(
+    plans: dict[str, Plan], asked: Asked, folder: Path, *, resuming: bool
+) -> tuple[list[Made], dict[str, str]]:
+    """What was made, and by technique why one was not: the others don't suffer for it."""
+    made: list[Made] = []
+    failed = {}
+    for name, one in plans.items():
+        say(f"{name}: {one.note}")
+        try:
+            made += make(name, one, asked, folder / name, say, resume=resuming)
+        except InputError as error:
+            failed[name] = str(error)
+            say(f"  FAILED: {error}")
+    return made, failed

@@ -1,0 +1,56 @@
+"""The command finetune: train a pruned checkpoint with its zeros kept, by labels or by a teacher."""
+
+from argparse import Namespace
+from contextlib import nullcontext
+from dataclasses import replace
+
+from sparsity.base.progress import say
+from sparsity.base.run_folders import run_folder
+from sparsity.commands.announcement import announce
+from sparsity.commands.options import read_options, read_training
+from sparsity.data.downloads import ensure_data, ensure_weights
+from sparsity.pruning.zeros import count_sparsity
+from sparsity.report.scales import write_scales
+from sparsity.report.training import write_training
+from sparsity.report.validation import format_model, format_sparsity
+from sparsity.training.preparation import Material, from_main_process, join_processes, make_run
+from sparsity.validation.settings import ValidationSettings
+
+
+def run(args: Namespace, _line: str) -> None:
+    """Train as the flags say; write the networks and a row for each epoch."""
+    options = read_options(args)
+    if args.demo and args.cfg:
+        args.weights = ""
+    settings = read_training(args)
+    validation = replace(options.settings, batch_size=ValidationSettings.batch_size)
+    given = (args.weights, args.cfg, args.data, args.images, args.teacher)
+    material = Material(*given)
+    is_main = join_processes(options.settings)
+    tell = say if is_main else _keep_quiet
+    announce("finetune", args, options.settings, tell)
+
+    place = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
+    with place if is_main else nullcontext(args.resume) as own_folder:
+        folder = from_main_process(own_folder)
+        material = replace(
+            material,
+            weights=ensure_weights(args.weights, progress=True) if args.weights else "",
+            teacher=ensure_weights(args.teacher, progress=True) if args.teacher else "",
+            data=ensure_data(args.data, progress=True) if args.data else "",
+        )
+        training = make_run(material, settings, validation, folder, resuming=bool(args.resume), progress=True)
+        if args.resume:
+            training.resume()
+        counted = count_sparsity(training.trainer.average.network)
+        tell(format_model(counted))
+        tell(format_sparsity(counted))
+        tell(f"Training into {folder}; if it is stopped, --resume {folder} goes on")
+        training.run(progress=True, say=tell, on_epoch=lambda: write_scales(folder, training.scales))
+        if is_main:
+            write_training(folder, training.rows)
+        tell(f"Results saved to {folder}")
+
+
+def _keep_quiet(_line: str) -> None:
+    """What the other processes of a training say."""

@@ -1,0 +1,282 @@
+"""The flags that commands share, in groups. Importing it imports no torch, so that a --help is fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sparsity.channels.slimming_settings import SlimmingSettings
+from sparsity.commands.parser import Parser
+from sparsity.engines.table import ENGINES, TORCH
+from sparsity.formats.table import FORMS
+from sparsity.pruning.criteria import CRITERIA, SHORTHANDS
+from sparsity.pruning.scopes import SCOPES
+from sparsity.sweeping.defaults import BOOTSTRAP
+from sparsity.training.settings import RECIPES, TrainingSettings
+from sparsity.validation.settings import ValidationSettings
+
+DEFAULT_WEIGHTS = "yolov5x.pt"
+DEFAULT_DATA = "coco.yaml"
+DATA, PRUNING, CALIBRATION, VALIDATION = "data", "pruning", "calibration", "validation"
+LATENCY, HARDWARE, OUTPUT = "latency", "hardware", "output"
+TRAINING, SLIMMING, TECHNIQUES = "training", "slimming", "techniques"
+Add = Callable[..., object]
+
+
+def add_data_flags(parser: Parser, *, weights: str = DEFAULT_WEIGHTS, data: str = DEFAULT_DATA) -> None:
+    """Add the checkpoint and the data set."""
+    add = parser.group(DATA).add_argument
+    add(
+        "--weights",
+        default=weights,
+        metavar="FILE",
+        help="checkpoint; yolov5n.pt to yolov5x.pt and yolov8n.pt to yolov8x.pt are downloaded",
+    )
+    add("--data", default=data, metavar="YAML", help="data yaml or folder; coco.yaml is downloaded")
+    add("--demo", action="store_true", help="use a small detector and drawn images; nothing is downloaded")
+
+
+def add_validation_flags(parser: Parser, *, batch_size: bool = True) -> None:
+    """Add how detections are made and counted. batch_size: whether the flag is validation's here."""
+    d, add = ValidationSettings, parser.group(VALIDATION).add_argument
+    add(
+        *("--imgsz", "--img", "--img-size"),
+        type=int,
+        metavar="PIXELS",
+        help=f"image size (default: {d.imgsz}; of the demo 320)",
+    )
+    add("--workers", type=int, default=d.workers, metavar="N", help="threads that decode images, at most")
+    if batch_size:
+        add(
+            "--batch-size",
+            type=int,
+            default=d.batch_size,
+            metavar="N",
+            help="images in a batch, padded to one shape (default: 32 for YOLOv5, 16 for YOLOv8)",
+        )
+    add("--conf-thres", type=float, default=d.conf_thres, metavar="C", help="minimum confidence")
+    add(
+        "--iou-thres",
+        type=float,
+        default=d.iou_thres,
+        metavar="IOU",
+        help="NMS suppresses boxes above this IoU (default: 0.65 for YOLOv5, 0.7 for YOLOv8)",
+    )
+    add("--max-det", type=int, default=d.max_det, metavar="N", help="maximum detections per image")
+    add("--single-cls", action="store_true", help="count all classes as one")
+
+
+def add_hardware_flags(parser: Parser) -> None:
+    """Add what computes."""
+    add = parser.group(HARDWARE).add_argument
+    add(
+        "--device",
+        default=ValidationSettings.device,
+        help="cpu, 0, cuda:1 (default: a GPU where there is one)",
+    )
+    add("--half", action="store_true", help="compute in float16 on a GPU, in bfloat16 on a CPU that has it")
+
+
+def add_engine_flag(parser: Parser) -> None:
+    """Add what runs the network."""
+    parser.group(HARDWARE).add_argument(
+        "--engine", default=TORCH, metavar="NAME", help=f"{', '.join(ENGINES)}; all but torch run on the CPU"
+    )
+
+
+def add_output_flags(parser: Parser, *, name: str, resume: str = "") -> None:
+    """Add where results are written. name: of the run's folder. resume: what --resume goes on with."""
+    add = parser.group(OUTPUT).add_argument
+    add(
+        "--project", type=Path, default=Path("results"), metavar="FOLDER", help="parent folder of the results"
+    )
+    add("--name", default=name, help="folder of this run; a number is appended where it exists")
+    add("--exist-ok", action="store_true", help="write into the folder although it exists")
+    if resume:
+        add("--resume", type=Path, metavar="FOLDER", help=f"go on with the {resume} in this folder")
+    add("--verbose", action="store_true", help="print a row for each class, and with val for each layer")
+
+
+def add_amount_flag(parser: Parser, *, default: str = "0") -> None:
+    """Add how much to prune."""
+    parser.group(PRUNING).add_argument(
+        "--sparsity", default=default, metavar="X", help="fraction of the weights to prune, 0.3 for 30%%"
+    )
+
+
+def add_scope_flag(parser: Parser) -> None:
+    """Add how the amount is allocated."""
+    parser.group(PRUNING).add_argument(
+        "--scope",
+        default="",
+        metavar="SCOPE",
+        help=f"allocation of the amount among the layers: {', '.join(SCOPES)} "
+        "(default: the criterion's own; l1's is layer, obs's is measured)",
+    )
+
+
+def add_criterion_flag(parser: Parser, *, several: bool = False) -> None:
+    """Add which weights to prune."""
+    known = ", ".join((*CRITERIA, *SHORTHANDS))
+    parser.group(PRUNING).add_argument(
+        "--criterion",
+        default="l1",
+        metavar="NAME[,NAME]" if several else "NAME",
+        help=f"{known}: l1 prunes the smallest magnitudes; lamp and erk do, with their own allocation; "
+        "obs learns from images and updates the weights that stay",
+    )
+
+
+def add_method_flags(parser: Parser) -> None:
+    """Add by which methods to prune, which layers stay dense, and the calibration images."""
+    add_criterion_flag(parser, several=True)
+    add_scope_flag(parser)
+    add = parser.group(PRUNING).add_argument
+    add("--pattern", default="", metavar="N:M", help="keep at most N of every M input channels, such as 2:4")
+    add(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="LAYER",
+        help="layers that stay dense, such as 'model.24.*'; may be repeated",
+    )
+    add = parser.group(CALIBRATION).add_argument
+    add("--calib", default="", metavar="FOLDER", help="images for obs, measured and --int8; no labels needed")
+    add("--calib-images", type=int, default=64, metavar="N", help="how many of them, chosen at random")
+    add("--calib-seed", type=int, default=0, metavar="N", help="seed of that choice")
+
+
+def add_compact_flag(parser: Parser) -> None:
+    """Add whether dead channels are removed."""
+    parser.group(PRUNING).add_argument(
+        "--compact", action="store_true", help="remove dead channels after pruning; the outputs stay the same"
+    )
+
+
+def add_save_flag(parser: Parser) -> None:
+    """Add where the network is saved."""
+    parser.group(OUTPUT).add_argument(
+        "--save",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"save the network as it is validated, in half precision: {', '.join(FORMS)}; may be repeated",
+    )
+
+
+def add_int8_flag(parser: Parser) -> None:
+    """Add whether .onnx files are quantised."""
+    parser.group(OUTPUT).add_argument(
+        "--int8", action="store_true", help="quantise saved .onnx files to int8, calibrated on --calib"
+    )
+
+
+def add_latency_flags(parser: Parser) -> None:
+    """Add what is timed in a sweep."""
+    add = parser.group(LATENCY).add_argument
+    add(
+        "--engines",
+        default=TORCH,
+        metavar="NAME,NAME",
+        help=f"engines that run each level: {', '.join(ENGINES)}; with any but torch, all run on the CPU",
+    )
+    add("--batch-sizes", default="1,32", metavar="N,N", help="batch sizes to time; none for no timing")
+
+
+def add_bootstrap_flag(parser: Parser) -> None:
+    """Add how often images are resampled."""
+    parser.group(VALIDATION).add_argument(
+        "--bootstrap",
+        type=int,
+        default=BOOTSTRAP,
+        metavar="N",
+        help="resamples of the images for the intervals of AP; 0 for no intervals",
+    )
+
+
+def add_slimming_flags(parser: Parser, *, percent: float | None = None) -> None:
+    """Add which channels are cut. percent: the default; None where the flag must be given."""
+    d, add = SlimmingSettings, parser.group(SLIMMING).add_argument
+    text = "fraction of the free channels to cut, 0.5 for half"
+    add("--percent", type=float, required=percent is None, default=percent, metavar="X", help=text)
+    if percent is not None:
+        return
+    add("--by", default=d.by, metavar="SCORE", help="bn: batch norms' scales; l1: magnitudes of filters")
+    add("--tied", action="store_true", help="also cut channels that residual additions tie, together")
+    add(
+        "--min-channels",
+        type=int,
+        default=d.min_channels,
+        metavar="N",
+        help="channels that each layer keeps at least",
+    )
+    add(
+        "--round-to",
+        type=int,
+        default=d.round_to,
+        metavar="N",
+        help="round each layer's channels up to a multiple; multiples of 8 run faster",
+    )
+    add("--no-fold", action="store_true", help="drop the constant outputs of cut channels, as other tools do")
+
+
+def add_training_flags(parser: Parser) -> None:
+    """Add how to train."""
+    d, add = TrainingSettings, parser.group(TRAINING).add_argument
+    add("--epochs", type=int, default=d.epochs, metavar="N", help="passes over the training images")
+    add("--batch-size", type=int, default=d.batch_size, metavar="N", help="training images in a batch")
+    add(
+        "--nominal-batch",
+        type=int,
+        default=d.nominal_batch,
+        metavar="N",
+        help="images to an optimiser step; gradients are accumulated over batches",
+    )
+    add("--optimizer", default=d.optimizer, help="SGD or AdamW")
+    add("--lr0", type=float, default=d.lr0, metavar="RATE", help="initial learning rate")
+    add("--lrf", type=float, default=d.lrf, metavar="X", help="final learning rate, as a fraction of --lr0")
+    add(
+        "--momentum", type=float, default=d.momentum, metavar="X", help="momentum of SGD, first beta of AdamW"
+    )
+    add("--decay", type=float, default=d.decay, metavar="X", help="weight decay")
+    add("--warmup", type=float, default=d.warmup, metavar="EPOCHS", help="epochs of rising learning rate")
+    add(
+        "--patience",
+        type=int,
+        default=d.patience,
+        metavar="EPOCHS",
+        help="stop after this many epochs without a better AP",
+    )
+    add("--mosaic", type=float, default=d.mosaic, metavar="P", help="probability of a mosaic of four images")
+    add("--no-augment", action="store_true", help="train on the images without augmentation")
+    add("--freeze-bn", action="store_true", help="keep the statistics of batch norms; obs always does")
+    add("--distil", type=float, default=d.distil, metavar="X", help="weight of the distillation loss")
+    add("--noval", action="store_true", help="validate after the last epoch only")
+    add(
+        "--seed",
+        type=int,
+        default=d.seed,
+        metavar="N",
+        help="seed of all random choices; makes runs repeatable",
+    )
+    add(
+        "--gradual",
+        type=int,
+        default=d.gradual,
+        metavar="EPOCHS",
+        help="prune step by step in these first epochs",
+    )
+    add(
+        "--sparse-train",
+        type=float,
+        default=d.sparse_train,
+        metavar="RATE",
+        help="L1 penalty on batch norms' scales, before slimming; such as 0.0025",
+    )
+    add(
+        "--sparse-recipe",
+        default=d.sparse_recipe,
+        metavar="NAME",
+        help=f"{' or '.join(RECIPES)}: how shifts are penalised",
+    )
+    add("--tied", action="store_true", help="also penalise channels that residual additions tie")

@@ -1,0 +1,69 @@
+"""What a script opens first, with the lines that it prints of it: the network, and the images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from sparsity.base.devices import select_device
+from sparsity.commands.options import Pruning
+from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.data.downloads import ensure_calibration, ensure_data, ensure_weights
+from sparsity.formats.loading import load
+from sparsity.pruning.feature_maps import limit_by_memory
+from sparsity.pruning.pruner import Pruner
+from sparsity.pruning.zeros import count_sparsity
+from sparsity.report.validation import format_model, format_scan
+from sparsity.validation.counting import counting_of
+from sparsity.validation.inputs import Detectable, decoding_threads, fit, read_calibration
+from sparsity.validation.settings import ValidationSettings
+from sparsity.yolo.network import Network
+
+
+def open_network(weights: str) -> Network:
+    """The checkpoint that a flag names, fused; downloaded where it is a published one."""
+    network = load(ensure_weights(weights, progress=True), fused=True)
+    print("Fusing layers...")
+    print(format_model(count_sparsity(network)))
+    return network
+
+
+def open_data(
+    data: str, network: Detectable, asked: ValidationSettings
+) -> tuple[Dataset, ValidationSettings]:
+    """The images that a flag names, and the settings as they suit the network."""
+    settings = fit(asked, network)
+    if settings.imgsz != asked.imgsz:
+        print(f"WARNING: image size {asked.imgsz} is rounded up to {settings.imgsz}")
+    print(counting_of(network).describe(settings.batch_size, settings.iou_thres))
+    place = ensure_data(data, progress=True)
+    dataset = read_dataset(place, network.names, single_cls=settings.single_cls, progress=True)
+    print(f"Scanning {place}... {format_scan(dataset.scan)}")
+    return replace(dataset, name=data), settings
+
+
+def make_pruner(network: Network, pruning: Pruning, settings: ValidationSettings) -> Pruner:
+    """The pruner that the flags ask for; it reads calibration images where a method needs them."""
+    device = select_device(settings.device)
+    given = {"keep": pruning.keep, "pattern": pruning.pattern, "seed": pruning.calib_seed}
+    if not any(method.needs_calibration for method in pruning.methods):
+        return Pruner(network, **given, device=device, progress=True)
+    calibration = read_images(network, pruning, settings)
+    return Pruner(network, **given, calibration=calibration, device=device, progress=True)
+
+
+def read_images(network: Network, pruning: Pruning, settings: ValidationSettings) -> list[torch.Tensor]:
+    """The calibration images, as many as memory holds the maps of."""
+    imgsz, device = fit(settings, network).imgsz, select_device(settings.device)
+    side = imgsz + max(network.strides)  # a batch's sides are padded by one stride at most
+    calibration = read_calibration(
+        ensure_calibration(pruning.calib, progress=True),
+        limit_by_memory(pruning.calib_images, network, (side, side), device),
+        network=network,
+        imgsz=imgsz,
+        seed=pruning.calib_seed,
+        workers=decoding_threads(settings.workers),
+    )
+    print(f"Calibration: {sum(map(len, calibration))} images of {pruning.calib}")
+    return calibration

@@ -1,0 +1,208 @@
+"""The parser of each command. Importing it imports no torch, so that a --help is fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sparsity.commands import flags
+from sparsity.commands.parser import Parser
+from sparsity.comparing.asked import DEFAULT_ENGINES
+from sparsity.comparing.table import TECHNIQUES
+from sparsity.training.settings import TrainingSettings
+
+
+def val_parser(prog: str) -> Parser:
+    """Return the parser of val."""
+    parser = Parser(
+        prog,
+        "Prune a YOLOv5 or YOLOv8 checkpoint, validate it and save it.",
+        [
+            "--weights yolov5x.pt --sparsity 0.3",
+            "--weights best.pt --data my.yaml --sparsity 0.5 --criterion obs --calib images/ --save p.pt",
+        ],
+    )
+    flags.add_data_flags(parser)
+    flags.add_amount_flag(parser)
+    flags.add_method_flags(parser)
+    flags.add_compact_flag(parser)
+    flags.add_validation_flags(parser)
+    flags.add_hardware_flags(parser)
+    flags.add_engine_flag(parser)
+    flags.add_output_flags(parser, name="exp")
+    flags.add_save_flag(parser)
+    flags.add_int8_flag(parser)
+    return parser
+
+
+def sweep_parser(prog: str) -> Parser:
+    """Return the parser of sweep."""
+    parser = Parser(
+        prog,
+        "Prune a YOLOv5 or YOLOv8 checkpoint at many sparsities, validate each, and time it.",
+        [
+            "0.1:0.9 --demo",
+            "0.3:0.9 --weights best.pt --data my.yaml --criterion obs --calib images/ --engines torch,sparse",
+        ],
+    )
+    flags.add_data_flags(parser)
+    parser.group(flags.PRUNING).add_argument(
+        "levels", help="sparsities: 0.1:0.9, 0.1:0.9:0.05, or 0,0.3,0.5; the dense network is always included"
+    )
+    flags.add_method_flags(parser)
+    flags.add_compact_flag(parser)
+    flags.add_validation_flags(parser)
+    flags.add_bootstrap_flag(parser)
+    flags.add_latency_flags(parser)
+    flags.add_hardware_flags(parser)
+    flags.add_output_flags(parser, name="sweep", resume="sweep")
+    parser.group(flags.OUTPUT).add_argument("--title", default="", help="title of the plots and the report")
+    return parser
+
+
+def finetune_parser(prog: str) -> Parser:
+    """Return the parser of finetune."""
+    parser = Parser(
+        prog,
+        "Prune a YOLOv5 or YOLOv8 checkpoint and train it; its zeros stay zero.",
+        [
+            "--weights best.pt --data my.yaml --sparsity 0.5 --epochs 10",
+            "--weights best.pt --images folder/ --sparsity 0.5 --teacher best.pt",
+        ],
+    )
+    flags.add_data_flags(parser, weights="", data="")
+    add = parser.group(flags.DATA).add_argument
+    add(
+        "--cfg",
+        default="",
+        metavar="NAME",
+        help="start from random weights instead of --weights: yolov5n to yolov5x, yolov8n to yolov8x",
+    )
+    add(
+        "--images",
+        default="",
+        metavar="FOLDER",
+        help="images without labels, for distillation; instead of --data, or beside it",
+    )
+    add("--teacher", default="", metavar="FILE", help="dense checkpoint to distil from")
+    flags.add_amount_flag(parser)
+    flags.add_criterion_flag(parser)
+    flags.add_scope_flag(parser)
+    parser.group(flags.CALIBRATION).add_argument(
+        "--calib-images",
+        type=int,
+        default=TrainingSettings.calib_images,
+        metavar="N",
+        help="training images that obs learns from",
+    )
+    flags.add_training_flags(parser)
+    flags.add_validation_flags(parser, batch_size=False)
+    flags.add_hardware_flags(parser)
+    flags.add_output_flags(parser, name="train", resume="training")
+    return parser
+
+
+def slim_parser(prog: str) -> Parser:
+    """Return the parser of slim."""
+    parser = Parser(
+        prog,
+        "Cut the least important channels of a YOLOv5 or YOLOv8 checkpoint, and save the smaller network.",
+        ["--weights results/train/last.pt --percent 0.5 --data my.yaml"],
+    )
+    flags.add_data_flags(parser, data="")
+    flags.add_slimming_flags(parser)
+    flags.add_validation_flags(parser)
+    flags.add_hardware_flags(parser)
+    flags.add_engine_flag(parser)
+    flags.add_output_flags(parser, name="slim")
+    flags.add_save_flag(parser)
+    return parser
+
+
+def compare_parser(prog: str) -> Parser:
+    """Return the parser of compare."""
+    parser = Parser(
+        prog,
+        "Compare techniques on one checkpoint: accuracy, latency, memory and size of what each makes.",
+        [
+            "--weights best.pt --data my.yaml --calib images/",
+            "--demo --techniques fuse,prune,slim --training='--lr0 0.001'",
+        ],
+    )
+    flags.add_data_flags(parser)
+    add = parser.group(flags.TECHNIQUES).add_argument
+    known = ",".join(TECHNIQUES)
+    add("--techniques", default=known, metavar="NAME,NAME", help=f"any of {known.replace(',', ', ')}")
+    flags.add_amount_flag(parser, default="0.5")
+    flags.add_criterion_flag(parser)
+    flags.add_scope_flag(parser)
+    parser.group(flags.CALIBRATION).add_argument(
+        "--calib", default="", metavar="FOLDER", help="images for int8-static and obs; no labels needed"
+    )
+    flags.add_slimming_flags(parser, percent=0.5)
+    add = parser.group(flags.SLIMMING).add_argument
+    add("--slimming", default="", metavar="FLAGS", help="more flags of slim: --slimming='--round-to 8'")
+    add = parser.group(flags.TRAINING).add_argument
+    add("--epochs", type=int, default=TrainingSettings.epochs, metavar="N", help="epochs of each training")
+    add("--training", default="", metavar="FLAGS", help="more flags of finetune: --training='--lr0 0.001'")
+    add(
+        "--sparse-training",
+        default="",
+        metavar="FLAGS",
+        help="flags of a training before slim cuts: --sparse-training='--sparse-train 0.0025 --epochs 50'",
+    )
+    flags.add_validation_flags(parser)
+    add = parser.group(flags.LATENCY).add_argument
+    add(
+        "--engines",
+        default=",".join(DEFAULT_ENGINES),
+        metavar="NAME,NAME",
+        help="engines that run what the techniques make",
+    )
+    add("--seconds", type=float, default=60.0, metavar="S", help="time for latency, of all rows together")
+    flags.add_hardware_flags(parser)
+    flags.add_output_flags(parser, name="compare", resume="comparison")
+    return parser
+
+
+def sensitivity_parser(prog: str) -> Parser:
+    """Return the parser of sensitivity."""
+    parser = Parser(
+        prog,
+        "Measure layer sensitivity: prune each Conv2d alone at several amounts, and validate.",
+        ["--weights best.pt --data my.yaml", "--demo --layers 'model.2*' --amounts 0.5,0.9"],
+    )
+    flags.add_data_flags(parser)
+    add = parser.group(flags.DATA).add_argument
+    add(
+        "--images", type=int, default=100, metavar="N", help="images of the data, chosen at random; 0 for all"
+    )
+    add = parser.group(flags.PRUNING).add_argument
+    add("--amounts", default="0.5,0.7,0.9", metavar="X,X", help="sparsities of the layer that is pruned")
+    add(
+        "--layers",
+        action="append",
+        default=[],
+        metavar="LAYER",
+        help="layers to prune, with wildcards; may be repeated (default: all)",
+    )
+    flags.add_validation_flags(parser)
+    flags.add_hardware_flags(parser)
+    flags.add_output_flags(parser, name="sensitivity", resume="run")
+    return parser
+
+
+def convert_parser(prog: str) -> Parser:
+    """Return the parser of convert."""
+    parser = Parser(
+        prog,
+        "Convert a saved network into another form, rounded to half precision.",
+        ["pruned.safetensors pruned.pt", "pruned.pt pruned.onnx"],
+    )
+    parser.add_argument(
+        "source", type=Path, help="a .pt checkpoint, or a .safetensors file that this tool saved"
+    )
+    parser.add_argument("target", type=Path, help="the file to write, in .pt, .safetensors or .onnx")
+    parser.group(flags.OUTPUT).add_argument(
+        "--exist-ok", action="store_true", help="overwrite the target where it exists"
+    )
+    return parser

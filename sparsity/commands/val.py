@@ -1,0 +1,105 @@
+"""The command val: prune a checkpoint, validate it and save it."""
+
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from sparsity.base.run_folders import run_folder
+from sparsity.channels.compacting import compact
+from sparsity.commands.announcement import announce
+from sparsity.commands.method_lists import read_method
+from sparsity.commands.opening import make_pruner, open_data, open_network, read_images
+from sparsity.commands.options import read_amount, read_exported, read_options, read_pruning, read_saving
+from sparsity.evaluation.coco import format_figures
+from sparsity.formats.half import round_to_half
+from sparsity.formats.saving import save
+from sparsity.formats.sizes import measure_sizes
+from sparsity.pruning.method import Method
+from sparsity.pruning.pruner import Pruner
+from sparsity.pruning.zeros import count_sparsity, layer_sparsity
+from sparsity.report import validation as report
+from sparsity.validation.inputs import Detectable
+from sparsity.validation.run_files import write_run
+from sparsity.validation.settings import ValidationSettings
+from sparsity.validation.validate import Origin, Validation, validate
+from sparsity.yolo.network import Network
+
+
+def run(args: Namespace, _line: str) -> None:
+    """Prune, validate and save as the flags say; print tables, write files."""
+    options, amount = read_options(args), read_amount(args.sparsity)
+    pruning, files = read_pruning(args), read_saving(args)
+    method = read_method(args.criterion, args.scope)
+    how = (args.criterion != "l1", args.scope, args.pattern, args.keep)
+    exported = read_exported(options, amount, *how, args.compact, files)
+    announce("val", args, options.settings)
+
+    with run_folder(options.project, options.name, exist_ok=options.exist_ok) as folder:
+        network = exported or open_network(options.weights)
+        if exported:
+            print(report.format_model(count_sparsity(exported)))
+        dataset, settings = open_data(options.data, network, options.settings)
+        dense, origin = network, Origin(options.weights)
+        if not exported:
+            network, origin = _prune(
+                network,
+                make_pruner(network, pruning, settings),
+                method,
+                replace(origin, amount=amount),
+                args.compact,
+            )
+        if files:
+            # As the saved files keep it, so that the figures are theirs.
+            network = round_to_half(network)
+            print("Rounded to half precision, as it is saved")
+            images = read_images(network, pruning, settings) if args.int8 else ()
+            _save(network, dense, files, images)
+
+        done = validate(network, dataset, settings, origin=origin, progress=True)
+        write_run(folder, done.metrics, layer_sparsity(network), done.predictions, dataset.annotations)
+        _print(done, network, settings, verbose=options.verbose)
+        print(f"Results saved to {folder}")
+
+
+def _save(network: Network, dense: Network, files: Sequence[Path], int8_images: Sequence[Tensor]) -> None:
+    for file in files:
+        save(network, file, int8_images=int8_images)
+        print(report.format_saved(file, int8=bool(int8_images)))
+    print(report.format_sizes(measure_sizes(network, measure_sizes(dense))))
+
+
+def _print(done: Validation, network: Detectable, settings: ValidationSettings, *, verbose: bool) -> None:
+    count = len(done.dataset.images)
+    print(report.format_table(done.own, count, done.dataset.names, verbose=verbose))
+    if verbose:
+        print("\n" + report.format_layers(layer_sparsity(network)) + "\n")
+    print(report.format_speed(done.metrics) + "\n")
+    print(format_figures(done.figures) + "\n")
+    if not settings.single_cls and settings.max_det == ValidationSettings.max_det:
+        print(report.format_guide(done.metrics), end="")
+
+
+def _prune(
+    network: Network, pruner: Pruner, method: Method, origin: Origin, compacting: bool
+) -> tuple[Network, Origin]:
+    """The pruned network, and its origin for the row of figures."""
+    start = time.perf_counter()
+    origin = replace(origin, scope=method.scope, criterion=method.name, **pruner.rules)
+    if origin.amount:
+        network = pruner.prune(method, origin.amount)
+        seconds = time.perf_counter() - start
+        counted = report.format_sparsity(count_sparsity(network))
+        print(f"Pruning ({method.label}, {origin.amount:g})... {counted}, {seconds:.1f} s")
+    if compacting:
+        made = compact(network)
+        network, removed = made.network, made.channels_before - made.channels_after
+        origin = replace(origin, channels_removed=removed)
+        print(
+            f"Dead channels... {removed} of {made.channels_before} removed; "
+            f"{made.weights_after} of {made.weights_before} Conv2d weights are left"
+        )
+    return network, origin

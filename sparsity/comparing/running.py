@@ -1,0 +1,205 @@
+"""Runs the commands of techniques, one process each, and times what they made by turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sparsity.base.errors import InputError
+from sparsity.base.memory import MAXRSS_UNIT
+from sparsity.comparing.asked import Asked, Command
+from sparsity.comparing.journal import FILE as JOURNAL
+from sparsity.comparing.journal import Journal, Ran
+from sparsity.comparing.row import ComparedRow
+from sparsity.comparing.techniques import Plan, validation
+from sparsity.data.downloads import ensure_weights
+from sparsity.formats import onnx_file
+from sparsity.formats.loading import load
+from sparsity.formats.sizes import MB
+from sparsity.timing.latency import Latency, Rounds
+from sparsity.timing.networks import time_networks
+from sparsity.validation.inputs import Detectable
+from sparsity.yolo.flops import count_gflops
+
+PACKAGE_PARENT = Path(__file__).parents[2]
+PROGRAM = ("python", "-m", "sparsity")
+"""How a command is shown; it runs with this Python."""
+PATIENCE = 10.0
+"""Seconds that a command has to end when it is asked to."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A technique's file in an engine, validated: metrics.json, and what it took."""
+
+    technique: str
+    engine: str
+    plan: Plan
+    metrics: dict[str, Any]
+    peak_memory_mb: float
+    seconds: float
+    commands: tuple[Command, ...]
+
+    @property
+    def file(self) -> Path:
+        """What the engine runs."""
+        return ensure_weights(self.plan.runs[self.engine])
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a file's network computes with."""
+
+    gflops: float
+    linear: int
+
+
+def make(
+    technique: str, plan: Plan, asked: Asked, folder: Path, say: Callable[[str], None], *, resume: bool
+) -> list[Made]:
+    """Run a technique's commands, and validate its file in each of its engines.
+
+    resume: take what ended well in folder earlier, as long as its commands are these. Raises InputError
+    with what a command said last where it fails.
+    """
+    journal = Journal(folder, resume=resume)
+    making = [_run_or_recall(command, folder, journal, say) for command in plan.commands]
+    made = []
+    for engine, file in plan.runs.items():
+        command = validation(asked, engine, file, folder)
+        ran = _run_or_recall(command, folder, journal, say)
+        metrics = _read_json(folder / f"val_{engine}" / "metrics.json")
+        seconds = sum(one.seconds for one in making)
+        commands = (*plan.commands, command)
+        made.append(Made(technique, engine, plan, metrics, ran.peak_memory_mb, seconds, commands))
+    return made
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        ran = file.parents[1] / JOURNAL
+        raise InputError(f"{file}: cannot be read ({error}); delete {ran} to make it again") from error
+
+
+def _run_or_recall(command: Command, folder: Path, journal: Journal, say: Callable[[str], None]) -> Ran:
+    known = journal.recall(command)
+    if known is None:
+        known = run(command, folder, say)
+        journal.add(known)
+    else:
+        say(f"  (ran before) {shown(command)}")
+    return known
+
+
+def run(command: Command, folder: Path, say: Callable[[str], None]) -> Ran:
+    """Run a script in a process of its own, which ends with this one.
+
+    What it prints goes to log.txt in folder. Raises InputError where it doesn't end well.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"  {shown(command)}")
+    log, start = folder / "log.txt", time.perf_counter()
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {shown(command)}\n")
+        file.flush()
+        words = [sys.executable, "-m", "sparsity", *command]
+        process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, env=_environment())
+        code, peak = _wait(process)
+    if code:
+        last = log.read_text(encoding="utf-8").strip().splitlines()[-1]
+        raise InputError(f"{command[0]} ended with {code}: {last} (all it said is in {log})")
+    return Ran(command, time.perf_counter() - start, peak)
+
+
+def shown(command: Command) -> str:
+    """Return a command as a user types it."""
+    return shlex.join([*PROGRAM, *command])
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a command: it finds the package wherever this process found it."""
+    paths = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """The exit code, and the largest resident size in MB. The process doesn't outlive an interruption."""
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss * MAXRSS_UNIT / MB
+
+
+def rows(made: Sequence[Made], imgsz: int, rounds: Rounds) -> list[ComparedRow]:
+    """The rows, with latency taken by turns."""
+    networks, engines = [_network(one) for one in made], [one.engine for one in made]
+    latencies = time_networks(networks, engines, imgsz, rounds)
+    files = dict.fromkeys(one.plan.counted for one in made)
+    counted = {file: _count(file, imgsz) for file in files}
+    return [
+        _row(one, latency, counted[one.plan.counted]) for one, latency in zip(made, latencies, strict=True)
+    ]
+
+
+def _network(one: Made) -> Detectable:
+    if one.file.suffix == ".onnx":
+        return onnx_file.read(one.file)
+    return load(one.file, fused=not one.plan.unfused)
+
+
+def _count(file: str, imgsz: int) -> Counted:
+    network = load(ensure_weights(file))
+    linear = sum(isinstance(module, nn.Linear) for module in network.modules())
+    return Counted(count_gflops(network, (imgsz, imgsz)), linear)
+
+
+def _row(one: Made, latency: Latency, counted: Counted) -> ComparedRow:
+    return ComparedRow(
+        one.technique,
+        one.engine,
+        one.metrics["AP"],
+        one.metrics["AP50"],
+        latency.median,
+        latency.p10,
+        latency.p90,
+        one.peak_memory_mb,
+        one.file.name,
+        one.file.stat().st_size / MB,
+        one.metrics["parameters"],
+        counted.gflops,
+        one.metrics["sparsity_conv"],
+        one.seconds,
+        _note(one, counted.linear),
+        "; ".join(map(shown, one.commands)),
+    )
+
+
+def _note(one: Made, linear: int) -> str:
+    """What the plan says, with what only its files tell. linear: how many Linear layers there are."""
+    if one.plan.cut:
+        cut = _read_json(Path(one.plan.cut))
+        share = cut["removed"] / max(cut["free"], 1)
+        return f"{share:.0%} of the {cut['free']} free {one.plan.note} ({cut['percent']:.0%} were asked for)"
+    if one.technique == "int8-dynamic":
+        return f"{one.plan.note} ({linear} here)"
+    return one.plan.note

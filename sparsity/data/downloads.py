@@ -1,0 +1,152 @@
+"""Published weights and COCO -> local files: resumed where broken off, checked, renamed when whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+from sparsity.base.errors import InputError
+from sparsity.base.progress import progress_bar
+from sparsity.demo import data as demo
+
+YOLOV5_URL = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
+YOLOV8_URL = "https://github.com/ultralytics/assets/releases/download/v8.1.0"
+COCO_URL = "http://images.cocodataset.org"
+WEIGHTS = {
+    f"{family}{size}.pt": url
+    for family, url in (("yolov5", YOLOV5_URL), ("yolov8", YOLOV8_URL))
+    for size in "nsmlx"
+}
+"""Published checkpoints, and where they are."""
+COCO_NAMES = ("coco", "coco.yaml")
+COCO_FOLDER = Path("datasets/coco")
+TIMEOUT_S = 30
+_CHUNK = 1 << 20
+
+
+def ensure_weights(weights: str, *, progress: bool = False) -> Path:
+    """The file itself where it exists; those in WEIGHTS are downloaded, "demo" is the demo's.
+
+    SPARSITY_WEIGHTS_URL names another base address. Raises InputError where there is no such file
+    and it can't be downloaded.
+    """
+    path = Path(weights)
+    if weights == demo.NAME:
+        return demo.WEIGHTS
+    if path.exists() or path.name not in WEIGHTS:
+        return path
+    base = os.environ.get("SPARSITY_WEIGHTS_URL", WEIGHTS[path.name])
+    _fetch(f"{base}/{path.name}", path, "SPARSITY_WEIGHTS_URL", progress)
+    return path
+
+
+def ensure_data(data: str, *, progress: bool = False) -> Path:
+    """The yaml or folder itself where it exists; coco.yaml stands for COCO val2017, "demo" for the demo's.
+
+    COCO's images and annotations are downloaded to datasets/coco where they are missing (about
+    1 GB). SPARSITY_COCO_URL names another base address. Raises InputError as ensure_weights does.
+    """
+    path = Path(data)
+    if data == demo.NAME:
+        return demo.ensure_demo_data(progress=progress)
+    if path.exists() or data not in COCO_NAMES:
+        return path
+    images = COCO_FOLDER / "images" / "val2017"
+    if not images.is_dir():
+        _fetch_zip("zips/val2017.zip", "val2017/", images, progress)
+    annotations = COCO_FOLDER / "annotations" / "instances_val2017.json"
+    if not annotations.is_file():
+        archive = "annotations/annotations_trainval2017.zip"
+        _fetch_zip(archive, "annotations/instances_val2017.json", annotations, progress)
+    return COCO_FOLDER
+
+
+def ensure_calibration(folder: str, *, progress: bool = False) -> Path:
+    """The folder itself; "demo" stands for the demo's training images, which are drawn where missing."""
+    if folder == demo.NAME:
+        return demo.training_images(demo.ensure_demo_data(progress=progress))
+    return Path(folder)
+
+
+def _fetch_zip(archive: str, member: str, target: Path, progress: bool) -> None:
+    """Download an archive of COCO, unpack one member or folder to target, drop the archive."""
+    local = COCO_FOLDER / Path(archive).name
+    if not local.exists():
+        base = os.environ.get("SPARSITY_COCO_URL", COCO_URL)
+        _fetch(f"{base}/{archive}", local, "SPARSITY_COCO_URL", progress)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".unpacking", dir=target.parent) as folder:
+            with zipfile.ZipFile(local) as zipped:
+                names = [name for name in zipped.namelist() if name.startswith(member)]
+                for name in progress_bar(names, desc=f"Unpacking {local.name}", shown=progress):
+                    zipped.extract(name, folder)
+            (Path(folder) / member).replace(target)
+    except (zipfile.BadZipFile, zlib.error, EOFError, FileNotFoundError) as error:
+        raise InputError(f"{local}: damaged ({error}); delete it and start again") from error
+    local.unlink()
+
+
+def _fetch(url: str, target: Path, variable: str, progress: bool) -> None:
+    """Download url to target by way of target.part, which a later call takes up again."""
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _download(url, part, progress)
+        part.replace(target)
+    except (OSError, HTTPException) as error:
+        # urllib's errors, time-outs and a broken connection are all one of these.
+        reason = getattr(error, "reason", None) or error
+        raise InputError(
+            f"{target}: not there, and not to be had from {url} ({reason}). "
+            f"Put the file at {target.absolute()}, or set {variable} to another base address"
+        ) from error
+
+
+def _download(url: str, part: Path, progress: bool) -> None:
+    """Append to part what is missing of it. Raises OSError where it ends too early or late."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != 416 or not have:
+            raise
+        part.unlink()
+        return _download(url, part, progress)
+    with response:
+        have = have if response.status == 206 else 0
+        total = _total_size(response, have)
+        _append(response, part, have, total, progress)
+    size = part.stat().st_size
+    if total is not None and size != total:
+        if size > total:
+            part.unlink()
+        raise OSError(f"got {size} of {total} bytes; start again to go on from there")
+    return None
+
+
+def _total_size(response: HTTPResponse, have: int) -> int | None:
+    length = response.headers.get("Content-Length")
+    return None if length is None else have + int(length)
+
+
+def _append(response: HTTPResponse, part: Path, have: int, total: int | None, progress: bool) -> None:
+    bar = progress_bar(
+        total=total,
+        initial=have,
+        desc=f"Downloading {part.stem}",
+        unit="B",
+        unit_scale=True,
+        shown=progress,
+    )
+    with bar, part.open("ab" if have else "wb") as file:
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))

@@ -1,0 +1,98 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock, local
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsity.base.optional import optional_module
+from sparsity.engines.engine import Engine
+from sparsity.engines.graphs import Decode, Graphs, refused_by
+from sparsity.yolo.head import Candidates
+
+MOST_COMPILED = 2
+"""Shapes that are kept compiled at a time; each holds the weights once more."""
+
+
+class OpenVinoRunner:
+    """One graph, compiled for the shape of images that come, as its users compile it.
+
+    Where several threads call, each computes its own images, as streams of one model for all shapes: it is
+    a little slower, but shapes change with every batch of a validation.
+    """
+
+    memory_format = torch.contiguous_format
+
+    def __init__(self, openvino: ModuleType, graph: bytes, decode: Decode) -> None:
+        self._core, self._graph, self._decode = openvino.Core(), graph, decode
+        self._threads = torch.get_num_threads()
+        self._compiled: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._lock, self._requests = Lock(), local()
+        with refused_by("openvino"):
+            self._core.read_model(self._graph, b"")
+
+    def __call__(self, images: Tensor) -> Sequence[Tensor]:
+        """Images -> raw maps, or the boxes of a file that decodes them."""
+        with refused_by("openvino"):
+            request = self._request(tuple(images.shape))
+            outputs = request.infer([images.contiguous().numpy()], share_inputs=True)
+        return [torch.from_numpy(one.copy()) for one in outputs.values()]
+
+    def settle(self, images: Tensor) -> None:
+        """Sizes are compiled as they come."""
+
+    def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
+        """Maps -> boxes."""
+        return self._decode(maps, conf_thres)
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        """This thread's infer request for images of that shape."""
+        streams = max(1, self._threads // torch.get_num_threads())
+        compiled = self._get((shape if streams == 1 else None, streams))
+        if getattr(self._requests, "of", None) is not compiled:
+            self._requests.of, self._requests.request = compiled, compiled.create_infer_request()
+        return self._requests.request
+
+    def _get(self, key: tuple[tuple[int, ...] | None, int]) -> Any:
+        with self._lock:
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(*key)
+                while len(self._compiled) > MOST_COMPILED:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(key)
+            return self._compiled[key]
+
+    def _compile(self, shape: tuple[int, ...] | None, streams: int) -> Any:
+        model = self._core.read_model(self._graph, b"")
+        if shape is not None:
+            model.reshape(list(shape))
+        settings = {"INFERENCE_NUM_THREADS": self._threads, "INFERENCE_PRECISION_HINT": "f32"}
+        return self._core.compile_model(model, "CPU", {**settings, "NUM_STREAMS": streams})
+
+
+class OpenVinoEngine(Engine):
+    """Runs networks, and ONNX files, by OpenVINO."""
+
+    name = "openvino"
+    title = "OpenVINO"
+    package = "openvino"
+    memory = 6.6
+    needs_graph = True
+
+    def __init__(self, graphs: Graphs | None = None) -> None:
+        """graphs: those that several engines share. Raises InputError where a package is missing."""
+        self._openvino = optional_module("openvino", "--engine openvino")
+        self._graphs = graphs or Graphs()
+        # Its table of types, made on first use, locks two threads that meet there up for good (2026.4).
+        self._openvino.Type.f32.to_dtype()
+
+    def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> OpenVinoRunner:
+        """Make a copy of the network ready. Raises InputError for another device or precision."""
+        self.check_device(device, dtype)
+        return OpenVinoRunner(self._openvino, *self._graphs.get(network))

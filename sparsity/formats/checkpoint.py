@@ -1,0 +1,46 @@
+"""What a file holds of a detector, and the network made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from sparsity.base.errors import InputError
+from sparsity.formats.architecture import UnreadableError
+from sparsity.yolo.network import Network, build, drop_neutral_norms
+from sparsity.yolo.registry import HEADS
+from sparsity.yolo.spec import Architecture
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds of a detector.
+
+    weights: float tensors in float32 by their published names (model.0.conv.weight, ...).
+    names: the class names in order.
+    """
+
+    path: Path
+    architecture: Architecture
+    weights: dict[str, Tensor] = field(repr=False)
+    names: tuple[str, ...]
+
+
+def build_network(checkpoint: Checkpoint) -> Network:
+    """Build the network, in evaluation mode. Raises InputError where weights and modules do not fit."""
+    try:
+        network = build(checkpoint.architecture, checkpoint.names, checkpoint.weights)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{checkpoint.path}: its weights do not fit its modules: {reason}") from error
+    return drop_neutral_norms(network)
+
+
+def checked_head(architecture: Architecture) -> int:
+    """The head's number of classes, once levels, strides and widths agree."""
+    head = architecture[-1].module
+    if problem := HEADS[head.kind].misfit(head):
+        raise UnreadableError(f"its head model.{len(architecture) - 1} {problem}")
+    return head.attributes["nc"]

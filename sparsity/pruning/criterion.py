@@ -1,0 +1,88 @@
+"""What a criterion is: it decides which weights of each Conv2d become zero."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from sparsity.pruning.apply import apply_masks
+from sparsity.pruning.layers import convolutions
+from sparsity.pruning.patterns import Pattern, select
+from sparsity.pruning.scopes import Scope
+
+
+@dataclass(frozen=True)
+class PruningContext:
+    """What a criterion may use while it prunes.
+
+    images: calibration batches, float32 [n, 3, height, width], on the network's device; empty where the
+    criterion does not need images. pattern: N:M, or None. seed: of every random choice.
+    tick: call it with the name of each layer that is done; it moves the progress bar.
+    """
+
+    images: Sequence[Tensor] = field(default=(), repr=False)
+    pattern: Pattern | None = None
+    seed: int = 0
+    tick: Callable[[str], None] = lambda _name: None
+
+
+class Criterion(ABC):
+    """Decides which weights become zero, given how many weights each layer keeps.
+
+    Subclass it for a criterion of your own, and pass an instance to Pruner, Method or sweep().
+
+    name: the name in tables, files and on the command line. title: the same in a few words, for reports.
+    own_scope: the allocation among layers that is used where none is given (see keep_counts).
+    needs_images: whether prune reads calibration images.
+    updates_weights: whether prune also changes weights that stay.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    own_scope: ClassVar[Scope] = "layer"
+    needs_images: ClassVar[bool] = False
+    updates_weights: ClassVar[bool] = False
+
+    @abstractmethod
+    def prune(self, network: nn.Module, counts: Mapping[str, int], context: PruningContext) -> None:
+        """Prune a fused network in place, so that each named Conv2d keeps counts[name] weights.
+
+        network: in evaluation mode, without gradients; on the context's images' device where there are any.
+        Raises InputError for what can't be used.
+        """
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that change what prune does, as JSON values; a resumed sweep compares them."""
+        return {}
+
+
+class ScoreCriterion(Criterion):
+    """A criterion that scores each weight by itself: the lowest scores of a layer become zero."""
+
+    @abstractmethod
+    def scores(self, name: str, conv: nn.Conv2d) -> Tensor:
+        """Return one score for each weight: [out, in / groups, height, width], finite, higher is kept."""
+
+    def prune(self, network: nn.Module, counts: Mapping[str, int], context: PruningContext) -> None:
+        apply_masks(network, self.masks(network, counts, context.pattern))
+
+    def masks(
+        self, network: nn.Module, counts: Mapping[str, int], pattern: Pattern | None = None
+    ) -> dict[str, Tensor]:
+        """Return bool masks by the name of the Conv2d: True for the counts[name] highest scores.
+
+        Layers that counts lacks get no mask. pattern: applied to the layers that fit and are not dense.
+        Raises InputError for a score that is NaN or a count out of range.
+        """
+        masks = {}
+        for name, conv in convolutions(network):
+            if name in counts:
+                weight = conv.weight.detach()
+                patterned = pattern and counts[name] < weight.numel() and pattern.fits(weight.shape)
+                scores = self.scores(name, conv).detach()
+                masks[name] = select(scores, counts[name], pattern if patterned else None)
+        return masks

@@ -1,0 +1,65 @@
+"""The layers that mind: a plot, and words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sparsity.base.files import encodable, writing_into
+from sparsity.report.plots import COLOURS, LINES, MARKERS, STYLE, save
+
+MOST_NAMED = 10
+
+
+def write_plot(path: Path, frame: pd.DataFrame, title: str) -> None:
+    """Write the plot of plot_sensitivity, whole or not at all. title: may hold bytes that are no UTF-8."""
+    with writing_into(path.parent):
+        save(plot_sensitivity(frame, encodable(title)), path)
+
+
+def plot_sensitivity(frame: pd.DataFrame, title: str) -> Figure:
+    """The drop of AP, and the raw maps' error, of each layer pruned alone; a line for each amount.
+
+    frame: layer, amount, AP_drop, output_error; layers in the network's order.
+    """
+    names = list(dict.fromkeys(frame.layer))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(max(7.0, 0.17 * len(names) + 2), 6.4), layout="constrained")
+        drop, error = figure.subplots(2, 1, sharex=True)
+        for number, (amount, rows) in enumerate(frame.groupby("amount")):
+            rows = rows.set_index("layer").reindex(names)
+            style = {
+                "color": COLOURS[number % len(COLOURS)],
+                "marker": MARKERS[number % len(MARKERS)],
+                "linestyle": LINES[number % len(LINES)],
+                "markersize": 4,
+            }
+            drop.plot(range(len(names)), rows.AP_drop, label=f"{amount:.9g}", **style)
+            error.plot(range(len(names)), rows.output_error.clip(lower=1e-9), **style)
+        drop.axhline(0, color="0.5", linewidth=0.8)
+        drop.set_ylabel("AP, dense minus pruned")
+        drop.legend(frameon=False, title="sparsity of the layer")
+        error.set_ylabel("error of the raw maps")
+        error.set_yscale("log")
+        error.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+        error.set_xlabel("the one Conv2d that is pruned, in the network's order")
+        figure.suptitle(title, fontsize=11, parse_math=False)
+    return figure
+
+
+def format_sensitivity(frame: pd.DataFrame) -> str:
+    """The layers that mind most, at the largest amount, and how to keep them."""
+    most = frame[frame.amount == frame.amount.max()].sort_values("AP_drop", ascending=False, kind="stable")
+    most = most.head(MOST_NAMED)
+    lines = [f"{'layer':>28}{'weights':>10}{'sparsity':>10}{'AP drop':>10}{'output error':>14}"]
+    lines += [
+        f"{row.layer:>28}{row.weights:>10}{row.amount:>10.3g}{row.AP_drop:>+10.3f}{row.output_error:>14.3g}"
+        for row in most.itertuples()
+    ]
+    minding = most[most.AP_drop > 0].layer.head(3)
+    if len(minding):
+        lines += ["", "To keep the first ones dense: " + " ".join(f"--keep {name}" for name in minding)]
+    return "\n".join(lines)

@@ -1,0 +1,179 @@
+"""A network that runs in the sparse engine."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsity.base.errors import InputError
+from sparsity.sparse_engine.arrays import aligned_zeros
+from sparsity.sparse_engine.build import load_kernels
+from sparsity.sparse_engine.choices import Choice, Task
+from sparsity.sparse_engine.graph import read_graph
+from sparsity.sparse_engine.kernels import COUNTERS
+from sparsity.sparse_engine.program import Program, make_program
+from sparsity.sparse_engine.team import Team
+from sparsity.yolo.network import Network
+
+MOST_PROGRAMS = 2
+"""Sizes of images whose programs are kept; each holds the nonzero weights once more."""
+
+
+@dataclass(eq=False)
+class _Workspace:
+    """What one call needs to itself."""
+
+    memory: np.ndarray
+    sums: list[np.ndarray]
+    scratch: list[np.ndarray]
+    team: Team
+    kernels: Callable[..., None]
+
+
+@dataclass(eq=False)
+class _Prepared:
+    """A program, and workspaces for it that nobody uses now."""
+
+    program: Program
+    free: list[_Workspace] = field(default_factory=list)
+
+
+class CompiledNetwork:
+    """Images -> raw maps, as the network gives them. Calls may come from several threads at a time.
+
+    What is zero in the network's weights when this is made costs nothing.
+    """
+
+    def __init__(self, network: Network, threads: int | None = None) -> None:
+        """threads: for one call; as many as torch is set to in the calling thread where None.
+
+        Raises InputError for a network with operations that the engine does not know.
+        """
+        if threads is not None and threads < 1:
+            raise InputError(f"threads is {threads}; a whole number from 1 on is expected")
+        self._graph = read_graph(network)
+        self._threads = threads
+        self._prepared: OrderedDict[tuple[int, int, int], _Prepared] = OrderedDict()
+        self.choices: dict[Task, Choice] = {}
+        self._lock = Lock()
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Float32 [batch, 3, height, width], sides multiples of the network's largest stride -> raw maps.
+
+        Raises InputError for other images.
+        """
+        self._check(images)
+        batch, _, height, width = images.shape
+        pixels = images.detach().contiguous().numpy().reshape(-1)
+        with self._workspace(height, width) as (program, workspace):
+            sizes = [batch * int(np.prod(sizes)) for sizes in program.outputs]
+            maps = torch.empty(sum(sizes))
+            run(program, program.for_batch(batch), workspace, batch, pixels, maps.numpy())
+        parts = maps.split(sizes)
+        return [part.view(batch, *size) for part, size in zip(parts, program.outputs, strict=True)]
+
+    @property
+    def threads(self) -> int:
+        """How many a call from here would run on."""
+        return self._threads or torch.get_num_threads()
+
+    def program(self, height: int, width: int) -> Program:
+        """The program for images of that size."""
+        return self._get(height, width, self.threads).program
+
+    def try_choices(self, height: int, width: int, choices: Mapping[Task, Choice]) -> Program:
+        """The program with these choices beside those taken so far; it is not kept."""
+        threads = self.threads
+        return make_program(self._graph, height, width, threads, self.choices | dict(choices))
+
+    def choose(self, choices: Mapping[Task, Choice]) -> None:
+        """Take these choices from now on, in place of what would be reckoned."""
+        with self._lock:
+            changed = {task: choice for task, choice in choices.items() if self.choices.get(task) != choice}
+            if changed:
+                self.choices |= changed
+                self._prepared.clear()
+
+    def _check(self, images: Tensor) -> None:
+        largest = self._graph.largest
+        fitting = images.ndim == 4 and images.shape[1] == 3 and len(images) > 0
+        sides = fitting and all(side > 0 and side % largest == 0 for side in images.shape[2:])
+        if not sides or images.dtype != torch.float32 or images.device.type != "cpu":
+            raise InputError(
+                f"images are {list(images.shape)}, {images.dtype}, on {images.device}; float32 [batch, 3, "
+                f"height, width] on the CPU is expected, with sides that are multiples of {largest}"
+            )
+
+    @contextmanager
+    def _workspace(self, height: int, width: int) -> Iterator[tuple[Program, _Workspace]]:
+        threads = self.threads
+        prepared = self._get(height, width, threads)
+        with self._lock:
+            workspace = prepared.free.pop() if prepared.free else None
+        workspace = workspace or make_workspace(prepared.program, threads)
+        try:
+            yield prepared.program, workspace
+        finally:
+            with self._lock:
+                prepared.free.append(workspace)
+
+    def _get(self, height: int, width: int, threads: int) -> _Prepared:
+        key = (height, width, threads)
+        with self._lock:
+            if key not in self._prepared:
+                program = make_program(self._graph, height, width, threads, self.choices)
+                self._prepared[key] = _Prepared(program)
+                while len(self._prepared) > MOST_PROGRAMS:
+                    self._prepared.popitem(last=False)
+            self._prepared.move_to_end(key)
+            return self._prepared[key]
+
+
+def make_workspace(program: Program, threads: int) -> _Workspace:
+    """Memory and threads for one call of a program."""
+    return _Workspace(
+        aligned_zeros(program.floats),
+        [aligned_zeros(program.sums) for _ in range(threads)],
+        [aligned_zeros(program.scratch) for _ in range(threads)],
+        Team(threads),
+        load_kernels(),
+    )
+
+
+def run(
+    program: Program,
+    rows: np.ndarray,
+    workspace: _Workspace,
+    batch: int,
+    images: np.ndarray,
+    maps: np.ndarray,
+) -> None:
+    """Run rows of a program, which may be only some of them."""
+    team = workspace.team
+    counters = np.zeros(COUNTERS * batch * len(rows), np.int64)
+    tables = tuple(program.tables)
+    team.run(partial(_run_thread, rows, team.count, counters, batch, workspace, images, maps, tables))
+
+
+def _run_thread(
+    rows: np.ndarray,
+    threads: int,
+    counters: np.ndarray,
+    batch: int,
+    workspace: _Workspace,
+    images: np.ndarray,
+    maps: np.ndarray,
+    tables: tuple[np.ndarray, ...],
+    number: int,
+) -> None:
+    sums, scratch = workspace.sums[number], workspace.scratch[number]
+    workspace.kernels(rows, threads, counters, batch, workspace.memory, sums, scratch, images, maps, tables)

@@ -1,0 +1,109 @@
+"""Pieces of LLVM code that kernels are made of: vectors, their loads and stores, activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+
+from sparsity.sparse_engine.machine import MACHINE
+from sparsity.sparse_engine.operations import Activation
+
+LANES = MACHINE.lanes
+FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+VECTOR, INT_VECTOR = ir.VectorType(FLOAT, LANES), ir.VectorType(INT32, LANES)
+ALIGNED = 4 * LANES
+LOG2_E = 1.4426950408889634
+ROUNDING = 12582912.0
+"""1.5 x 2^23: adding it to a float32 rounds to a whole number, which then stands in the lowest bits."""
+FARTHEST = 87.0
+"""Beyond it exp leaves float32's range of normal numbers."""
+EXP2 = (1.3390323e-3, 9.6184373e-3, 5.5503324e-2, 2.4022648e-1, 6.9314718e-1, 1.0)
+"""2^f on -0.5 to 0.5 as a polynomial, its relative error about 2e-7."""
+
+
+def data_of(context, builder, signature, arguments, place=0):  # noqa: ANN001, ANN201
+    """The pointer to what an intrinsic's argument at that place, an array, holds."""
+    return context.make_array(signature.args[place])(context, builder, arguments[place]).data
+
+
+def constant(number: float) -> ir.Constant:
+    """A vector of one float32 number."""
+    return ir.Constant(VECTOR, [float(np.float32(number))] * LANES)
+
+
+def splat(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
+    """A vector of one number that is known at run time."""
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    one = builder.insert_element(undefined, number, INT32(0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(INT_VECTOR, [0] * LANES))
+
+
+def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """a x b + c, rounded once where the CPU can."""
+    if not MACHINE.fma:
+        return builder.fadd(builder.fmul(a, b), c)
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+    return builder.call(fma, [a, b, c])
+
+
+def vector_at(builder: ir.IRBuilder, base: ir.Value, offset: ir.Value | int) -> ir.Value:
+    """The pointer to a vector, offset floats behind a pointer to floats."""
+    place = INT64(offset) if isinstance(offset, int) else offset
+    return builder.bitcast(builder.gep(base, [place]), VECTOR.as_pointer())
+
+
+def load(builder: ir.IRBuilder, base: ir.Value, offset: ir.Value | int) -> ir.Value:
+    """A vector from an aligned place."""
+    return builder.load(vector_at(builder, base, offset), align=ALIGNED)
+
+
+def store(builder: ir.IRBuilder, vector: ir.Value, base: ir.Value, offset: ir.Value | int) -> None:
+    """Put a vector to an aligned place."""
+    builder.store(vector, vector_at(builder, base, offset), align=ALIGNED)
+
+
+def activate(builder: ir.IRBuilder, x: ir.Value, activation: Activation, slope: ir.Value) -> ir.Value:
+    """The activation of a vector. slope: LeakyReLU's, a vector."""
+    if activation is Activation.SILU:
+        return _silu(builder, x)
+    zero = constant(0)
+    if activation is Activation.RELU:
+        return _most(builder, x, zero)
+    if activation is Activation.LEAKY_RELU:
+        return builder.select(builder.fcmp_ordered("<", x, zero), builder.fmul(x, slope), x)
+    if activation is Activation.HARDSWISH:
+        gate = _least(builder, _most(builder, builder.fadd(x, constant(3)), zero), constant(6))
+        return builder.fmul(builder.fmul(x, gate), constant(1 / 6))
+    return x
+
+
+def shuffled(builder: ir.IRBuilder, vector: ir.Value, fill: ir.Value, sources: Sequence[int]) -> ir.Value:
+    """Lane i takes lane sources[i]; fill's where that is -1."""
+    indices = [LANES if source < 0 else source for source in sources]
+    return builder.shuffle_vector(vector, fill, ir.Constant(INT_VECTOR, indices))
+
+
+def _silu(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """x / (1 + exp(-x)); 0 x inf is the one nan that torch gives and this does not."""
+    near = _least(builder, _most(builder, x, constant(-FARTHEST)), constant(FARTHEST))
+    rounded = multiply_add(builder, near, constant(-LOG2_E), constant(ROUNDING))
+    whole = builder.fsub(rounded, constant(ROUNDING))
+    rest = multiply_add(builder, near, constant(-LOG2_E), builder.fneg(whole))
+    power = constant(EXP2[0])
+    for coefficient in EXP2[1:]:
+        power = multiply_add(builder, power, rest, constant(coefficient))
+    exponent = builder.shl(builder.bitcast(rounded, INT_VECTOR), ir.Constant(INT_VECTOR, [23] * LANES))
+    exp = builder.bitcast(builder.add(builder.bitcast(power, INT_VECTOR), exponent), VECTOR)
+    return builder.fdiv(x, builder.fadd(exp, constant(1)))
+
+
+def _least(builder: ir.IRBuilder, x: ir.Value, bound: ir.Value) -> ir.Value:
+    return builder.select(builder.fcmp_ordered("<", x, bound), x, bound)
+
+
+def _most(builder: ir.IRBuilder, x: ir.Value, bound: ir.Value) -> ir.Value:
+    return builder.select(builder.fcmp_ordered(">", x, bound), x, bound)

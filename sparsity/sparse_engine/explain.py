@@ -1,0 +1,66 @@
+"""What the engine does, layer by layer, and how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sparsity.sparse_engine.compiled import CompiledNetwork
+from sparsity.sparse_engine.emit import LANES
+from sparsity.sparse_engine.operations import At, Kind
+from sparsity.sparse_engine.peak import measure_peak
+from sparsity.sparse_engine.program import Program
+from sparsity.sparse_engine.tuning import time_operations
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Line:
+    """An operation. name: a module's, or what is done. how: the choice; "" where there is none.
+
+    sparsity: the share of weights that are zero. milliseconds: of one image. gflops: billions of operations
+    a second, those with zeros not counted. share: of what the threads' cores can do at most. None for what
+    is no convolution, save milliseconds.
+    """
+
+    name: str
+    how: str
+    sparsity: float | None
+    milliseconds: float
+    gflops: float | None
+    share: float | None
+
+
+def explain(network: CompiledNetwork, height: int, width: int) -> list[Line]:
+    """Time each operation for images of that size; a line for each, in the order in which they run."""
+    program = network.program(height, width)
+    threads = network.threads
+    seconds = time_operations(program, threads, ROUNDS, range(len(program.rows)))
+    peak = measure_peak() * threads
+    return [_line(program, index, second, peak) for index, second in enumerate(seconds.tolist())]
+
+
+def format_lines(lines: list[Line]) -> str:
+    """The lines as a table."""
+    head = f"{'operation':<32}{'how':<28}{'zeros':>7}{'ms':>9}{'GFLOP/s':>9}{'of peak':>9}"
+    total = f"{'sum':<67}{sum(line.milliseconds for line in lines):9.3f}"
+    return "\n".join([head, *map(_format, lines), total])
+
+
+def _format(line: Line) -> str:
+    found = f"{line.name:<32}{line.how:<28}"
+    if line.share is None:
+        return f"{found}{'':>7}{line.milliseconds:9.3f}"
+    return f"{found}{line.sparsity:>7.0%}{line.milliseconds:9.3f}{line.gflops:9.1f}{line.share:>9.0%}"
+
+
+def _line(program: Program, index: int, seconds: float, peak: float) -> Line:
+    name, row = program.names[index], program.rows[index]
+    if row[At.KIND] != Kind.CONVOLVE:
+        return Line(name, "", None, seconds * 1e3, None, None)
+    task, choice = program.tasks[index], program.choices[index]
+    kind = "skips zeros" if choice.group == 1 else f"dense by {choice.group}"
+    how = f"{kind}, {choice.tile[0]}x{choice.tile[1]}, {choice.block} in"
+    gflops = 2 * task.weights * task.rows * task.columns * LANES / seconds / 1e9
+    sparsity = 1 - task.weights / max(1, task.all_weights)
+    return Line(name, how, sparsity, seconds * 1e3, gflops, gflops / peak)

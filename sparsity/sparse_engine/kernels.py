@@ -1,0 +1,250 @@
+"""The program's operations, and the loop in which threads run them. Compiled by numba.
+
+Maps lie in an arena as [row][channel][column][lane]: a map is cut into a grid of blocks, and lane l of a
+vector holds a cell of block l, so that a step to the next cell is a step to the next vector in all blocks
+at once. Rows and columns behind a block's border (the halo) repeat those of the neighbouring blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from sparsity.sparse_engine.arrays import LINE_LONGS
+from sparsity.sparse_engine.emit import LANES
+from sparsity.sparse_engine.moves import keep_larger, move, move_shifted
+from sparsity.sparse_engine.operations import At, Conv, Halo, Kind, Move, Whole
+from sparsity.sparse_engine.threads import add_atomically, pause, read_atomically
+from sparsity.sparse_engine.tiles import convolve_tile
+from sparsity.sparse_engine.transpose import lanes_to_rows, rows_to_lanes
+
+COUNTERS = 2 * LINE_LONGS
+"""Numbers for each operation on an image: two counters, each in a cache line of its own."""
+LOWEST = np.float32(-np.inf)
+OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+"""How all of it is compiled."""
+
+
+@njit(inline="always", **OPTIONS)
+def _convolve(op, item, memory, values, offsets, starts, sums, slopes):  # noqa: ANN001, ANN202
+    """One tile, or a span of its outputs."""
+    spans, blocks, outputs = op[Conv.SPANS], op[Conv.BLOCKS], op[At.CHANNELS]
+    height, width, stride = op[Conv.TILE_ROWS], op[Conv.TILE_COLUMNS], op[Conv.STRIDE]
+    tile, span = item // spans, item % spans
+    across = (op[At.COLUMNS] + width - 1) // width
+    # Tiles that would stand over the edge begin earlier, and compute some cells once more.
+    row = min(tile // across * height, op[At.ROWS] - height)
+    column = min(tile % across * width, op[At.COLUMNS] - width)
+    groups = outputs // op[Conv.GROUP]
+    first, last = groups * span // spans, groups * (span + 1) // spans
+    begin, end = first * op[Conv.GROUP], last * op[Conv.GROUP]
+    source = op[At.SOURCE] + row * stride * op[At.SOURCE_PITCH] + column * stride * LANES
+    result = op[At.RESULT] + row * op[At.RESULT_PITCH] + column * LANES + begin * op[At.RESULT_PLANE]
+    residual = np.int64(-1)
+    if op[Conv.RESIDUAL] >= 0:
+        inside = row * op[Conv.RESIDUAL_PITCH] + column * LANES
+        residual = op[Conv.RESIDUAL] + inside + begin * op[Conv.RESIDUAL_PLANE]
+    for block in range(blocks):
+        convolve_tile(
+            op[Conv.SHAPE],
+            memory,
+            source,
+            op[At.SOURCE_PITCH],
+            values,
+            offsets,
+            starts,
+            op[Conv.STARTS] + block * groups + first,
+            op[Conv.BIAS] + begin,
+            end - begin,
+            sums,
+            np.int64(block == 0),
+            np.int64(block == blocks - 1),
+            result,
+            op[At.RESULT_PITCH],
+            op[At.RESULT_PLANE],
+            residual,
+            op[Conv.RESIDUAL_PITCH],
+            op[Conv.RESIDUAL_PLANE],
+            op[Conv.ACTIVATION],
+            slopes[op[Conv.SLOPE]],
+        )
+
+
+@njit(**OPTIONS)
+def _move(op, channel, memory):  # noqa: ANN001, ANN202
+    step, shift = op[Move.STEP], op[Move.SHIFT]
+    source = op[At.SOURCE] + channel * op[At.SOURCE_PLANE]
+    result = op[At.RESULT] + channel * op[At.RESULT_PLANE]
+    for y in range(op[At.ROWS]):
+        begin = source + ((y * step >> shift) + op[Move.ROW]) * op[At.SOURCE_PITCH]
+        for x in range(op[At.COLUMNS]):
+            column = (x * step >> shift) + op[Move.COLUMN]
+            move(memory, result + y * op[At.RESULT_PITCH] + x * LANES, memory, begin + column * LANES)
+
+
+@njit(**OPTIONS)
+def _fill_halo(op, memory, plane, moves, edges, low):  # noqa: ANN001, ANN202
+    """Overwrite what lies beyond the map's edge, then fill the halo, by 0 or, where low is 1, by -inf.
+
+    plane: where the channel's first cell is. moves: int32 [n, 3], result, source, case.
+    """
+    for i in range(op[Halo.EDGES], op[Halo.EDGES] + op[Halo.EDGE_COUNT]):
+        memory[plane + edges[i]] = LOWEST if low else np.float32(0)
+    for i in range(op[Halo.MOVES], op[Halo.MOVES] + op[Halo.MOVE_COUNT]):
+        move_shifted(memory, plane + moves[i, 0], plane + moves[i, 1], np.int64(moves[i, 2]), low)
+
+
+@njit(**OPTIONS)
+def _scatter(op, cells, place, memory, plane, pitch):  # noqa: ANN001, ANN202
+    """A channel's cells, row by row -> lanes; 0 in lanes that lie beyond its edge."""
+    rows, columns, height, width = op[At.ROWS], op[At.COLUMNS], op[Whole.HEIGHT], op[Whole.WIDTH]
+    across = op[Whole.GRID_COLUMNS]
+    whole = rows * op[Whole.GRID_ROWS] == height and columns * across == width
+    for y in range(rows):
+        to = plane + y * pitch
+        if whole and columns >= LANES:
+            for x in range(0, columns, LANES):
+                first = min(x, columns - LANES)
+                begin = place + y * width + first
+                rows_to_lanes(cells, begin, rows * width, columns, across, memory, to + first * LANES)
+        else:
+            for lane in range(LANES):
+                row, left = lane // across * rows + y, lane % across * columns
+                inside = min(max(width - left, 0), columns) if row < height else 0
+                begin = place + row * width + left
+                for x in range(inside):
+                    memory[to + x * LANES + lane] = cells[begin + x]
+                for x in range(inside, columns):
+                    memory[to + x * LANES + lane] = np.float32(0)
+
+
+@njit(**OPTIONS)
+def _gather(op, memory, plane, pitch, cells, place):  # noqa: ANN001, ANN202
+    """Lanes -> a channel's cells, row by row."""
+    rows, columns, height, width = op[At.ROWS], op[At.COLUMNS], op[Whole.HEIGHT], op[Whole.WIDTH]
+    across = op[Whole.GRID_COLUMNS]
+    whole = rows * op[Whole.GRID_ROWS] == height and columns * across == width
+    for y in range(rows):
+        begin = plane + y * pitch
+        if whole and columns >= LANES:
+            for x in range(0, columns, LANES):
+                first = min(x, columns - LANES)
+                to = place + y * width + first
+                lanes_to_rows(memory, begin + first * LANES, cells, to, rows * width, columns, across)
+        else:
+            for lane in range(LANES):
+                row, left = lane // across * rows + y, lane % across * columns
+                inside = min(max(width - left, 0), columns) if row < height else 0
+                for x in range(inside):
+                    cells[place + row * width + left + x] = memory[begin + x * LANES + lane]
+
+
+@njit(inline="always", **OPTIONS)
+def _input(op, image, channel, memory, images):  # noqa: ANN001, ANN202
+    place = op[Whole.IMAGE] + (image * op[At.CHANNELS] + channel) * op[Whole.HEIGHT] * op[Whole.WIDTH]
+    plane = op[At.RESULT] + channel * op[At.RESULT_PLANE]
+    _scatter(op, images, place, memory, plane, op[At.RESULT_PITCH])
+
+
+@njit(inline="always", **OPTIONS)
+def _output(op, image, channel, memory, maps):  # noqa: ANN001, ANN202
+    place = op[Whole.IMAGE] + (image * op[At.CHANNELS] + channel) * op[Whole.HEIGHT] * op[Whole.WIDTH]
+    plane = op[At.SOURCE] + channel * op[At.SOURCE_PLANE]
+    _gather(op, memory, plane, op[At.SOURCE_PITCH], maps, place)
+
+
+@njit(**OPTIONS)
+def _pool(op, channel, memory, scratch, moves, edges):  # noqa: ANN001, ANN202
+    """The largest of the cells around each, as far as they lie inside the map.
+
+    The channel is copied to the scratch (moves and edges are places in it) with a halo, -inf beyond the map's
+    edge. There is room behind it for the largest of each row's neighbours.
+    """
+    rows, columns, reach = op[At.ROWS], op[At.COLUMNS], op[Halo.REACH]
+    pitch = (columns + 2 * reach) * LANES
+    inner, across = reach * (pitch + LANES), (rows + 2 * reach) * pitch
+    _copy_plane(op, memory, op[At.SOURCE] + channel * op[At.SOURCE_PLANE], scratch, inner, pitch)
+    _fill_halo(op, scratch, inner, moves, edges, 1)
+    for y in range(rows + 2 * reach):
+        for x in range(columns):
+            place = y * pitch + x * LANES
+            move(scratch, across + place, scratch, place)
+            for step in range(1, 2 * reach + 1):
+                keep_larger(scratch, across + place, place + step * LANES)
+    result = op[At.RESULT] + channel * op[At.RESULT_PLANE]
+    for y in range(rows):
+        for x in range(columns):
+            place = across + y * pitch + x * LANES
+            for step in range(1, 2 * reach + 1):
+                keep_larger(scratch, place, place + step * pitch)
+            move(memory, result + y * op[At.RESULT_PITCH] + x * LANES, scratch, place)
+
+
+@njit(**OPTIONS)
+def _copy_plane(op, memory, source, to, place, pitch):  # noqa: ANN001, ANN202
+    for y in range(op[At.ROWS]):
+        for x in range(op[At.COLUMNS]):
+            move(to, place + y * pitch + x * LANES, memory, source + y * op[At.SOURCE_PITCH] + x * LANES)
+
+
+@njit(inline="always", **OPTIONS)
+def _run_item(op, item, image, memory, sums, scratch, images, maps, tables):  # noqa: ANN001, ANN202
+    values, offsets, starts, slopes, moves, edges = tables
+    kind = op[At.KIND]
+    if kind == Kind.CONVOLVE:
+        _convolve(op, item, memory, values, offsets, starts, sums, slopes)
+        return
+    begin = item * op[At.PER_ITEM]
+    for channel in range(begin, min(begin + op[At.PER_ITEM], op[At.CHANNELS])):
+        if kind == Kind.MOVE:
+            _move(op, channel, memory)
+        elif kind == Kind.HALO:
+            _fill_halo(op, memory, op[At.RESULT] + channel * op[At.RESULT_PLANE], moves, edges, 0)
+        elif kind == Kind.POOL:
+            _pool(op, channel, memory, scratch, moves, edges)
+        elif kind == Kind.INPUT:
+            _input(op, image, channel, memory, images)
+        else:
+            _output(op, image, channel, memory, maps)
+
+
+@njit(**OPTIONS)
+def _wait(counters, place, threads):  # noqa: ANN001, ANN202
+    """Until all threads have come here."""
+    add_atomically(counters, place, 1)
+    spins = 0
+    while read_atomically(counters, place) < threads:
+        pause(spins)
+        spins += 1
+
+
+def run_program(  # noqa: ANN201
+    program,  # noqa: ANN001
+    threads,  # noqa: ANN001
+    counters,  # noqa: ANN001
+    batch,  # noqa: ANN001
+    memory,  # noqa: ANN001
+    sums,  # noqa: ANN001
+    scratch,  # noqa: ANN001
+    images,  # noqa: ANN001
+    maps,  # noqa: ANN001
+    tables,  # noqa: ANN001
+):
+    """Run a program on a batch, image by image; each of the threads calls this, and they share the items.
+
+    program: int64 [operations, WIDTH]. counters: int64, zeros, COUNTERS for each operation on each
+    image.
+    memory: float32, aligned, the arena, shared. sums, scratch: float32, a thread's own. images, maps:
+    float32, all images and raw maps. tables: weights, int32 offsets, int64 starts, float32 slopes, int32
+    moves [n, 3] and int32 edges.
+    """
+    for image in range(batch):
+        for index in range(len(program)):
+            op = program[index]
+            place = (image * len(program) + index) * COUNTERS
+            item = add_atomically(counters, place, 1)
+            while item < op[At.ITEMS]:
+                _run_item(op, item, image, memory, sums, scratch, images, maps, tables)
+                item = add_atomically(counters, place, 1)
+            if threads > 1:
+                _wait(counters, place + LINE_LONGS, threads)

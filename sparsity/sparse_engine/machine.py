@@ -1,0 +1,87 @@
+"""What the CPU's vectors are like, and so which shapes of tile its registers hold."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import llvmlite.binding as llvm
+import numba
+
+from sparsity.base.errors import InputError
+
+LANES_VARIABLE = "SPARSITY_ENGINE_LANES"
+"""The environment variable that sets the lanes: 4, 8 or 16, on any CPU (LLVM splits what it has not)."""
+_SMALL = (
+    (1, 1),
+    (1, 2),
+    (1, 3),
+    (1, 4),
+    (1, 5),
+    (2, 4),
+    (1, 7),
+    (2, 5),
+    (1, 10),
+    (2, 6),
+    (3, 4),
+    (1, 13),
+    (2, 7),
+)
+_LARGE = (
+    *((1, 1), (1, 2), (1, 3), (1, 5), (2, 4), (2, 5), (1, 10), (3, 4), (3, 5), (1, 14)),
+    *((2, 10), (4, 5), (1, 20), (3, 7), (5, 5), (3, 8), (1, 25)),
+)
+
+
+_SMALL_DENSE = ((1, 6, 2), (2, 3, 2), (1, 4, 3), (2, 2, 3))
+_LARGE_DENSE = ((1, 6, 4), (2, 3, 4), (1, 8, 3), (2, 4, 3), (1, 5, 5), (1, 12, 2))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """name: the CPU's, as LLVM knows it. lanes: float32 numbers in a vector. fma: whether it has a
+    fused multiply-add. tiles: (rows, columns) of vectors that its registers hold, one for a weight.
+    dense_tiles: (rows, columns, outputs at a time), for layers without enough zeros.
+    """
+
+    name: str
+    lanes: int
+    fma: bool
+    tiles: tuple[tuple[int, int], ...]
+    dense_tiles: tuple[tuple[int, int, int], ...]
+
+
+def this_machine() -> Machine:
+    """Ask LLVM. Raises InputError where SPARSITY_ENGINE_LANES is no number of lanes."""
+    features = _features()
+    arm = platform.machine().lower() in ("arm64", "aarch64")
+    wide, fused = features.get("avx512f", False), features.get("fma", False) or arm
+    lanes = _asked_lanes() or (16 if wide else 8 if features.get("avx2", False) else 4)
+    many = arm or lanes == 16
+    tiles = (_LARGE, _LARGE_DENSE) if many else (_SMALL, _SMALL_DENSE)
+    return Machine(numba.config.CPU_NAME or llvm.get_host_cpu_name(), lanes, fused, *tiles)
+
+
+def _features() -> Mapping[str, bool]:
+    """The CPU's, or those of the one that NUMBA_CPU_NAME says is to be compiled for."""
+    if not numba.config.CPU_NAME:
+        return llvm.get_host_cpu_features()
+    asked = (numba.config.CPU_FEATURES or "").split(",")
+    return {feature[1:]: feature[0] == "+" for feature in asked if feature}
+
+
+def _asked_lanes() -> int | None:
+    asked = os.environ.get(LANES_VARIABLE)
+    if asked is None:
+        return None
+    if asked not in ("4", "8", "16"):
+        raise InputError(f"{LANES_VARIABLE} is {asked!r}; 4, 8 or 16 is expected")
+    return int(asked)
+
+
+MACHINE = this_machine()
+"""A constant of what is compiled."""
+GRIDS = {4: ((2, 2), (1, 4), (4, 1)), 8: ((4, 2), (2, 4)), 16: ((4, 4), (8, 2), (2, 8))}[MACHINE.lanes]
+"""How an image may be shared out among the lanes: rows and columns of blocks."""

@@ -1,0 +1,217 @@
+"""A graph, for images of one size -> the program that threads run, and the tables that it reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from sparsity.sparse_engine.choices import Choice, Task, choose, count_tiles, task_of
+from sparsity.sparse_engine.emit import LANES
+from sparsity.sparse_engine.graph import Convolution, Graph, Map, Moving, Pooling, Step
+from sparsity.sparse_engine.layout import Layout, Place, edge_floats, halo_moves, lay_out, place_alone
+from sparsity.sparse_engine.operations import WIDTH, At, Conv, Halo, Kind, Move, Whole
+from sparsity.sparse_engine.streams import Stream, make_groups, make_stream
+from sparsity.sparse_engine.tiles import Kernel, kernels
+
+PIECES = 4
+"""Items for each thread of an operation that goes channel by channel."""
+
+
+class Tables(NamedTuple):
+    """What operations read beside the arena: see kernels.run_program."""
+
+    values: np.ndarray
+    offsets: np.ndarray
+    starts: np.ndarray
+    slopes: np.ndarray
+    moves: np.ndarray
+    edges: np.ndarray
+
+
+@dataclass(frozen=True)
+class Program:
+    """rows: int64 [operations, WIDTH]. names: of the operations. tasks: of convolutions, by row.
+
+    floats, sums, scratch: sizes of the arena, and of what each thread needs. outputs: channels, height and
+    width of the raw maps. pixels: numbers in an image.
+    """
+
+    rows: np.ndarray
+    names: tuple[str, ...]
+    tasks: Mapping[int, Task]
+    choices: Mapping[int, Choice]
+    tables: Tables
+    floats: int
+    sums: int
+    scratch: int
+    outputs: tuple[tuple[int, int, int], ...]
+    pixels: int
+
+    def for_batch(self, batch: int) -> np.ndarray:
+        """rows, with the places of raw maps that hold so many images."""
+        rows = self.rows.copy()
+        rows[rows[:, At.KIND] == Kind.OUTPUT, Whole.IMAGE] *= batch
+        return rows
+
+
+def make_program(
+    graph: Graph,
+    height: int,
+    width: int,
+    threads: int,
+    choices: Mapping[Task, Choice] | None = None,
+) -> Program:
+    """The program for images of height x width. choices: those that were measured."""
+    layout = lay_out(graph, height, width)
+    maker = _Maker(layout, threads, choices or {})
+    maker.add_input(graph.image)
+    for step in graph.steps:
+        maker.add_step(step)
+    for number, one in enumerate(graph.outputs):
+        maker.add_output(one, number)
+    return maker.program(3 * height * width)
+
+
+@dataclass(eq=False)
+class _Maker:
+    layout: Layout
+    threads: int
+    given: Mapping[Task, Choice]
+    rows: list[np.ndarray] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    tasks: dict[int, Task] = field(default_factory=dict)
+    choices: dict[int, Choice] = field(default_factory=dict)
+    values: list[np.ndarray] = field(default_factory=list)
+    offsets: list[np.ndarray] = field(default_factory=list)
+    starts: list[np.ndarray] = field(default_factory=list)
+    slopes: list[float] = field(default_factory=list)
+    moves: list[np.ndarray] = field(default_factory=list)
+    edges: list[np.ndarray] = field(default_factory=list)
+    outputs: list[tuple[int, int, int]] = field(default_factory=list)
+    haloed: set[Map] = field(default_factory=set)
+    sums: int = 0
+    scratch: int = 0
+
+    def add_input(self, image: Map) -> None:
+        place = self.layout.places[image]
+        row = self._add(Kind.INPUT, "input", image, None, image)
+        row[list(_WHOLE)] = _whole(place)
+
+    def add_output(self, one: Map, number: int) -> None:
+        cells = self.layout.places[one].cells
+        row = self._add(Kind.OUTPUT, f"output {number}", one, one, None)
+        row[list(_WHOLE)] = _whole(self.layout.places[one])
+        row[Whole.IMAGE] = sum(math.prod(sizes) for sizes in self.outputs)
+        self.outputs.append((one.channels, cells.height, cells.width))
+
+    def add_step(self, step: Step) -> None:
+        if isinstance(step, Convolution):
+            if step.reach:
+                self._add_halo(step.source)
+            self._add_convolution(step)
+        elif isinstance(step, Moving):
+            row = self._add(Kind.MOVE, "move", step.result, step.source, step.result)
+            row[[Move.STEP, Move.SHIFT, Move.ROW, Move.COLUMN]] = step.step, step.shift, step.row, step.column
+        else:
+            self._add_pool(step)
+
+    def _add_pool(self, step: Pooling) -> None:
+        row = self._add(Kind.POOL, f"max pool {step.kernel}", step.result, step.source, step.result)
+        row[Halo.REACH] = reach = step.kernel // 2
+        padded = place_alone(self.layout.places[step.result].cells, reach)
+        self._add_moves(row, padded, reach)
+        self.scratch = max(self.scratch, 2 * (padded.cells.rows + 2 * reach) * padded.pitch)
+
+    def _add_halo(self, source: Map) -> None:
+        """The halo of a map, once; for the image's own as well."""
+        if source not in self.haloed:
+            self.haloed.add(source)
+            place = self.layout.places[source]
+            self._add_moves(self._add(Kind.HALO, "halo", source, None, source), place, place.halo)
+
+    def _add_moves(self, row: np.ndarray, place: Place, reach: int) -> None:
+        moves, edges = halo_moves(place, reach), edge_floats(place)
+        row[[Halo.MOVES, Halo.MOVE_COUNT]] = sum(map(len, self.moves)), len(moves)
+        row[[Halo.EDGES, Halo.EDGE_COUNT]] = sum(map(len, self.edges)), len(edges)
+        self.moves.append(moves)
+        self.edges.append(edges)
+
+    def _add_convolution(self, step: Convolution) -> None:
+        places = self.layout.places
+        residual = None if step.residual is None else places[step.residual]
+        source, result = places[step.source], places[step.result]
+        task = task_of(step, result.cells, self.threads)
+        choice = self.given.get(task) or choose(task)
+        if choice.group > 1:
+            stream = make_groups(step, source, choice.block, choice.group)
+        else:
+            stream = make_stream(step, source, choice.block)
+        row = self._add(Kind.CONVOLVE, step.name, step.result, step.source, step.result)
+        index = len(self.rows) - 1
+        self.tasks[index], self.choices[index] = task, choice
+        row[At.ITEMS] = count_tiles(task, choice.tile) * choice.spans
+        row[[Conv.TILE_ROWS, Conv.TILE_COLUMNS]] = choice.tile
+        row[Conv.SHAPE] = kernels().index(Kernel(*choice.tile, step.stride, choice.group))
+        row[[Conv.STRIDE, Conv.SPANS, Conv.BLOCKS]] = step.stride, choice.spans, stream.blocks
+        row[[Conv.ACTIVATION, Conv.SLOPE, Conv.GROUP]] = step.activation, len(self.slopes), choice.group
+        added = (-1, 0, 0) if residual is None else (residual.offset, residual.pitch, residual.plane)
+        row[[Conv.RESIDUAL, Conv.RESIDUAL_PITCH, Conv.RESIDUAL_PLANE]] = added
+        self.slopes.append(step.slope)
+        self._add_stream(row, stream, step.bias)
+        self.sums = max(self.sums, len(step.weight) * math.prod(choice.tile) * LANES)
+
+    def _add_stream(self, row: np.ndarray, stream: Stream, bias: np.ndarray) -> None:
+        """Biases, then weights; offsets are as many, so that one number finds a weight and its offset."""
+        begin = sum(map(len, self.values))
+        row[Conv.BIAS], row[Conv.STARTS] = begin, sum(map(len, self.starts))
+        self.values += [bias, stream.values]
+        self.offsets += [np.zeros(len(bias), np.int32), stream.offsets]
+        self.starts.append(stream.starts + begin + len(bias))
+
+    def _add(self, kind: Kind, name: str, shape: Map, source: Map | None, result: Map | None) -> np.ndarray:
+        """A row with what all operations have; shape is the map whose cells and channels it goes through."""
+        row = np.zeros(WIDTH, np.int64)
+        cells = self.layout.places[shape].cells
+        per_item = math.ceil(shape.channels / (PIECES * self.threads)) if self.threads > 1 else shape.channels
+        row[[At.KIND, At.ITEMS]] = kind, math.ceil(shape.channels / per_item)
+        row[[At.ROWS, At.COLUMNS]] = cells.rows, cells.columns
+        row[[At.CHANNELS, At.PER_ITEM]] = shape.channels, per_item
+        for one, columns in ((source, _SOURCE), (result, _RESULT)):
+            if one is not None:
+                place = self.layout.places[one]
+                row[columns] = place.offset, place.pitch, place.plane
+        self.rows.append(row)
+        self.names.append(name)
+        return row
+
+    def program(self, pixels: int) -> Program:
+        """What was added."""
+        tables = Tables(
+            _joined(self.values, np.float32),
+            _joined(self.offsets, np.int32),
+            _joined(self.starts, np.int64),
+            np.array(self.slopes, np.float32),
+            np.concatenate([np.zeros((0, 3), np.int32), *self.moves]),
+            _joined(self.edges, np.int32),
+        )
+        sizes = (self.layout.floats, self.sums, self.scratch)
+        rows, outputs = np.stack(self.rows), tuple(self.outputs)
+        return Program(rows, tuple(self.names), self.tasks, self.choices, tables, *sizes, outputs, pixels)
+
+
+_SOURCE = [At.SOURCE, At.SOURCE_PITCH, At.SOURCE_PLANE]
+_RESULT = [At.RESULT, At.RESULT_PITCH, At.RESULT_PLANE]
+_WHOLE = (Whole.HEIGHT, Whole.WIDTH, Whole.GRID_ROWS, Whole.GRID_COLUMNS, Whole.IMAGE)
+
+
+def _whole(place: Place) -> tuple[int, ...]:
+    cells = place.cells
+    return cells.height, cells.width, *cells.grid, 0
+
+
+def _joined(parts: Sequence[np.ndarray], kind: type) -> np.ndarray:
+    return np.concatenate([np.zeros(0, kind), *parts]).astype(kind, copy=False)

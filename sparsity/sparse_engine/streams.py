@@ -1,0 +1,81 @@
+"""A convolution's weights as the kernels read them: the nonzero ones, and where each one's factor lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsity.base.errors import InputError
+from sparsity.sparse_engine.emit import LANES
+from sparsity.sparse_engine.graph import Convolution
+from sparsity.sparse_engine.layout import Place
+
+
+@dataclass(frozen=True)
+class Stream:
+    """values: float32 [n]. offsets: int32 [n], floats from the first cell of the first channel of a tile.
+
+    starts: int64 [blocks x outputs + 1], where the weights of each block of input channels and output begin.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+    starts: np.ndarray
+    blocks: int
+
+
+def make_stream(step: Convolution, place: Place, block: int) -> Stream:
+    """The nonzero weights by block of input channels, output, channel, row and column.
+
+    place: the source's. block: input channels (of a group of the convolution) to a block.
+    Raises InputError where the source is too large for int32 offsets.
+    """
+    outputs, per_group = step.weight.shape[:2]
+    group = np.arange(outputs) // (outputs // step.groups)
+    values, offsets, counts = [], [], []
+    for first in range(0, per_group, block):
+        part = step.weight[:, first : first + block].reshape(outputs, -1)
+        output, tap = part.nonzero()
+        places = _tap_offsets(step, place, np.arange(first, min(first + block, per_group)))[tap]
+        if step.groups > 1:
+            places += _int32(step, group * (per_group * place.plane))[output]
+        values.append(part[output, tap])
+        offsets.append(places)
+        counts.append(np.bincount(output, minlength=outputs))
+    starts = np.concatenate(([0], np.concatenate(counts).cumsum()))
+    return Stream(np.concatenate(values), np.concatenate(offsets), starts, len(values))
+
+
+def make_groups(step: Convolution, place: Place, block: int, group: int) -> Stream:
+    """All weights of a convolution without groups, `group` outputs at a time.
+
+    Those of a group and block are [channel, row, column][group]; offsets, one for all outputs, stand at the
+    first of their indices. starts: where each block's and group's begin.
+    """
+    outputs, channels = step.weight.shape[:2]
+    values, offsets, lengths = [], [], []
+    for first in range(0, channels, block):
+        part = step.weight[:, first : first + block].reshape(outputs // group, group, -1)
+        numbers = np.ascontiguousarray(part.transpose(0, 2, 1))
+        mine = _tap_offsets(step, place, np.arange(first, min(first + block, channels)))
+        room = np.zeros((len(numbers), len(mine) * group), np.int32)
+        room[:, : len(mine)] = mine
+        values.append(numbers.ravel())
+        offsets.append(room.ravel())
+        lengths += [len(mine) * group] * len(numbers)
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    return Stream(np.concatenate(values), np.concatenate(offsets), starts, len(values))
+
+
+def _tap_offsets(step: Convolution, place: Place, channels: np.ndarray) -> np.ndarray:
+    """int32 [channels x kernel x kernel]: where what a weight multiplies is, from a tile's first cell."""
+    taps = np.arange(step.weight.shape[2]) * step.dilation - step.padding
+    inside = taps[:, None] * place.pitch + taps * LANES
+    return _int32(step, ((channels * place.plane)[:, None] + inside.ravel()).ravel())
+
+
+def _int32(step: Convolution, offsets: np.ndarray) -> np.ndarray:
+    if len(offsets) and int(np.abs(offsets).max()) > np.iinfo(np.int32).max:
+        raise InputError(f"{step.name}: its input is too large for the sparse engine; --engine torch runs it")
+    return offsets.astype(np.int32)

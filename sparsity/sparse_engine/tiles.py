@@ -1,0 +1,322 @@
+"""The convolution of one tile: for each nonzero weight, one multiply-add on every vector of the tile.
+
+The tile's sums stay in registers. Weights are a stream of (number, offset of what it multiplies), output by
+output, so that a zero costs nothing. Where there are few zeros, a smaller tile computes several outputs at
+a time instead, by all weights: what it loads is then used several times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from sparsity.sparse_engine.arrays import LINE_FLOATS
+from sparsity.sparse_engine.emit import (
+    FLOAT,
+    INT32,
+    INT64,
+    LANES,
+    VECTOR,
+    activate,
+    data_of,
+    load,
+    multiply_add,
+    splat,
+    store,
+)
+from sparsity.sparse_engine.machine import MACHINE
+from sparsity.sparse_engine.operations import Activation
+
+STRIDES = (1, 2)
+_FLOATS, _INTS, _LONGS = FLOAT.as_pointer(), INT32.as_pointer(), INT64.as_pointer()
+_FINISH = ir.FunctionType(
+    ir.VoidType(), [INT64, INT64, _FLOATS, _FLOATS, INT64, _FLOATS, INT64, INT64, INT64, FLOAT]
+)
+_TILE = ir.FunctionType(
+    ir.VoidType(),
+    [
+        *(_FLOATS, INT64),  # source, its pitch
+        *(_FLOATS, _INTS, _LONGS, _FLOATS),  # weights, offsets, where each output's begin, biases
+        *(INT64, _FLOATS),  # outputs, their sums
+        *(INT64, INT64),  # whether sums begin here, whether they end here
+        *(_FLOATS, INT64, INT64),  # results, their pitch and plane
+        *(_FLOATS, INT64, INT64, INT64),  # residual, its pitch and plane, whether there is one
+        *(INT64, FLOAT),  # activation, slope
+    ],
+)
+
+
+@intrinsic
+def convolve_tile(  # noqa: ANN201
+    typingctx,  # noqa: ANN001
+    shape,  # noqa: ANN001
+    memory,  # noqa: ANN001
+    source,  # noqa: ANN001
+    pitch,  # noqa: ANN001
+    values,  # noqa: ANN001
+    offsets,  # noqa: ANN001
+    starts,  # noqa: ANN001
+    start,  # noqa: ANN001
+    bias,  # noqa: ANN001
+    outputs,  # noqa: ANN001
+    sums,  # noqa: ANN001
+    first,  # noqa: ANN001
+    last,  # noqa: ANN001
+    result,  # noqa: ANN001
+    result_pitch,  # noqa: ANN001
+    result_plane,  # noqa: ANN001
+    residual,  # noqa: ANN001
+    residual_pitch,  # noqa: ANN001
+    residual_plane,  # noqa: ANN001
+    activation,  # noqa: ANN001
+    slope,  # noqa: ANN001
+):
+    """Compute some outputs of one tile, or what some of the input channels add to them.
+
+    shape: index into kernels(). memory: float32, all maps; source, result and
+    residual (-1: none) are places in it, of the tile's first cell in the first channel; pitch is from row
+    to row, plane from channel to channel, in floats. values, offsets: the streams; starts[start + i] is
+    where those of output i, or of group i, begin. bias: where in values the first output's is. sums:
+    float32, aligned, the tile's size for each output. first: whether sums begin with the biases; last:
+    whether results are complete.
+    """
+    i = types.int64
+    signature = types.void(
+        *(i, memory, i, i, values, offsets, starts, i, i, i, sums, i, i, i, i, i, i, i, i, i, types.float32)
+    )
+    return signature, _generate_call
+
+
+def _generate_call(context, builder, signature, arguments):  # noqa: ANN001, ANN202
+    (shape, _, source, pitch, _, _, _, start, bias, outputs, _, first, last) = arguments[:13]
+    (result, result_pitch, result_plane, residual, residual_pitch, residual_plane, activation, slope) = (
+        arguments[13:]
+    )
+    memory, values, offsets, starts, sums = (
+        data_of(context, builder, signature, arguments, place) for place in (1, 4, 5, 6, 10)
+    )
+    call = [
+        *(builder.gep(memory, [source]), pitch),
+        *(values, offsets, builder.gep(starts, [start]), builder.gep(values, [bias])),
+        *(outputs, sums, first, last),
+        *(builder.gep(memory, [result]), result_pitch, result_plane),
+        *(builder.gep(memory, [residual]), residual_pitch, residual_plane),
+        builder.zext(builder.icmp_signed(">=", residual, INT64(0)), INT64),
+        *(activation, slope),
+    ]
+    done = builder.append_basic_block("convolved")
+    switch = builder.switch(shape, done)
+    for index, kernel in enumerate(kernels()):
+        with builder.goto_block(builder.append_basic_block(f"tile{index}")):
+            switch.add_case(INT64(index), builder.block)
+            builder.call(_tile_function(builder.module, kernel), call)
+            builder.branch(done)
+    builder.position_at_end(done)
+    return context.get_dummy_value()
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A tile's rows and columns of vectors, the convolution's stride, and how many outputs it does at a time.
+
+    group: 1 for a stream of nonzero weights, more for all weights.
+    """
+
+    rows: int
+    columns: int
+    stride: int
+    group: int
+
+    @property
+    def name(self) -> str:
+        return f"tile_{self.rows}x{self.columns}_stride{self.stride}_group{self.group}"
+
+    @property
+    def cells(self) -> list[tuple[int, int]]:
+        """Row and column of each vector."""
+        return [(row, column) for row in range(self.rows) for column in range(self.columns)]
+
+
+def kernels() -> list[Kernel]:
+    """The kernels that are compiled."""
+    tiles = [*((*tile, 1) for tile in MACHINE.tiles), *MACHINE.dense_tiles]
+    return [Kernel(rows, columns, stride, group) for stride in STRIDES for rows, columns, group in tiles]
+
+
+def _function(module: ir.Module, kind: ir.FunctionType, name: str) -> tuple[ir.Function, bool]:
+    """A private function of the module, and whether it is new, so that its body has to be written."""
+    if name in module.globals:
+        return module.globals[name], False
+    function = ir.Function(module, kind, name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    return function, True
+
+
+def _tile_function(module: ir.Module, kernel: Kernel) -> ir.Function:
+    function, new = _function(module, _TILE, kernel.name)
+    if new:
+        _write_tile(function, kernel)
+    return function
+
+
+def _write_tile(function: ir.Function, kernel: Kernel) -> None:
+    """For each group of outputs: take up the sums, add the products, store the sums, finish."""
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    outputs, sums, first, last = function.args[6:10]
+    size = len(kernel.cells) * LANES
+    registers = [[cgutils.alloca_once(builder, VECTOR) for _ in kernel.cells] for _ in range(kernel.group)]
+    groups = builder.udiv(outputs, INT64(kernel.group))
+    with cgutils.for_range_slice(builder, INT64(0), groups, INT64(1), intp=INT64) as (group, _):
+        numbers = [
+            builder.add(builder.mul(group, INT64(kernel.group)), INT64(i)) for i in range(kernel.group)
+        ]
+        places = [builder.gep(sums, [builder.mul(number, INT64(size))]) for number in numbers]
+        with builder.if_else(builder.icmp_signed("!=", first, INT64(0))) as (begin, go_on):
+            with begin:
+                _take_biases(builder, function, numbers, registers)
+            with go_on:
+                _move_sums(builder, places, registers, storing=False)
+        with builder.if_then(builder.icmp_signed("!=", last, INT64(0))):
+            for number in numbers:
+                _prefetch_results(builder, function, kernel, builder.add(number, INT64(kernel.group)))
+        _add_all(builder, function, kernel, group, registers)
+        _move_sums(builder, places, registers, storing=True)
+        with builder.if_then(builder.icmp_signed("!=", last, INT64(0))):
+            for number, place in zip(numbers, places, strict=True):
+                _finish(builder, function, kernel, place, number)
+    builder.ret_void()
+
+
+def _take_biases(
+    builder: ir.IRBuilder, tile: ir.Function, numbers: list[ir.Value], registers: list[list[ir.Value]]
+) -> None:
+    for number, mine in zip(numbers, registers, strict=True):
+        bias = splat(builder, builder.load(builder.gep(tile.args[5], [number])))
+        for register in mine:
+            builder.store(bias, register)
+
+
+def _move_sums(
+    builder: ir.IRBuilder, places: list[ir.Value], registers: list[list[ir.Value]], *, storing: bool
+) -> None:
+    for place, mine in zip(places, registers, strict=True):
+        for index, register in enumerate(mine):
+            if storing:
+                store(builder, builder.load(register), place, index * LANES)
+            else:
+                builder.store(load(builder, place, index * LANES), register)
+
+
+def _prefetch_results(builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, output: ir.Value) -> None:
+    """Have the cache lines of an output's results fetched: stores to lines that are far away wait."""
+    result, pitch, plane = tile.args[10:13]
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, INT32, INT32, INT32])
+    prefetch = cgutils.get_or_insert_function(tile.module, kind, "llvm.prefetch.p0")
+    begin = builder.mul(output, plane)
+    floats = kernel.columns * LANES
+    for row in range(kernel.rows):
+        place = builder.gep(result, [builder.add(begin, builder.mul(pitch, INT64(row)))])
+        for line in range(0, floats + LINE_FLOATS - 1, LINE_FLOATS):
+            there = builder.bitcast(builder.gep(place, [INT64(min(line, floats - 1))]), pointer)
+            builder.call(prefetch, [there, INT32(1), INT32(3), INT32(1)])
+
+
+def _add_all(
+    builder: ir.IRBuilder,
+    tile: ir.Function,
+    kernel: Kernel,
+    group: ir.Value,
+    registers: list[list[ir.Value]],
+) -> None:
+    """Add every product of a group.
+
+    A group of several has its weights side by side; its offsets, fewer, begin at the same index.
+    """
+    source, pitch, values, offsets, starts = tile.args[:5]
+    begin, end = (builder.load(builder.gep(starts, [builder.add(group, INT64(i))])) for i in (0, 1))
+    count = builder.udiv(builder.sub(end, begin), INT64(kernel.group))
+    mine, places = builder.gep(values, [begin]), builder.gep(offsets, [begin])
+    with cgutils.for_range_slice(builder, INT64(0), count, INT64(1), intp=INT64) as (index, _):
+        numbers = builder.gep(mine, [builder.mul(index, INT64(kernel.group))])
+        weights = [
+            splat(builder, builder.load(builder.gep(numbers, [INT64(i)]))) for i in range(kernel.group)
+        ]
+        offset = builder.sext(builder.load(builder.gep(places, [index])), INT64)
+        _add_products(builder, kernel, weights, builder.gep(source, [offset]), pitch, registers)
+
+
+def _add_products(
+    builder: ir.IRBuilder,
+    kernel: Kernel,
+    weights: list[ir.Value],
+    place: ir.Value,
+    pitch: ir.Value,
+    registers: list[list[ir.Value]],
+) -> None:
+    """Add each weight x the tile's cells to its registers."""
+    starts = {0: place}
+    for index, (row, column) in enumerate(kernel.cells):
+        if row not in starts:
+            starts[row] = builder.gep(place, [builder.mul(pitch, INT64(row * kernel.stride))])
+        vector = load(builder, starts[row], column * kernel.stride * LANES)
+        for weight, mine in zip(weights, registers, strict=True):
+            total = multiply_add(builder, weight, vector, builder.load(mine[index]))
+            builder.store(total, mine[index])
+
+
+def _finish(
+    builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, place: ir.Value, output: ir.Value
+) -> None:
+    """Call what makes results of an output's sums."""
+    result, pitch, plane, residual, residual_pitch, residual_plane, has_residual, activation, slope = (
+        tile.args[10:]
+    )
+    function, new = _function(tile.module, _FINISH, "finish_tile")
+    if new:
+        _write_finish(function)
+    to = builder.gep(result, [builder.mul(output, plane)])
+    added = builder.gep(residual, [builder.mul(output, residual_plane)])
+    sides = [INT64(kernel.rows), INT64(kernel.columns)]
+    builder.call(function, [*sides, place, to, pitch, added, residual_pitch, has_residual, activation, slope])
+
+
+def _write_finish(function: ir.Function) -> None:
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    activation = function.args[8]
+    done = function.append_basic_block("done")
+    switch = builder.switch(activation, done)
+    for kind in Activation:
+        block = function.append_basic_block(kind.name.lower())
+        switch.add_case(INT64(int(kind)), block)
+        builder.position_at_end(block)
+        with builder.if_else(builder.icmp_signed("!=", function.args[7], INT64(0))) as (adding, plain):
+            with adding:
+                _write_results(builder, function, kind, adds=True)
+            with plain:
+                _write_results(builder, function, kind, adds=False)
+        builder.branch(done)
+    builder.position_at_end(done)
+    builder.ret_void()
+
+
+def _write_results(builder: ir.IRBuilder, function: ir.Function, kind: Activation, *, adds: bool) -> None:
+    """Activate the sums, add the residual, store."""
+    rows, columns, sums, result, pitch, residual, residual_pitch, _, _, slope = function.args
+    slopes = splat(builder, slope)
+    one = INT64(1)
+    with cgutils.for_range_slice(builder, INT64(0), rows, one, intp=INT64) as (row, _):
+        begin = builder.mul(row, builder.mul(columns, INT64(LANES)))
+        to, added = builder.mul(row, pitch), builder.mul(row, residual_pitch)
+        with cgutils.for_range_slice(builder, INT64(0), columns, one, intp=INT64) as (column, _):
+            step = builder.mul(column, INT64(LANES))
+            x = load(builder, sums, builder.add(begin, step))
+            x = activate(builder, x, kind, slopes)
+            if adds:
+                x = builder.fadd(x, load(builder, residual, builder.add(added, step)))
+            store(builder, x, result, builder.add(to, step))

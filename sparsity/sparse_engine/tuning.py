@@ -1,0 +1,136 @@
+"""Choices by measurement: each convolution is timed with several, and the fastest is kept on disk."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from sparsity.base.files import cache_folder, write_text
+from sparsity.sparse_engine.choices import Choice, Task, fits, ranked, with_block
+from sparsity.sparse_engine.compiled import CompiledNetwork, make_workspace, run
+from sparsity.sparse_engine.machine import MACHINE
+from sparsity.sparse_engine.program import Program
+
+STREAMED, DENSE = 4, 2
+"""How many choices of either kind are tried, those that are reckoned to be the fastest."""
+ROUNDS = 5
+"""Times that each choice is timed; the shortest counts, since what disturbs only adds."""
+PATIENCE = 1.0
+"""Seconds of timing after which two rounds are enough."""
+LEAST, LONGEST = 3, 12.0
+"""Choices that are tried of each layer in any case; seconds after which no more are."""
+STEPS = 16
+"""Densities are told apart by so many steps."""
+
+
+def tune(network: CompiledNetwork, height: int, width: int) -> None:
+    """Take, for images of that size, the fastest choices: those on disk, and those measured now."""
+    program = network.program(height, width)
+    tasks = set(program.tasks.values())
+    known = _read()
+    kept = {task: known[_key(task)] for task in tasks if _key(task) in known}
+    found = {task: choice for task, choice in kept.items() if fits(task, choice)}
+    missing = [task for task in tasks if task not in found]
+    if missing:
+        measured = _measure(network, height, width, missing)
+        found |= measured
+        _write(known | {_key(task): choice for task, choice in measured.items()})
+    network.choose(found)
+
+
+def time_operations(program: Program, threads: int, rounds: int, indices: Iterable[int]) -> np.ndarray:
+    """Seconds of each of these rows of a program; the shortest of some rounds, of two where they take long.
+
+    All rows run, in order, so that each finds in the caches what it would find.
+    """
+    begun = time.perf_counter()
+    workspace = make_workspace(program, threads)
+    images, maps = _inputs(program)
+    spent = np.full((rounds, len(program.rows)), np.inf)
+    for number in range(rounds):
+        if number >= 2 and time.perf_counter() - begun > PATIENCE:
+            break
+        for index in range(len(program.rows)):
+            start = time.perf_counter()
+            run(program, program.rows[index : index + 1], workspace, 1, images, maps)
+            spent[number, index] = time.perf_counter() - start
+    return spent.min(0)[list(indices)]
+
+
+def _inputs(program: Program) -> tuple[np.ndarray, np.ndarray]:
+    pixels = np.random.default_rng(0).random(program.pixels, np.float32)
+    return pixels, np.zeros(sum(int(np.prod(sizes)) for sizes in program.outputs), np.float32)
+
+
+def _measure(network: CompiledNetwork, height: int, width: int, tasks: Sequence[Task]) -> dict[Task, Choice]:
+    candidates = {task: _candidates(task) for task in tasks}
+    best: dict[Task, tuple[float, Choice]] = {}
+    begun = time.perf_counter()
+    for number in range(max(map(len, candidates.values()))):
+        if number >= LEAST and time.perf_counter() - begun > LONGEST:
+            break
+        given = {task: tried[number] for task, tried in candidates.items() if number < len(tried)}
+        program = network.try_choices(height, width, given)
+        rows = {task: index for index, task in program.tasks.items() if task in given}
+        seconds = time_operations(program, tasks[0].threads, ROUNDS, list(rows.values()))
+        for task, spent in zip(rows, seconds.tolist(), strict=True):
+            if task not in best or spent < best[task][0]:
+                best[task] = spent, given[task]
+    return {task: choice for task, (_, choice) in best.items()}
+
+
+def _candidates(task: Task) -> list[Choice]:
+    reckoned = ranked(task)
+    streamed = [choice for choice in reckoned if choice.group == 1][:STREAMED]
+    dense = [choice for choice in reckoned if choice.group > 1][:DENSE]
+    first = streamed[0]
+    other = [with_block(task, first.tile, size, 1) for size in (first.block // 2, first.block * 2)]
+    if 2 * task.weights < task.all_weights:
+        # Half of the products are with zeros: no dense kernel gains that back.
+        dense = []
+    return list(dict.fromkeys([streamed[0], *dense, *streamed[1:], *other]))
+
+
+def _key(task: Task) -> str:
+    """A task's, the same for about the same share of zeros."""
+    share = round(STEPS * task.weights / max(1, task.all_weights))
+    sizes = {name: value for name, value in asdict(task).items() if name != "weights"}
+    return " ".join(map(str, [*sizes.values(), share]))
+
+
+def _file() -> Path | None:
+    folder = cache_folder()
+    name = "".join(letter if letter.isalnum() else "-" for letter in MACHINE.name)
+    return None if folder is None else folder / "engine" / f"choices-1-{name}-{MACHINE.lanes}.json"
+
+
+def _read() -> dict[str, Choice]:
+    """What is on disk; nothing where that is missing or damaged."""
+    try:
+        content = json.loads(_file().read_text(encoding="utf-8"))
+        return {str(key): _choice(value) for key, value in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _choice(value: Sequence[int]) -> Choice:
+    rows, columns, block, spans, group = (int(one) for one in value)
+    return Choice((rows, columns), block, spans, group)
+
+
+def _write(choices: Mapping[str, Choice]) -> None:
+    """Keep them, where that is possible: they can be measured again."""
+    path = _file()
+    if path is None:
+        return
+    rows = {key: [*choice.tile, choice.block, choice.spans, choice.group] for key, choice in choices.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(rows, indent=0))
+    except OSError:
+        return

@@ -1,0 +1,86 @@
+"""A sweep's folder -> its table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from sparsity.base.progress import progress_bar
+from sparsity.engines.table import ENGINES
+from sparsity.evaluation.bootstrap import Interval
+from sparsity.pruning.method import Method
+from sparsity.sweeping.intervals import change, differences, resample
+from sparsity.sweeping.level import Level
+from sparsity.sweeping.settings import SweepSettings
+from sparsity.sweeping.store import Store
+from sparsity.sweeping.table import Legend, Sweep, SweepRow, make_frame
+from sparsity.timing.latency import summarize
+from sparsity.validation.run_files import read_layers
+from sparsity.validation.settings import ValidationSettings
+
+
+def collect(
+    store: Store,
+    levels: Sequence[Level],
+    wanted: SweepSettings,
+    settings: ValidationSettings,
+    about: dict[str, Any],
+    identity: dict[str, Any],
+    progress: bool,
+) -> Sweep:
+    """The store's levels as one table."""
+    loads = len(levels) + 1
+    with progress_bar(total=loads, desc="Resampling", unit="level", shown=progress, leave=False) as bar:
+        resampled = resample(store, levels, wanted.bootstrap, bar.update)
+    latencies = {size: store.latency(size, levels) or [] for size in wanted.batch_sizes}
+    rows = [_row(store, level, latencies, change(resampled, level)) for level in levels]
+    setup = {
+        "bootstrap": wanted.bootstrap,
+        "max_det": settings.max_det,
+        "single_cls": settings.single_cls,
+        "threads": about["environment"]["threads"],
+        "started": about["started"],
+    }
+    layers = []
+    for method in dict.fromkeys(wanted.methods):
+        for level in (one for one in levels if one.engine == levels[0].engine):
+            if not level.amount or level.method == method:
+                one = read_layers(store.level_folder(level))
+                layers.append(one.assign(method=method.label, amount=level.amount))
+    return Sweep(
+        make_frame(rows, setup),
+        pd.concat(layers, ignore_index=True),
+        about,
+        identity,
+        make_legend(wanted.methods, wanted.engines),
+        differences(resampled, levels),
+    )
+
+
+def make_legend(methods: Sequence[Method], engines: Sequence[str]) -> Legend:
+    """The titles of the criteria and engines of a sweep."""
+    classes = {name: ENGINES[name] for name in engines}
+    return Legend(
+        {method.name: method.resolved.title for method in methods},
+        {name: engine.title for name, engine in classes.items()},
+        frozenset(name for name, engine in classes.items() if engine.skips_zeros),
+    )
+
+
+def _row(
+    store: Store,
+    level: Level,
+    latencies: dict[int, list[dict[str, list[float]]]],
+    interval: Interval | None,
+) -> SweepRow:
+    done = store.finished(level)
+    assert done is not None, f"{level.key} was just finished"
+    latency = {}
+    for size, groups in latencies.items():
+        group = next(times for times in groups if level.key in times)
+        latency[size] = summarize(group[level.key]), summarize(group[level.dense.key])
+    return SweepRow(
+        level.method, done.metrics, done.sizes, done.seconds, latency, done.prune_seconds, interval
+    )

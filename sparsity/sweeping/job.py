@@ -1,0 +1,213 @@
+"""A sweep at work: what its folder lacks is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparsity.base.devices import usable_cores
+from sparsity.base.files import write_json, writing_into
+from sparsity.base.memory import free_memory
+from sparsity.base.progress import progress_bar
+from sparsity.data.dataset import Dataset
+from sparsity.evaluation import processes
+from sparsity.evaluation.average_precision import AveragePrecision
+from sparsity.evaluation.coco import CocoFigures
+from sparsity.pruning.pruner import Pruner
+from sparsity.sweeping.copies import Copies, Copy
+from sparsity.sweeping.intervals import is_matched
+from sparsity.sweeping.level import Level
+from sparsity.sweeping.level_latency import time_levels
+from sparsity.sweeping.settings import SweepSettings
+from sparsity.sweeping.store import Finished, Store
+from sparsity.validation.detector import PhaseSeconds
+from sparsity.validation.evaluator import Evaluator, counted_categories, make_evaluator
+from sparsity.validation.inputs import make_loader
+from sparsity.validation.metrics import Metrics
+from sparsity.validation.passes import run_pass
+from sparsity.validation.run_files import write_layers
+from sparsity.validation.settings import ValidationSettings
+from sparsity.validation.validate import Origin, make_metrics
+
+_EVALUATED = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+"""What pycocotools looks at in an annotation."""
+
+
+@dataclass
+class Job:
+    """A sweep at work."""
+
+    pruner: Pruner
+    dataset: Dataset
+    wanted: SweepSettings
+    settings: ValidationSettings
+    levels: tuple[Level, ...]
+    store: Store
+    about: dict[str, Any]
+    progress: bool
+    say: Callable[[str], None]
+    on_level: Callable[[Metrics, AveragePrecision], None]
+
+    def run(self, copies: Copies) -> None:
+        """Measure what the store doesn't hold yet."""
+        missing = [level for level in self.levels if self.store.finished(level) is None]
+        untimed = [size for size in self.wanted.batch_sizes if self.store.latency(size, self.levels) is None]
+        if len(missing) < len(self.levels):
+            self.say(f"{len(self.levels) - len(missing)} of {len(self.levels)} levels are there already")
+        groups = copies.groups(missing)
+        if missing:
+            self.say(_describe_passes(copies, groups, len(self.dataset.images)))
+        work = len(missing) * len(self.dataset.images)
+        with progress_bar(total=work, unit="img", shown=self.progress, smoothing=0.1, leave=False) as bar:
+            self._time(copies, untimed, bar)
+            self._validate(copies, groups, bar)
+            self._match(bar)
+
+    def _time(self, copies: Copies, sizes: Sequence[int], bar: Any) -> None:
+        """Latency first, while nothing else runs."""
+        for size in sizes:
+            bar.set_description(f"Latency, batch {size}")
+            counted, total = bar.n, bar.total
+
+            def tick(done: int, todo: int, counted: int = counted, total: int = total) -> None:
+                bar.total = total + todo
+                bar.update(counted + done - bar.n)
+
+            imgsz = self.settings.imgsz
+            times = time_levels(copies, self.levels, size, imgsz, self.wanted.rounds, tick)
+            self.store.write_latency(size, times)
+
+    def _validate(self, copies: Copies, groups: Sequence[Sequence[Level]], bar: Any) -> None:
+        """Pass by pass; a pass's evaluations run beside the next."""
+        if not groups:
+            return
+        annotations, network = self._annotations(), self.pruner.network
+        pending: list[Future[None]] = []
+        copies.get(groups[0])  # they take memory before evaluations may
+        pool = ThreadPoolExecutor(self._evaluations_at_a_time(), thread_name_prefix="pycocotools")
+        try:
+            for group in groups:
+                bar.set_description("Validating")
+                made = copies.get(group)
+                evaluators = {level: make_evaluator(self.dataset, network, self.settings) for level in group}
+                seconds = run_pass(
+                    {level: made[level].detector for level in group},
+                    evaluators,
+                    make_loader(self.dataset, network, self.settings),
+                    archive=self.store,
+                    tick=bar.update,
+                )
+                for level in group:
+                    evaluator = evaluators.pop(level)
+                    pending.append(
+                        self._submit(pool, level, made[level], evaluator, seconds[level], annotations)
+                    )
+                    for future in pending:
+                        if future.done():
+                            future.result()
+            bar.set_description("Evaluating")
+            for future in pending:
+                future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(
+        self,
+        pool: ThreadPoolExecutor,
+        level: Level,
+        made: Copy,
+        evaluator: Evaluator,
+        seconds: PhaseSeconds,
+        annotations: Path,
+    ) -> Future[None]:
+        """Write a level's detections and have pycocotools look at them."""
+        start = time.perf_counter()
+        with writing_into(self.store.folder):
+            folder = self.store.level_folder(level)
+            write_json(folder / "predictions.json", evaluator.predictions())
+            write_layers(folder, made.layers)
+        own = evaluator.own()
+        spent = time.perf_counter() - start + seconds.total
+        return pool.submit(self._finish, level, made, own, seconds, annotations, spent)
+
+    def _finish(
+        self,
+        level: Level,
+        made: Copy,
+        own: AveragePrecision,
+        seconds: PhaseSeconds,
+        annotations: Path,
+        spent: float,
+    ) -> None:
+        start = time.perf_counter()
+        figures = self._evaluate(level, annotations)
+        method = level.method
+        origin = Origin(
+            self.about["weights"],
+            method.scope,
+            level.amount,
+            method.name,
+            **self.pruner.rules,
+            channels_removed=made.channels_removed,
+        )
+        dataset, settings = self.dataset, self.settings
+        metrics = make_metrics(origin, dataset, settings, made.counted, own, figures, made.detector, seconds)
+        self.store.finish(
+            level, Finished(metrics, made.sizes, spent + time.perf_counter() - start, made.seconds)
+        )
+        self.on_level(metrics, own)
+
+    def _evaluate(self, level: Level, annotations: Path) -> CocoFigures:
+        return processes.evaluate_files(
+            annotations,
+            self.store.level_folder(level) / "predictions.json",
+            image_ids=self.dataset.image_ids,
+            category_ids=counted_categories(self.dataset, self.settings),
+            matched=self.store.matched_path(level) if self.wanted.bootstrap else None,
+        )
+
+    def _match(self, bar: Any) -> None:
+        """Match the detections of levels that were finished without, where images are to be resampled."""
+        if not self.wanted.bootstrap:
+            return
+        unmatched = [level for level in self.levels if not is_matched(self.store, level)]
+        if not unmatched:
+            return
+        bar.set_description("Evaluating")
+        annotations = self._annotations()
+        with ThreadPoolExecutor(self._evaluations_at_a_time(), thread_name_prefix="pycocotools") as pool:
+            for _ in pool.map(lambda level: self._evaluate(level, annotations), unmatched):
+                pass
+
+    def _annotations(self) -> Path:
+        """A file of what pycocotools looks at in the data set's annotations."""
+        path = self.store.scratch("annotations.json")
+        if not path.exists():
+            with writing_into(self.store.folder):
+                write_json(path, _evaluated(self.dataset.annotations.content))
+        return path
+
+    def _evaluations_at_a_time(self) -> int:
+        most = len(self.dataset.images) * self.settings.max_det * processes.BYTES_PER_RESULT
+        fitting = free_memory(torch.device("cpu")) // 2 // (most + processes.BYTES_PER_PROCESS)
+        return int(max(1, min(usable_cores(), fitting)))
+
+
+def _evaluated(content: dict[str, Any]) -> dict[str, Any]:
+    """COCO annotations without what pycocotools doesn't look at, such as outlines."""
+    rows = [{key: row[key] for key in _EVALUATED if key in row} for row in content["annotations"]]
+    return {"images": content["images"], "categories": content["categories"], "annotations": rows}
+
+
+def _describe_passes(copies: Copies, groups: Sequence[Sequence[Level]], images: int) -> str:
+    return (
+        f"{len(groups[0])} networks in memory at a time ({copies.copy_bytes / 2**30:.2f} GiB each, "
+        f"{copies.free_bytes / 2**30:.1f} GiB free): {len(groups)} pass{'es' * (len(groups) > 1)} "
+        f"over {images} images"
+    )

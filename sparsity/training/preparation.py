@@ -1,0 +1,196 @@
+"""From checkpoints, images and settings to a run that can begin."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
+
+from sparsity.base.devices import select_device, select_precision
+from sparsity.base.errors import InputError
+from sparsity.data.augment import NONE, Augmentation
+from sparsity.data.dataset import Dataset, DatasetImage, identify, read_dataset, read_images
+from sparsity.data.sources import find_source
+from sparsity.data.training import TrainingImages
+from sparsity.formats.loading import load
+from sparsity.training.lessons import lesson_of
+from sparsity.training.pruning import method_of, prune_by_images
+from sparsity.training.run import Run
+from sparsity.training.settings import TrainingSettings
+from sparsity.training.trainer import Trainer
+from sparsity.validation.settings import ValidationSettings
+from sparsity.yolo.families import DIALECTS, published_architecture, sizes
+from sparsity.yolo.network import Network, build, has_norms
+
+Location = str | PathLike[str]
+_PRECISIONS = {torch.float32: "no", torch.float16: "fp16", torch.bfloat16: "bf16"}
+"""What accelerate calls them."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training is made from.
+
+    weights: the checkpoint to train on; or cfg, such as yolov5n or yolov8n, to begin from random weights.
+    data: labelled images (train and val of a data yaml, or a folder). images: a folder of images
+    without labels, for distillation alone, instead of data or beside it. teacher: the dense checkpoint
+    to distil from.
+    """
+
+    weights: Location = ""
+    cfg: str = ""
+    data: Location = ""
+    images: Location = ""
+    teacher: Location = ""
+
+    def __post_init__(self) -> None:
+        """Raise InputError where something is missing or contradicts."""
+        if bool(self.weights) == bool(self.cfg):
+            raise InputError("--weights to train on a checkpoint, or --cfg yolov5n to begin anew: give one")
+        if self.cfg and self.cfg not in sizes():
+            raise InputError(f"--cfg is {self.cfg!r}; one of {', '.join(sizes())} is expected")
+        if self.cfg and not self.data:
+            raise InputError("--cfg needs --data, which names the classes")
+        if not self.data and not self.images:
+            raise InputError("--data for labelled images, or --images for those without: give one, or both")
+        if self.images and not self.teacher:
+            raise InputError("--images have no labels to learn from: give a --teacher to distil from")
+
+
+def join_processes(validation: ValidationSettings) -> bool:
+    """Join the processes that accelerate launched, if it did; whether this is the main one."""
+    return PartialState(cpu=select_device(validation.device).type == "cpu").is_main_process
+
+
+def from_main_process(path: Path | None) -> Path:
+    """The main process's path, in every process."""
+    return Path(broadcast_object_list([path])[0])
+
+
+def make_run(
+    material: Material,
+    settings: TrainingSettings,
+    validation: ValidationSettings,
+    folder: Path,
+    *,
+    resuming: bool = False,
+    progress: bool = False,
+) -> Run:
+    """Read all that is needed, prune, and make the run; it writes into folder when it runs.
+
+    resuming: whether the run's resume follows, which brings the pruned weights; pruning by images is left out
+    then.
+
+    Raises InputError where something can't be used.
+    """
+    network = _network(material, settings)
+    stride = max(network.strides)
+    settings = replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
+    validation = replace(validation, imgsz=settings.imgsz)
+    teacher = load(material.teacher, fused=True) if material.teacher else None
+    if teacher is not None:
+        _check_teacher(teacher, network, material.teacher)
+    labelled, unlabelled, val = _data(material, network, progress)
+    if settings.amount and method_of(settings).needs_calibration and not resuming:
+        device = select_device(validation.device)
+        network = prune_by_images(network, (*labelled, *unlabelled), settings, device, progress=progress)
+    images = TrainingImages(
+        labelled,
+        unlabelled=unlabelled,
+        imgsz=settings.imgsz,
+        augmentation=Augmentation(mosaic=settings.mosaic) if settings.augment else NONE,
+        seed=settings.seed,
+    )
+    accelerator = _accelerator(validation)
+    trainer = Trainer(network, images, settings, accelerator, teacher)
+    return Run(trainer, folder, val, validation, _identity(material, settings, labelled, unlabelled))
+
+
+def _accelerator(validation: ValidationSettings) -> Accelerator:
+    """Mixed precision: float16 on a GPU, bfloat16 on a CPU that has it where half is asked for."""
+    device = select_device(validation.device)
+    on_cpu = device.type == "cpu"
+    precision = _PRECISIONS[select_precision(device, validation.half or not on_cpu)]
+    return Accelerator(cpu=on_cpu, mixed_precision=precision)
+
+
+def _network(material: Material, settings: TrainingSettings) -> Network:
+    if material.weights:
+        network = load(material.weights, fused=False)
+        if not has_norms(network):
+            raise InputError(
+                f"{material.weights}: its batch norms are folded in already, so that it can't be trained on; "
+                "give the checkpoint that it was made from"
+            )
+        return network
+    names = find_source(Path(material.data), "train").names
+    if not names:
+        raise InputError(f"{material.data}: names no classes; --cfg needs a data yaml with names")
+    torch.manual_seed(settings.seed)
+    network = build(published_architecture(material.cfg, len(names)), names)
+    _initialise(network, settings.imgsz)
+    return network
+
+
+def _initialise(network: Network, imgsz: int) -> None:
+    """Give random weights the constants and biases to begin with, as the family's lesson says."""
+    lesson_of(network).initialise(network.head, imgsz)
+
+
+def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
+    lesson = lesson_of(student)
+    if teacher.dialect != student.dialect:
+        theirs, ours = (DIALECTS[network.dialect].name for network in (teacher, student))
+        raise InputError(f"--teacher {path}: it is a {theirs}, the student a {ours}; one family is expected")
+    renamed = [pair for pair in zip(teacher.names, student.names, strict=False) if pair[0] != pair[1]]
+    for what, theirs, ours in (
+        ("classes", len(teacher.names), len(student.names)),
+        *(("classes", *pair) for pair in renamed[:1]),
+        ("strides", teacher.strides, student.strides),
+        *lesson.shared(teacher, student),
+    ):
+        if theirs != ours:
+            raise InputError(
+                f"--teacher {path}: its {what} are {theirs}, the student's {ours}; "
+                f"a teacher must share the student's {lesson.needs}"
+            )
+
+
+def _data(
+    material: Material, network: Network, progress: bool
+) -> tuple[tuple[DatasetImage, ...], tuple[DatasetImage, ...], Dataset | None]:
+    """The labelled and the unlabelled images to train on, and the data set to validate on."""
+    unlabelled = read_images(material.images) if material.images else ()
+    if not material.data:
+        return (), unlabelled, None
+    train = read_dataset(material.data, network.names, split="train", progress=progress)
+    return train.images, unlabelled, read_dataset(material.data, network.names, progress=progress)
+
+
+def _identity(
+    material: Material,
+    settings: TrainingSettings,
+    labelled: tuple[DatasetImage, ...],
+    unlabelled: tuple[DatasetImage, ...],
+) -> dict[str, Any]:
+    """What two trainings must share to be one: settings and images, not where the files lie."""
+    content = {"weights": _digest(material.weights), "teacher": _digest(material.teacher)}
+    images = {"labelled": _describe(labelled), "unlabelled": _describe(unlabelled)}
+    shared = {k: v for k, v in asdict(settings).items() if k not in ("workers", "patience")}
+    return {"cfg": material.cfg, **content, **images, **shared}
+
+
+def _describe(images: tuple[DatasetImage, ...]) -> str:
+    digest = hashlib.sha256(identify(images))
+    return f"{len(images)} images, sha256 {digest.hexdigest()[:16]}"
+
+
+def _digest(path: Location) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path else ""

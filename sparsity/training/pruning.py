@@ -1,0 +1,83 @@
+"""How a training prunes its network, whose batch norms are still there."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sparsity.data.calibration import letterboxed_batches
+from sparsity.data.dataset import DatasetImage
+from sparsity.pruning.feature_maps import limit_by_memory
+from sparsity.pruning.method import Method
+from sparsity.pruning.pruner import Pruner
+from sparsity.training.masks import Masks, nonzero_masks
+from sparsity.training.settings import TrainingSettings
+from sparsity.validation.counting import counting_of
+from sparsity.yolo.network import Network, fuse, take_over
+
+
+def method_of(settings: TrainingSettings) -> Method:
+    """Return the method by which a training prunes."""
+    return Method(settings.criterion, settings.scope)
+
+
+def prune_unfused(network: Network, method: Method, amount: float) -> Masks:
+    """Prune a network in place, as pruning it fused would; for methods that need no images.
+
+    The weights are ranked as they are once each batch norm is folded into its convolution: these are
+    the ones that val_sparse.py prunes, and the ones that run in the end.
+    """
+    masks = nonzero_masks(Pruner(fuse(copy.deepcopy(network).eval())).prune(method, amount))
+    masks.apply(network)
+    return masks
+
+
+def prune_by_images(
+    network: Network,
+    images: Sequence[DatasetImage],
+    settings: TrainingSettings,
+    device: torch.device,
+    *,
+    progress: bool,
+) -> Network:
+    """Prune a network by what training images teach, in place, as pruning it fused would; returns it."""
+    method = method_of(settings)
+    pruner = Pruner(
+        fuse(copy.deepcopy(network)),
+        calibration=_read(network, images, settings, device),
+        seed=settings.seed,
+        device=device,
+        progress=progress,
+    )
+    pruned = pruner.prune(method, settings.amount)
+    if method.resolved.updates_weights:
+        return take_over(network, pruned)
+    nonzero_masks(pruned).apply(network)
+    return network
+
+
+def _read(
+    network: Network, images: Sequence[DatasetImage], settings: TrainingSettings, device: torch.device
+) -> list[Tensor]:
+    stride = max(network.strides)
+    side = settings.imgsz + stride  # a batch's sides are padded by one stride at most
+    count = limit_by_memory(min(settings.calib_images, len(images)), network, (side, side), device)
+    return letterboxed_batches(
+        random.Random(settings.seed).sample(images, count),
+        imgsz=settings.imgsz,
+        stride=stride,
+        resizing=counting_of(network).resizing,
+        workers=1,
+    )
+
+
+def cubic_amount(progress: float, target: float) -> float:
+    """The amount of a gradual schedule: from 0 at progress 0 to target at 1, fast first, slow at the end.
+
+    Source: Zhu and Gupta, "To prune, or not to prune", arXiv:1710.01878.
+    """
+    return target * (1 - (1 - min(max(progress, 0.0), 1.0)) ** 3)

@@ -1,0 +1,239 @@
+"""One epoch after another, with masks, average and losses; knows no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler
+
+from sparsity.base.devices import usable_cores
+from sparsity.base.errors import InputError
+from sparsity.base.progress import progress_bar
+from sparsity.data.training import TrainingImages, collate
+from sparsity.training.ema import Average
+from sparsity.training.lessons import lesson_of
+from sparsity.training.masks import Masks, nonzero_masks
+from sparsity.training.optimizer import make_optimizer, set_rates
+from sparsity.training.pruning import cubic_amount, method_of, prune_unfused
+from sparsity.training.settings import TrainingSettings
+from sparsity.training.sparse_training import ScalePenalty
+from sparsity.yolo.network import Network
+
+CLIP_NORM = 10.0
+GRADUAL_STEPS = 40
+"""In how many steps a gradual schedule rises."""
+
+
+class DivergedError(InputError):
+    """A loss is no number any more."""
+
+
+@dataclass
+class EpochLosses:
+    """Losses of an epoch, and how many images they are of, all and those with labels.
+
+    A family without objectness, or without distributions of box sides (dfl), has 0 there.
+    """
+
+    box: float = 0.0
+    objectness: float = 0.0
+    classes: float = 0.0
+    distillation: float = 0.0
+    images: int = 0
+    labelled: int = 0
+    dfl: float = 0.0
+
+    def add(self, parts: dict[str, Tensor], images: int, labelled: int) -> None:
+        """Add a batch, whose losses are sums over its images."""
+        self.images += images
+        self.labelled += labelled
+        for name, value in parts.items():
+            setattr(self, name, getattr(self, name) + float(value.detach()))
+
+    def mean(self) -> EpochLosses:
+        """An image's: of boxes and classes a labelled one's."""
+        images, labelled = max(1, self.images), max(1, self.labelled)
+        found = (value / labelled for value in (self.box, self.objectness, self.classes))
+        counts = self.images, self.labelled
+        return EpochLosses(*found, self.distillation / images, *counts, self.dfl / labelled)
+
+
+class EpochSampler(Sampler[int]):
+    """All indices, in an order that seed and epoch alone decide."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed, self.epoch = count, seed, 0
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        return iter(torch.randperm(self.count, generator=generator).tolist())
+
+    def __len__(self) -> int:
+        return self.count
+
+
+@dataclass
+class Trainer:
+    """A network in training.
+
+    network: with its batch norms; trained in place. Methods that need images have pruned it before; others
+    prune it here.
+    teacher: a dense network whose raw maps the student's shall follow; images without labels need one.
+    """
+
+    network: Network
+    images: TrainingImages
+    settings: TrainingSettings
+    accelerator: Accelerator
+    teacher: Network | None = None
+    masks: Masks = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings, self._pruned_to = self.settings, 0
+        self.masks = nonzero_masks(self.network)
+        self._method = method_of(settings)
+        if settings.amount and not settings.gradual and not self._method.needs_calibration:
+            self.masks = prune_unfused(self.network, self._method, settings.amount)
+        self.penalty = self._make_penalty()
+        self.average = Average(self.network)
+        self.network.requires_grad_(True).to(memory_format=torch.channels_last)
+        self._sampler = EpochSampler(len(self.images), settings.seed)
+        optimizer = make_optimizer(self.network, settings)
+        prepared = self.accelerator.prepare(self.network, optimizer, self._make_loader())
+        self.model, self.optimizer, self._loader = prepared
+        self.average.network.to(self.accelerator.device)
+        if self.teacher is not None:
+            self.teacher = self.teacher.eval().requires_grad_(False).to(self.accelerator.device)
+        lesson, head = lesson_of(self.network), self.network.head
+        self._loss, self._distil = lesson.losses(head, settings.imgsz), lesson.distil(head)
+
+    def _make_penalty(self) -> ScalePenalty | None:
+        s = self.settings
+        if not s.sparse_train:
+            return None
+        return ScalePenalty(self.network, s.sparse_train, s.sparse_recipe, tied=s.tied, epochs=s.epochs)
+
+    def _make_loader(self) -> DataLoader:
+        workers = min(self.settings.workers, max(1, usable_cores() // 2))
+        return DataLoader(
+            self.images,
+            batch_size=self.settings.batch_size,
+            sampler=self._sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    def run_epoch(self, epoch: int, *, progress: bool = False) -> EpochLosses:
+        """Train on every image once; returns the mean losses of an image.
+
+        epoch: from 0. Raises DivergedError where a loss is nan or infinite; the average is then as it
+        was after the last step.
+        """
+        self._sampler.epoch = epoch
+        # accelerate counts epochs itself, from 0 in each process's life, and tells the data set.
+        self._loader.set_epoch(epoch)
+        self.images.set_epoch(epoch)
+        self.model.train()
+        if self.settings.keeps_statistics:
+            _freeze_statistics(self.model)
+        losses, batches = EpochLosses(), len(self._loader)
+        title = f"Epoch {epoch + 1}/{self.settings.epochs}"
+        shown = progress and self.accelerator.is_main_process
+        bar = progress_bar(self._loader, desc=title, unit="batch", shown=shown, leave=False)
+        for number, (pixels, targets, labelled) in enumerate(bar):
+            moment = epoch + number / batches
+            set_rates(self.optimizer.optimizer, self.settings, moment)
+            self._prune_gradually(moment)
+            losses.add(self._backward(pixels, targets, labelled), len(pixels), labelled)
+            if (number + 1) % self.settings.accumulate == 0 or number + 1 == batches:
+                self._step(epoch)
+        return losses.mean()
+
+    def _backward(self, pixels: Tensor, targets: Tensor, labelled: int) -> dict[str, Tensor]:
+        device = self.accelerator.device
+        images = pixels.to(device, non_blocking=True).float().div_(255)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            raw = self.model(images)
+        parts = self._losses(raw, images, targets.to(device), labelled)
+        total = torch.stack(list(parts.values())).sum()
+        if not math.isfinite(float(total.detach())):
+            raise DivergedError(f"the loss is {float(total.detach())}: training diverged; {self._calmer()}")
+        # Gradients of several processes are averaged; the recipes' learning rates expect their sum.
+        self.accelerator.backward(total * self.accelerator.num_processes)
+        return parts
+
+    def _calmer(self) -> str:
+        """What would calm a training that diverged."""
+        pull = self.settings.sparse_train
+        rate = f", a smaller --sparse-train (it is {pull:g})" if pull else ""
+        return f"give a smaller --lr0 (it is {self.settings.lr0:g}){rate} or a longer --warmup"
+
+    def _losses(
+        self, raw: Sequence[Tensor], images: Tensor, targets: Tensor, labelled: int
+    ) -> dict[str, Tensor]:
+        """labelled: how many of the images, the first ones, have labels to learn from."""
+        parts: dict[str, Tensor] = {}
+        if labelled:
+            parts |= self._loss([level[:labelled] for level in raw], targets)
+        if self.teacher is not None:
+            with torch.no_grad(), self.accelerator.autocast():
+                wanted = self.teacher(images)
+            parts["distillation"] = self._distil(raw, wanted) * self.settings.distil
+        return parts
+
+    def _step(self, epoch: int) -> None:
+        self.masks.apply_to_gradients(self.network)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        if self.penalty is not None:
+            # Once a step and behind the clipping, so that neither batch size nor losses change its strength.
+            self.penalty.add_to_gradients(self.network, epoch)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.masks.apply(self.network)
+        self.average.update(self.network)
+        self.masks.apply(self.average.network)
+
+    def _prune_gradually(self, moment: float) -> None:
+        """Raise the sparsity along the cubic schedule; what is zero stays so, being the smallest."""
+        settings = self.settings
+        if not settings.gradual or not settings.amount:
+            return
+        step = min(math.floor(moment / settings.gradual * GRADUAL_STEPS) + 1, GRADUAL_STEPS)
+        if step != self._pruned_to:
+            self._pruned_to = step
+            amount = cubic_amount(step / GRADUAL_STEPS, settings.amount)
+            self.masks = prune_unfused(self.network, self._method, amount)
+            self.masks.apply(self.average.network)
+
+    def state(self) -> dict[str, object]:
+        """All that going on needs, beside settings."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "masks": self.masks.keep,
+        }
+
+    def load_state(self, state: dict) -> None:
+        """Go on from what state gave."""
+        self.network.load_state_dict(state["network"])
+        self.average.network.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.masks = Masks(state["masks"])
+
+
+def _freeze_statistics(network: nn.Module) -> None:
+    """Let batch norms use and keep the statistics that they have; scales and shifts still learn."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()

@@ -1,0 +1,245 @@
+"""A network in an engine: batches of pixels in, detections out, with the time of each phase."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import InitVar, astuple, dataclass, field, fields
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparsity.base.devices import device_name, select_precision, synchronize
+from sparsity.base.errors import InputError
+from sparsity.engines.engine import Engine
+from sparsity.engines.making import make_engine
+from sparsity.engines.pytorch import TorchEngine
+from sparsity.validation.inputs import Detectable
+from sparsity.validation.nms import Detections, non_maximum_suppression
+from sparsity.validation.settings import ValidationSettings
+from sparsity.yolo.head import Candidates
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+MOST_CPU_LANES = 4
+"""Images that a CPU works on at a time: each holds its activations in memory."""
+
+
+@dataclass
+class PhaseSeconds:
+    """Seconds spent in each phase, and on how many images.
+
+    preprocess: to the device, to floating point. inference: the network, and the decoding of the
+    boxes above the threshold. nms: non-maximum suppression. Wall time, whatever ran side by side.
+    """
+
+    preprocess: float = 0.0
+    inference: float = 0.0
+    nms: float = 0.0
+    images: int = 0
+
+    def add(self, images: int, wall: float, pieces: list[list[float]]) -> None:
+        """Add a batch: the wall time, shared out by the time that the lanes spent in each phase.
+
+        pieces: of each piece of the batch, when it began and when each phase ended.
+        """
+        spent = np.diff(pieces, axis=1).sum(0)
+        preprocess, inference, nms = (wall * spent / spent.sum()).tolist()
+        self.images += images
+        self.preprocess += preprocess
+        self.inference += inference
+        self.nms += nms
+
+    def include(self, other: PhaseSeconds) -> None:
+        """Add what was counted elsewhere."""
+        for field_ in fields(self):
+            setattr(self, field_.name, getattr(self, field_.name) + getattr(other, field_.name))
+
+    def since(self, before: PhaseSeconds) -> PhaseSeconds:
+        """What was added since an earlier copy of this was taken."""
+        return PhaseSeconds(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
+
+    @property
+    def total(self) -> float:
+        """All phases together."""
+        return self.preprocess + self.inference + self.nms
+
+    def per_image_ms(self) -> tuple[float, float, float]:
+        """Preprocess, inference and NMS in milliseconds an image."""
+        return tuple(1e3 * s / self.images for s in (self.preprocess, self.inference, self.nms))
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """conf: the least confidence of a detection. iou: above it NMS suppresses. max_det: per image."""
+
+    conf: float = 0.001
+    iou: float = 0.65
+    max_det: int = 300
+
+
+class Lanes:
+    """Runs a function over the images of a batch: on a CPU several at a time, each on its own core.
+
+    A core that works through its own image never waits for another one, as cores that share an image
+    do at every layer; and one image's maps stay in its cache. A GPU takes the batch in one piece.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.device_name = device, device_name(device)
+        threads = self._threads = torch.get_num_threads()
+        self.count = min(MOST_CPU_LANES, threads) if device.type == "cpu" else 1
+        self._pool: ThreadPoolExecutor | None = None
+        if self.count > 1:
+            # The count is each thread's own, but new threads start from the last one set: see close.
+            self._pool = ThreadPoolExecutor(
+                self.count,
+                thread_name_prefix="lane",
+                initializer=torch.set_num_threads,
+                initargs=(threads // self.count,),
+            )
+
+    def split(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """The pieces of a batch that are worked on at a time."""
+        return batch.split(1 if self.device.type == "cpu" else len(batch))
+
+    def map(self, function: Callable[[Item], Result], pieces: Iterable[Item]) -> list[Result]:
+        """Call function on every piece, without gradients; the results in order."""
+
+        def call(piece: Item) -> Result:
+            with torch.inference_mode():
+                return function(piece)
+
+        return list(map(call, pieces) if self._pool is None else self._pool.map(call, pieces))
+
+    def close(self) -> None:
+        """End the threads; what has not begun is dropped."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(self._threads)
+
+    def __enter__(self) -> Lanes:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+@dataclass
+class Detector:
+    """A network ready to detect: a copy of it, prepared by an engine on the lanes' device in dtype.
+
+    Boxes are decoded in float32 whatever dtype is.
+    """
+
+    network: InitVar[nn.Module]
+    lanes: Lanes
+    dtype: torch.dtype = torch.float32
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    agnostic: bool = False
+    engine: Engine = field(default_factory=TorchEngine)
+
+    def __post_init__(self, network: nn.Module) -> None:
+        self.seconds = PhaseSeconds()
+        self.runner = self.engine.prepare(network, self.lanes.device, self.dtype)
+
+    def detect(self, pixels: np.ndarray) -> list[Detections]:
+        """uint8 [batch, height, width, 3] RGB -> each image's detections, in letterbox pixels."""
+        start = time.perf_counter()
+        try:
+            pieces = self.lanes.map(self._detect, self.lanes.split(torch.from_numpy(pixels)))
+        except torch.cuda.OutOfMemoryError as error:
+            raise InputError(
+                f"--batch-size: the GPU's memory does not hold {len(pixels)} images of "
+                f"{pixels.shape[1]} x {pixels.shape[2]}; give a smaller one (it changes AP a little)"
+            ) from error
+        self.seconds.add(len(pixels), time.perf_counter() - start, [piece.times for piece in pieces])
+        return [one for piece in pieces for one in piece.detections]
+
+    def place(self, images: Tensor) -> Tensor:
+        """Float images [batch, 3, height, width] in 0 to 1, as forward takes them."""
+        return images.to(self.lanes.device, self.dtype).contiguous(memory_format=self.runner.memory_format)
+
+    def settle(self, images: Tensor) -> None:
+        """Have the engine make ready for many calls of forward with placed images of this size."""
+        pieces = self.lanes.split(images)
+        if len(pieces) < self.lanes.count:
+            self.runner.settle(images)
+        else:
+            self.lanes.map(self.runner.settle, pieces[:1])
+
+    def forward(self, images: Tensor) -> None:
+        """Run the network alone, for a clock: placed images, in one piece if there are few for the lanes."""
+        pieces = self.lanes.split(images)
+        try:
+            if len(pieces) < self.lanes.count:
+                with torch.inference_mode():
+                    self.runner(images)
+            else:
+                self.lanes.map(lambda piece: len(self.runner(piece)), pieces)
+        except torch.cuda.OutOfMemoryError as error:
+            raise InputError(
+                f"--batch-sizes: the GPU's memory does not hold a batch of {len(images)}; give smaller ones"
+            ) from error
+
+    def warm_up(self, shape: tuple[int, int]) -> None:
+        """Run the network once, so that one-time costs of a GPU are not counted."""
+        if self.lanes.device.type != "cpu":
+            self.detect(np.zeros((1, *shape, 3), np.uint8))
+            self.seconds = PhaseSeconds()
+
+    def _detect(self, pixels: Tensor) -> _Piece:
+        """Some images of a batch, from pixels to detections, on one lane."""
+        times = [time.perf_counter()]
+        images = pixels.to(self.lanes.device).permute(0, 3, 1, 2)
+        images = images.to(self.dtype, memory_format=self.runner.memory_format).div_(255)
+        self._mark(times)
+        candidates = self.runner.candidates(self.runner(images), self.thresholds.conf)
+        self._mark(times)
+        detections = [one.cpu() for one in self._suppress(candidates, len(pixels))]
+        self._mark(times)
+        return _Piece(detections, times)
+
+    def _mark(self, times: list[float]) -> None:
+        synchronize(self.lanes.device)
+        times.append(time.perf_counter())
+
+    def _suppress(self, found: Candidates, images: int) -> list[Detections]:
+        return non_maximum_suppression(
+            found.image,
+            found.boxes_xyxy,
+            found.scores,
+            found.classes,
+            images=images,
+            iou_thres=self.thresholds.iou,
+            max_det=self.thresholds.max_det,
+            agnostic=self.agnostic,
+        )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What a lane found in some images of a batch, and when each of its phases began and ended."""
+
+    detections: list[Detections]
+    times: list[float]
+
+
+def make_detector(
+    network: Detectable, lanes: Lanes, settings: ValidationSettings, engine: Engine | None = None
+) -> Detector:
+    """The network, placed on the lanes' device with the settings' precision and thresholds.
+
+    engine: one that made others ready before, instead of a new one of the settings'.
+    """
+    return Detector(
+        network,
+        lanes,
+        engine=engine or make_engine(settings.engine),
+        dtype=select_precision(lanes.device, settings.half),
+        thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
+        agnostic=settings.single_cls,
+    )

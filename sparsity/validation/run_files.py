@@ -1,0 +1,67 @@
+"""The files of one validation: metrics.json, layers.csv, predictions.json, annotations.json."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sparsity.base.files import write_json, write_text, writing_into
+from sparsity.data.annotations import Annotations
+from sparsity.pruning.zeros import LayerSparsity
+from sparsity.validation.metrics import Metrics
+
+LAYERS = ("name", "shape", "weights", "zeros", "sparsity")
+"""The columns of layers.csv."""
+
+
+def write_run(
+    folder: Path,
+    metrics: Metrics,
+    layers: Sequence[LayerSparsity],
+    predictions: list[dict[str, Any]],
+    annotations: Annotations,
+) -> None:
+    """Write a validation's files, each whole or not at all.
+
+    predictions.json in COCO's results format, layers.csv with a row per Conv2d, metrics.json last.
+    Where the annotations were derived from labels, annotations.json holds them, since the image and
+    category ids of the predictions are theirs. Raises InputError where they can't be written.
+    """
+    with writing_into(folder):
+        for left_over in ("metrics.json", "annotations.json"):
+            (folder / left_over).unlink(missing_ok=True)
+        write_annotations(folder, annotations)
+        write_json(folder / "predictions.json", predictions)
+        write_layers(folder, layers)
+        write_json(folder / "metrics.json", asdict(metrics), indent=1)
+
+
+def write_annotations(folder: Path, annotations: Annotations) -> None:
+    """Write annotations.json where the annotations were derived from labels."""
+    if annotations.path is None:
+        write_json(folder / "annotations.json", annotations.content)
+
+
+def read_layers(folder: Path) -> pd.DataFrame:
+    """Read layers.csv. Raises OSError or ValueError where it is not one."""
+    frame = pd.read_csv(folder / "layers.csv")
+    if tuple(frame.columns) != LAYERS or frame.empty:
+        raise ValueError(f"columns {', '.join(LAYERS)} are expected")
+    return frame
+
+
+def write_layers(folder: Path, layers: Sequence[LayerSparsity]) -> None:
+    """Write layers.csv."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(LAYERS)
+    for layer in layers:
+        shape = "x".join(map(str, layer.shape))
+        writer.writerow([layer.name, shape, layer.weights, layer.zeros, f"{layer.sparsity:.6f}"])
+    write_text(folder / "layers.csv", text.getvalue())

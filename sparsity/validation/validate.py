@@ -1,0 +1,145 @@
+"""Network and data set -> metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from sparsity.base.devices import select_device
+from sparsity.base.progress import progress_bar
+from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.data.loader import Batch
+from sparsity.evaluation import coco
+from sparsity.evaluation.average_precision import AveragePrecision
+from sparsity.pruning.zeros import Sparsity, count_sparsity
+from sparsity.validation.detector import Detector, Lanes, PhaseSeconds, make_detector
+from sparsity.validation.evaluator import counted_categories, make_evaluator
+from sparsity.validation.inputs import Detectable, fit, make_loader
+from sparsity.validation.metrics import Metrics
+from sparsity.validation.passes import DecodedBatches, run_pass
+from sparsity.validation.settings import ValidationSettings
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The outcome: the row of figures, the own metric by class, and the detections.
+
+    predictions: COCO results, a dict a detection (image_id, category_id, bbox xywh, score).
+    """
+
+    metrics: Metrics
+    own: AveragePrecision = field(repr=False)
+    figures: coco.CocoFigures = field(repr=False)
+    predictions: list[dict[str, Any]] = field(repr=False)
+    dataset: Dataset = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network came from, for the row of figures: its file, and how it was pruned (see Metrics)."""
+
+    weights: str = ""
+    scope: str = ""
+    amount: float | None = None
+    criterion: str = ""
+    pattern: str = ""
+    keep: str = ""
+    channels_removed: int = 0
+
+
+def validate(
+    network: Detectable,
+    data: str | PathLike[str] | Dataset,
+    settings: ValidationSettings | None = None,
+    *,
+    origin: Origin | None = None,
+    decoded: Sequence[Batch] | None = None,
+    progress: bool = False,
+) -> Validation:
+    """Run the network over the data's validation images and measure what it finds.
+
+    network: as load gives it, or an ONNX file as formats.onnx_file.read gives it; a copy of it runs, in
+    evaluation mode, on the device, in the precision and by the engine of the settings.
+    data: a data yaml or folder (see read_dataset), or a data set that was read before.
+    decoded: that data set's batches, as make_loader gives them for these settings, for one that is
+    validated on again and again; without them the images are read anew.
+    Raises InputError where data or settings can't be used. A network that finds nothing is a valid
+    outcome, all figures 0.
+    """
+    settings = fit(settings or ValidationSettings(), network)
+    device = select_device(settings.device)
+    if not isinstance(data, Dataset):
+        data = read_dataset(data, network.names, single_cls=settings.single_cls, progress=progress)
+    batches = make_loader(data, network, settings) if decoded is None else DecodedBatches(decoded)
+    evaluator = make_evaluator(data, network, settings)
+    with Lanes(device) as lanes, _bar(data, shown=progress) as bar:
+        detector = make_detector(network, lanes, settings)
+        detector.warm_up((settings.imgsz, settings.imgsz))
+        seconds = run_pass({"": detector}, {"": evaluator}, batches, tick=bar.update)[""]
+    own, predictions = evaluator.own(), evaluator.predictions()
+    figures = coco.evaluate(
+        data.annotations.content,
+        predictions,
+        image_ids=data.image_ids,
+        category_ids=counted_categories(data, settings),
+    )
+    counted = count_sparsity(network)
+    metrics = make_metrics(origin or Origin(), data, settings, counted, own, figures, detector, seconds)
+    return Validation(metrics, own, figures, predictions, data)
+
+
+def _bar(data: Dataset, *, shown: bool) -> tqdm:
+    return progress_bar(total=len(data.images), desc="Validating", unit="img", shown=shown, leave=False)
+
+
+def make_metrics(
+    origin: Origin,
+    dataset: Dataset,
+    settings: ValidationSettings,
+    counted: Sparsity,
+    own: AveragePrecision,
+    figures: coco.CocoFigures,
+    detector: Detector,
+    seconds: PhaseSeconds,
+) -> Metrics:
+    """The row of a validation. seconds: what the detector took."""
+    preprocess, inference, nms = seconds.per_image_ms()
+    return Metrics(
+        weights=origin.weights,
+        data=dataset.name,
+        criterion=origin.criterion,
+        scope=origin.scope,
+        pattern=origin.pattern,
+        keep=origin.keep,
+        amount=origin.amount,
+        channels_removed=origin.channels_removed,
+        conv_layers=counted.conv_layers,
+        conv_weights=counted.conv_weights,
+        conv_zeros=counted.conv_zeros,
+        parameters=counted.parameters,
+        sparsity_conv=counted.conv,
+        sparsity_model=counted.model,
+        images=len(dataset.images),
+        instances=own.instances,
+        P=own.P,
+        R=own.R,
+        mAP50=own.mAP50,
+        mAP50_95=own.mAP50_95,
+        **asdict(figures),
+        preprocess_ms=preprocess,
+        inference_ms=inference,
+        nms_ms=nms,
+        engine=detector.engine.name,
+        device=detector.lanes.device_name,
+        precision=str(detector.dtype).removeprefix("torch."),
+        imgsz=settings.imgsz,
+        batch_size=settings.batch_size,
+        conf_thres=settings.conf_thres,
+        iou_thres=settings.iou_thres,
+        torch=torch.__version__,
+    )

@@ -1,0 +1,140 @@
+"""sweep.py as its user runs it: what it says, writes and refuses."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from sparsity.commands import sweep
+from sparsity.timing.latency import Rounds
+from sparsity.yolo.network import Network
+
+FILES = {
+    *("sweep.csv", "sweep.json", "sweep.png", "sweep.svg", "layers.png", "report.html"),
+    *("settings.json", "latency.json", "levels", "annotations.json", ".lock"),
+}
+
+
+@pytest.fixture
+def network(slight) -> Network:
+    """What stand_in stands for: few layers, since what a level takes grows with them."""
+    return slight
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, run_script, stand_in):
+    """Run the script in this process on the small network; gives exit code, stdout, stderr."""
+    monkeypatch.setattr(Rounds.__init__, "__defaults__", (0.0, 2, 2))
+
+    def call(*flags: object) -> tuple[int, str, str]:
+        project = [] if "--project" in flags else ["--project", tmp_path / "results"]
+        weights_flag = [] if "--weights" in flags else ["--weights", stand_in]
+        return run_script(sweep, *flags, *weights_flag, *project, "--imgsz", 64, "--device", "cpu")
+
+    return call
+
+
+def test_a_sweep_from_end_to_end(run, shapes, tmp_path):
+    flags = ("--data", shapes, "--scope", "layer,global", "--batch-sizes", "1,2", "--title", "Shapes <&>")
+    code, out, err = run("0.3:0.6:0.3", *flags)
+    assert code == 0, err
+    folder = tmp_path / "results" / "sweep"
+    assert {path.name for path in folder.iterdir()} == FILES
+    frame = pd.read_csv(folder / "sweep.csv")
+    assert frame.amount.tolist() == [0.0, 0.3, 0.6] * 2
+    table = [
+        line.replace("l1 global", "l1_global").split()[:3]
+        for line in out[out.index("method  sparsity") :].splitlines()[1:6]
+    ]
+    rows = frame.drop(index=3)
+    expected = [
+        [row.method.replace(" ", "_") if row.amount else "dense", f"{row.amount:g}", f"{row.AP:.3f}"]
+        for row in rows.itertuples()
+    ]
+    assert table == expected
+    saved = json.loads((folder / "sweep.json").read_text())
+    assert saved["title"] == "Shapes <&>"
+    assert saved["command"].startswith("sparsity sweep 0.3:0.6:0.3 --data")
+    assert {"device", "threads", "torch", "python"} <= set(saved["environment"])
+    assert [row["AP"] for row in saved["rows"]] == frame.AP.tolist()
+    assert "Shapes &lt;&amp;&gt;" in (folder / "report.html").read_text()
+    assert out.count("Pruning (l1") == 4
+    assert f"Results saved to {folder}" in out
+
+
+def test_sweeps_are_numbered_and_resume_reads_a_finished_one(run, shapes, tmp_path):
+    assert run("0.5", "--data", shapes, "--batch-sizes", "none")[0] == 0
+    assert run("0.5", "--data", shapes, "--batch-sizes", "none")[0] == 0
+    first, second = tmp_path / "results" / "sweep", tmp_path / "results" / "sweep2"
+    before = {
+        name: (first / name).read_bytes() for name in ("sweep.csv", "sweep.svg", "layers.png", "sweep.png")
+    }
+    assert second.is_dir()
+    code, out, _ = run("0.5", "--data", shapes, "--batch-sizes", "none", "--resume", first)
+    assert code == 0
+    assert "2 of 2 levels are there already" in out
+    assert {name: (first / name).read_bytes() for name in before} == before
+    assert not (tmp_path / "results" / "sweep3").exists()
+
+
+def test_unknown_engines_are_refused(run, shapes):
+    code, _, err = run("0.5", "--data", shapes, "--engines", "torch,tensorrt")
+    assert code == 2
+    assert "'tensorrt'; one of torch, onnxruntime, openvino, sparse is expected" in err
+
+
+def test_class_tables_when_verbose(run, shapes):
+    code, out, _ = run("0.5", "--data", shapes, "--verbose", "--batch-sizes", "none")
+    assert code == 0
+    assert out.count("mAP50-95") == 3
+    assert out.count("  bird ") == 2
+
+
+def test_resume_with_other_settings_says_which(run, shapes, tmp_path):
+    run("0.5", "--data", shapes)
+    code, _, err = run("0.4,0.5", "--data", shapes, "--resume", tmp_path / "results" / "sweep")
+    assert code == 2
+    assert "amounts was [0.0, 0.5], now is [0.0, 0.4, 0.5]" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+BAD = {
+    "reversed": (["0.9:0.1"], "from 0.9 down to 0.1"),
+    "empty": ([""], "is no number"),
+    "an empty part": (["0.1,,0.3"], "is no number"),
+    "step 0": (["0.1:0.9:0"], "the step is 0"),
+    "step negative": (["0.1:0.9:-0.1"], "the step is -0.1"),
+    "1.0": (["1.0"], "1.0 is outside"),
+    "above 1": (["0.5:1.5"], "is outside"),
+    "nan": (["nan"], "is no number"),
+    "inf": (["0.1:inf"], "is no number"),
+    "words": (["dense"], "'dense' is no number"),
+    "percent": (["30%"], "is no number"),
+    "no levels": ([], "the following arguments are required: levels"),
+    "scope": (["0.5", "--scope", "model"], "'model' is none of layer, global"),
+    "criterion": (["0.5", "--criterion", "l1,l2"], "'l2' is none of l1, obs, lamp, erk"),
+    "no criterion": (["0.5", "--criterion", ""], "'' is none of l1"),
+    "lamp with a scope": (["0.5", "--criterion", "lamp", "--scope", "global"], "leave out --scope"),
+    "bootstrap": (["0.5", "--bootstrap", "-1"], "--bootstrap is -1"),
+    "batch sizes 0": (["0.5", "--batch-sizes", "0"], "--batch-sizes: 0"),
+    "batch sizes word": (["0.5", "--batch-sizes", "one"], "--batch-sizes is 'one'"),
+    "resume nowhere": (["0.5", "--resume", "no/such/folder"], "holds no sweep to go on with"),
+    "weights missing": (["0.5", "--weights", "no.pt"], "no.pt: no such file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line_and_leaves_nothing(run, shapes, tmp_path, case):
+    flags, words = BAD[case]
+    code, _, err = run(*flags, "--data", shapes)
+    assert words in err
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_data_that_cannot_be_used_leaves_nothing(run, tmp_path):
+    code, _, err = run("0.5", "--data", tmp_path / "no.yaml")
+    assert code == 2
+    assert "no such data yaml" in err
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,267 @@
+"""Whole networks in the sparse engine, and what it keeps on disk."""
+
+import gc
+import json
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("numba")
+
+from sparsity import SlimmingSettings, load, prune, slim
+from sparsity.base.errors import InputError
+from sparsity.engines.making import make_engine
+from sparsity.sparse_engine import CompiledNetwork, build, compile, explain, format_lines, tuning
+from sparsity.sparse_engine.choices import Choice, fits
+from sparsity.sparse_engine.graph import Convolution, Graph, Map, read_graph
+from sparsity.sparse_engine.layout import lay_out
+from sparsity.sparse_engine.machine import MACHINE, this_machine
+from sparsity.sparse_engine.team import Team
+
+UNKNOWN = {
+    "C3x, of CrossConv": "a convolution that is not square",
+    "C3TR": "the operation",
+    "Contract and Expand": "the operation",
+}
+"""What is said against blocks that the engine does not run."""
+
+
+def assert_same(network, images, threads=1, compiled=None):
+    found = (compiled or CompiledNetwork(network, threads))(images)
+    with torch.inference_mode():
+        expected = network(images)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert float((one - other).abs().max() / other.abs().max()) < 1e-5
+
+
+def test_every_block_gives_what_torch_gives_or_is_named(odd_network):
+    name, network = odd_network
+    if UNKNOWN.get(name):
+        with pytest.raises(
+            InputError, match=f"the sparse engine does not know {UNKNOWN[name]}.*--engine torch"
+        ):
+            CompiledNetwork(network)
+        return
+    assert_same(network, torch.randn(2, 3, 40, 56))
+
+
+@pytest.mark.parametrize("amount", [0, 0.5, 0.95, 1])
+@pytest.mark.parametrize("size", [(64, 64), (96, 224), (32, 352)])
+def test_pruned_yolov5_and_yolov8(tiny, tiny_yolov8, amount, size):
+    for network in (tiny, tiny_yolov8):
+        for conv in (m for m in network.modules() if isinstance(m, torch.nn.Conv2d)):
+            with torch.no_grad():
+                conv.weight[torch.rand_like(conv.weight) < amount] = 0
+        assert_same(network, torch.randn(2, 3, *size), threads=2)
+
+
+def test_a_slimmed_network_with_odd_channels(tiny):
+    cut = slim(tiny, SlimmingSettings(percent=0.3, by="l1", min_channels=1)).network
+    assert_same(cut, torch.randn(1, 3, 64, 96))
+
+
+def test_unfused_networks_are_fused_and_left_as_they_are(shallow_unfused):
+    before = {name: value.clone() for name, value in shallow_unfused.state_dict().items()}
+    assert_same(shallow_unfused, torch.randn(1, 3, 64, 64))
+    assert all(torch.equal(value, before[name]) for name, value in shallow_unfused.state_dict().items())
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("amount", [0, 0.5, 0.9])
+def test_the_real_yolov5n_to_1e_4(assets, amount):
+    network = prune(load(assets / "yolov5n.pt"), amount)
+    compiled = CompiledNetwork(network, 2)
+    for size in ((640, 640), (480, 672)):
+        assert_same(network, torch.rand(1, 3, *size), compiled=compiled)
+
+
+@pytest.mark.assets
+def test_the_real_yolov8n(assets):
+    network = prune(load(assets / "yolov8n_train50.pt"), 0.5)
+    assert_same(network, torch.rand(1, 3, 320, 416), threads=2)
+
+
+def test_calls_at_the_same_time_do_not_mix(tiny):
+    compiled = CompiledNetwork(tiny, 2)
+    images = [torch.randn(1, 3, 64, 32 * (1 + n % 3)) for n in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(compiled, images))
+    for one, image in zip(found, images, strict=True):
+        assert all(map(torch.equal, one, compiled(image)))
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        pytest.param(torch.zeros(1, 3, 64, 50), r"\[1, 3, 64, 50\].*multiples of 32", id="side"),
+        pytest.param(torch.zeros(1, 4, 64, 64), "3, height", id="channels"),
+        pytest.param(torch.zeros(3, 64, 64), "float32", id="no batch"),
+        pytest.param(torch.zeros(0, 3, 64, 64), "float32", id="empty"),
+        pytest.param(torch.zeros(1, 3, 64, 64, dtype=torch.float16), "float16", id="half"),
+    ],
+)
+def test_images_that_do_not_fit(tiny, images, words):
+    with pytest.raises(InputError, match=words):
+        CompiledNetwork(tiny)(images)
+
+
+def test_no_threads(tiny):
+    with pytest.raises(InputError, match="threads is 0"):
+        CompiledNetwork(tiny, 0)
+
+
+def test_maps_alive_at_the_same_time_do_not_overlap(tiny_yolov8):
+    graph = read_graph(tiny_yolov8)
+    places = lay_out(graph, 64, 96).places
+    last = {}
+    for number, step in enumerate(graph.steps):
+        for one in (step.source, getattr(step, "residual", None)):
+            if one is not None:
+                last[one.home()[0]] = number
+    held: dict[Map, range] = {}
+    for number, step in enumerate(graph.steps):
+        home = step.result.home()[0]
+        place = places[step.result]
+        mine = range(place.offset, place.offset + place.pitch * (place.cells.rows - 1) + place.plane)
+        for other, taken in held.items():
+            if other is not home and last.get(other, len(graph.steps)) >= number:
+                assert mine.stop <= taken.start or taken.stop <= mine.start
+        held[home] = mine if step.result is home else range(0, 0)
+    assert sum(len(one) > 0 for one in held.values()) > 10
+
+
+def test_compile_measures_once_and_explains(tiny, monkeypatch):
+    compiled = compile(tiny, imgsz=64, threads=1)
+    kept = json.loads(tuning._file().read_text())
+    assert kept
+    monkeypatch.setattr(tuning, "_measure", lambda *_: pytest.fail("measured again"))
+    assert_same(tiny, torch.randn(1, 3, 64, 64), compiled=compile(tiny, imgsz=64, threads=1))
+    lines = explain(compiled, 64, 64)
+    convolutions = sum(isinstance(step, Convolution) for step in read_graph(tiny).steps)
+    assert sum(line.share is not None for line in lines) == convolutions
+    assert all(0 < line.share < 1.2 for line in lines if line.share is not None)
+    assert "model.0.conv" in format_lines(lines)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("{", id="cut off"),
+        pytest.param("[]", id="a list"),
+        pytest.param('{"a": [1, 1, 1, 1]}', id="a number missing"),
+        pytest.param('{"a": "b"}', id="words"),
+    ],
+)
+def test_choices_on_disk_that_are_damaged_are_measured_anew(tiny, content):
+    path = tuning._file()
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    assert tuning._read() == {}
+    compile(tiny, imgsz=32, threads=1)
+    assert tuning._read()
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        pytest.param([9, 9, 1, 1, 1], id="a tile that there is not"),
+        pytest.param([*max(MACHINE.tiles), 1, 1, 1], id="a tile larger than the maps"),
+        pytest.param([1, 1, 0, 1, 1], id="no channels"),
+        pytest.param([1, 1, 1, 10_000, 1], id="more spans than outputs"),
+        pytest.param([1, 1, 1, -1, 1], id="fewer spans than one"),
+    ],
+)
+def test_choices_on_disk_that_fit_no_task_are_measured_anew(tiny, choice, monkeypatch):
+    measured = []
+    monkeypatch.setattr(tuning, "_measure", lambda *given: measured.extend(given[3]) or {})
+    compiled = CompiledNetwork(tiny, 1)
+    tasks = compiled.program(32, 32).tasks.values()
+    path = tuning._file()
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({tuning._key(task): choice for task in tasks}))
+    tuning.tune(compiled, 32, 32)
+    assert measured
+    program = compiled.program(32, 32)
+    assert all(fits(task, program.choices[index]) for index, task in program.tasks.items())
+    assert_same(tiny, torch.randn(1, 3, 32, 32), compiled=compiled)
+
+
+def test_a_choice_is_taken(tiny):
+    compiled = CompiledNetwork(tiny, 1)
+    task = next(iter(compiled.program(32, 32).tasks.values()))
+    compiled.choose({task: Choice(MACHINE.tiles[0], 1, 1, 1)})
+    assert next(iter(compiled.program(32, 32).choices.values())).block == 1
+    assert_same(tiny, torch.randn(1, 3, 32, 32), compiled=compiled)
+
+
+def _kernel(program, threads, counters, batch, memory, sums, scratch, images, maps, tables):
+    """Stands for the kernels: compiled at once."""
+
+
+def test_machine_code_is_kept_and_damage_does_no_harm(monkeypatch, tmp_path):
+    monkeypatch.setattr(build.kernels, "run_program", _kernel)
+    build._load.__wrapped__()
+    files = list((tmp_path / "cache").rglob("*.nbc"))
+    assert len(files) == 1
+    again = build._load.__wrapped__()
+    assert sum(again.stats.cache_hits.values()) == 1
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    assert build._load.__wrapped__().signatures
+    monkeypatch.setattr(build, "cache_folder", lambda: Path("/proc/nowhere"))
+    assert build._load.__wrapped__().signatures
+
+
+def test_a_missing_numba_is_named_with_the_pip_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(InputError, match=r"--engine sparse needs the package numba.*pip install numba"):
+        make_engine("sparse")
+
+
+def test_the_number_of_lanes_is_checked(monkeypatch):
+    monkeypatch.setenv("SPARSITY_ENGINE_LANES", "7")
+    with pytest.raises(InputError, match="SPARSITY_ENGINE_LANES is '7'; 4, 8 or 16"):
+        this_machine()
+
+
+def test_maps_too_small_for_their_halo_are_refused():
+    image = Map(3, 8)
+    weight = np.ones((3, 3, 13, 13), np.float32)
+    step = Convolution("wide", image, Map(3, 8), weight, np.zeros(3, np.float32), padding=6)
+    with pytest.raises(InputError, match=r"a map of 1 x 1 cells is too small.*larger --imgsz"):
+        lay_out(Graph(image, (step,), (step.result,), 8), 8, 8)
+
+
+def test_the_threads_of_a_network_end_with_it(tiny):
+    before = threading.active_count()
+    compiled = CompiledNetwork(tiny, 3)
+    for width in (32, 64, 96, 128):
+        compiled(torch.randn(1, 3, 32, width))
+    assert threading.active_count() > before
+    del compiled
+    gc.collect()
+    for _ in range(100):
+        if threading.active_count() == before:
+            break
+        time.sleep(0.05)
+    assert threading.active_count() == before
+
+
+def test_what_goes_wrong_in_a_thread_is_raised():
+    team = Team(3)
+
+    def fail(number):
+        if number == 2:
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        team.run(fail)
+    seen = []
+    team.run(seen.append)
+    assert sorted(seen) == [0, 1, 2]

@@ -1,0 +1,245 @@
+"""The kernels against torch, over random shapes; nothing is read or written outside a buffer."""
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+pytest.importorskip("numba")
+
+from sparsity.sparse_engine.choices import ranked
+from sparsity.sparse_engine.compiled import make_workspace, run
+from sparsity.sparse_engine.graph import Convolution, Graph, Map, Moving, Pooling
+from sparsity.sparse_engine.machine import MACHINE
+from sparsity.sparse_engine.operations import Activation
+from sparsity.sparse_engine.program import Tables, make_program
+
+ACTIVATIONS = {
+    Activation.NONE: lambda x: x,
+    Activation.SILU: functional.silu,
+    Activation.RELU: functional.relu,
+    Activation.LEAKY_RELU: lambda x: functional.leaky_relu(x, 0.1),
+    Activation.HARDSWISH: functional.hardswish,
+}
+GUARDED, CASES = "--guarded", "--cases"
+
+
+def compute(graph, images, threads, choices=None, place=lambda array: array):
+    """Run a graph on images; place: where each buffer goes."""
+    program = make_program(graph, *images.shape[2:], threads, choices)
+    workspace = make_workspace(program, threads)
+    workspace.memory = place(workspace.memory)
+    workspace.sums = [place(one) for one in workspace.sums]
+    workspace.scratch = [place(one) for one in workspace.scratch]
+    tables = Tables(*map(place, program.tables))
+    pixels = place(images.numpy().reshape(-1))
+    sizes = [len(images) * int(np.prod(size)) for size in program.outputs]
+    maps = place(np.full(sum(sizes), np.nan, np.float32))
+    rows = program.for_batch(len(images))
+    run(replace(program, tables=tables), rows, workspace, len(images), pixels, maps)
+    parts = torch.from_numpy(maps.copy()).split(sizes)
+    return [part.view(len(images), *size) for part, size in zip(parts, program.outputs, strict=True)]
+
+
+def random_case(seed):
+    """A graph of some random steps, images for it, and what torch makes of them."""
+    random = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    height, width = (8 * int(n) for n in random.integers(1, 9, 2))
+    images = torch.randn(int(random.integers(1, 4)), 3, height, width)
+    current, x, steps = Map(3, 1), images, []
+    image = current
+    for number in range(int(random.integers(1, 6))):
+        kind = random.choice(["conv", "conv", "conv", "pool", "up"])
+        if kind == "pool":
+            kernel = int(random.choice([3, 5]))
+            step = Pooling(current, Map(current.channels, current.shrink), kernel)
+            x = functional.max_pool2d(x, kernel, 1, kernel // 2)
+        elif kind == "up" and current.shrink > 1:
+            step = Moving(current, Map(current.channels, current.shrink // 2), shift=1)
+            x = functional.interpolate(x, scale_factor=2)
+        else:
+            step, x = random_convolution(random, number, current, x)
+        steps.append(step)
+        current = step.result
+    return Graph(image, tuple(steps), (current,), 8), images, x
+
+
+def random_convolution(random, number, source, x):
+    kernel = int(random.choice([1, 3, 5, 6]))
+    stride = 2 if kernel == 6 or (source.shrink < 8 and random.random() < 0.4) else 1
+    if source.shrink == 8:
+        kernel, stride = min(kernel, 5), 1
+    padding = 2 if kernel == 6 else kernel // 2
+    groups = int(random.choice([g for g in (1, 2, source.channels) if source.channels % g == 0]))
+    outputs = groups * int(random.integers(1, 12))
+    weight = random.standard_normal((outputs, source.channels // groups, kernel, kernel), np.float32)
+    weight[random.random(weight.shape) < random.choice([0, 0.3, 0.8, 0.98, 1])] = 0
+    bias = random.standard_normal(outputs, np.float32)
+    activation = Activation(int(random.integers(len(Activation))))
+    result = Map(outputs, source.shrink * stride)
+    step = Convolution(f"conv{number}", source, result, weight, bias, stride, padding, 1, groups, activation)
+    step.slope = 0.1
+    y = functional.conv2d(
+        x.double(),
+        torch.from_numpy(weight).double(),
+        torch.from_numpy(bias).double(),
+        stride,
+        padding,
+        1,
+        groups,
+    )
+    y = ACTIVATIONS[activation](y)
+    if outputs == source.channels and stride == 1:
+        step.residual = source
+        y = y + x
+    return step, y.float()
+
+
+def assert_close(found, expected):
+    scale = expected.abs().max().clamp(min=1e-6)
+    assert float((found - expected).abs().max() / scale) < 1e-5
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_graphs_give_what_torch_gives(seed):
+    graph, images, expected = random_case(seed)
+    assert_close(compute(graph, images, threads=1 + seed % 3)[0], expected)
+
+
+@pytest.mark.parametrize(("stride", "kernel"), [(1, 1), (1, 3), (2, 3)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_choice_gives_the_same(stride, kernel, threads):
+    """Tiles, blocks, spans and dense groups, in a map with room for each tile."""
+    random = np.random.default_rng(kernel)
+    images = torch.randn(1, 3, 256, 256)
+    image, middle = Map(3, 1), Map(24, 1)
+    first = Convolution(
+        "first", image, middle, random.standard_normal((24, 3, 1, 1), np.float32), np.zeros(24, np.float32)
+    )
+    weight = random.standard_normal((60, 24, kernel, kernel), np.float32)
+    weight[random.random(weight.shape) < 0.4] = 0
+    bias = random.standard_normal(60, np.float32)
+    second = Convolution("second", middle, Map(60, stride), weight, bias, stride, kernel // 2)
+    graph = Graph(image, (first, second), (second.result,), 8)
+    x = functional.conv2d(images, torch.from_numpy(first.weight))
+    expected = functional.conv2d(x, torch.from_numpy(weight), torch.from_numpy(bias), stride, kernel // 2)
+    task = list(make_program(graph, 256, 256, threads).tasks.values())[1]
+    choices = ranked(task)
+    assert {choice.group > 1 for choice in choices} == {True, False}
+    for choice in choices:
+        for block in (choice.block, 5):
+            tried = {task: replace(choice, block=block)}
+            assert_close(compute(graph, images, threads, tried)[0], expected)
+
+
+def test_infinities_and_nan_pass_as_in_torch_and_denormals_do_no_harm():
+    image = Map(3, 1)
+    weight = np.zeros((3, 3, 1, 1), np.float32)
+    weight[[0, 1, 2], [0, 1, 2]] = 1
+    step = Convolution("one", image, Map(3, 1), weight, np.zeros(3, np.float32), activation=Activation.SILU)
+    images = torch.randn(1, 3, 16, 16)
+    images[0, 0, 3, 4], images[0, 0, 3, 5], images[0, 0, 9, 9] = torch.inf, torch.nan, -1e30
+    images[0, 1] = 1e-42
+    found = compute(Graph(image, (step,), (step.result,), 8), images, 1)[0]
+    expected = functional.silu(images)
+    torch.testing.assert_close(found, expected, equal_nan=True)
+    assert found[0, 0, 3, 4] == torch.inf
+    assert torch.isnan(found[0, 0, 3, 5])
+
+
+def test_pooling_keeps_nan():
+    image = Map(3, 1)
+    images = torch.randn(1, 3, 16, 24)
+    images[0, 1, 5, 7] = torch.nan
+    step = Pooling(image, Map(3, 1), 5)
+    found = compute(Graph(image, (step,), (step.result,), 8), images, 2)[0]
+    torch.testing.assert_close(found, functional.max_pool2d(images, 5, 1, 2), equal_nan=True)
+
+
+def run_here(flag, **environment):
+    """Run this file in a process of its own; what it prints."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | environment
+    command = [sys.executable, __file__, flag]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="pages are guarded by mprotect")
+def test_nothing_is_read_or_written_outside_a_buffer():
+    """In a process of its own, since what goes wrong ends it."""
+    assert run_here(GUARDED) == ["begin", "end", "caught"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("environment", "lanes", "fma"),
+    [
+        pytest.param({"SPARSITY_ENGINE_LANES": "16"}, "16", None, id="as AVX-512"),
+        pytest.param({"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, "4", "False", id="portable"),
+    ],
+)
+def test_other_widths_of_vectors_give_the_same(environment, lanes, fma):
+    found = run_here(CASES, **environment)
+    assert found[0] == lanes
+    assert fma in (None, found[1])
+
+
+class Guarded:
+    """Puts arrays between pages that can't be touched, close to the one before or to the one behind."""
+
+    def __init__(self, at_end: bool) -> None:
+        self.at_end, self.libc = at_end, ctypes.CDLL(None, use_errno=True)
+        self.kept = []
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        page = mmap.PAGESIZE
+        size = -(-max(array.nbytes, 1) // page) * page
+        room = mmap.mmap(-1, size + 2 * page)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(room))
+        for guard in (start, start + page + size):
+            assert self.libc.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
+        # Vectors are aligned to 64 bytes, so an end may be up to 63 bytes before its page.
+        offset = page + ((size - array.nbytes) // 64 * 64 if self.at_end else 0)
+        placed = np.frombuffer(room, array.dtype, array.size, offset).reshape(array.shape)
+        placed[...] = array
+        self.kept.append(room)
+        return placed
+
+
+def check_guarded() -> None:
+    for name, at_end in (("begin", False), ("end", True)):
+        for seed in range(20):
+            graph, images, expected = random_case(seed)
+            place = Guarded(at_end)
+            assert_close(compute(graph, images, 1 + seed % 2, place=place)[0], expected)
+        print(name, flush=True)
+    # That the guard works is shown by a child that touches it.
+    child = os.fork()
+    if not child:
+        array = Guarded(True)(np.zeros(16, np.float32))
+        ctypes.c_float.from_address(array.ctypes.data + array.nbytes).value = 1.0
+        os._exit(0)
+    print("caught" if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) < 0 else "missed", flush=True)
+    os._exit(0)
+
+
+def check_cases() -> None:
+    for seed in range(20):
+        graph, images, expected = random_case(seed)
+        assert_close(compute(graph, images, 1 + seed % 2)[0], expected)
+    print(MACHINE.lanes, MACHINE.fma)
+
+
+if __name__ == "__main__":
+    {GUARDED: check_guarded, CASES: check_cases}[sys.argv[1]]()
