@@ -13,6 +13,7 @@ from sparsity.base.errors import InputError
 from sparsity.base.version import installed_version
 from sparsity.commands.parser import Parser
 from sparsity.commands.table import COMMANDS
+from sparsity.commands.translation import as_flags
 
 PROGRAM = "sparsity"
 
@@ -35,10 +36,14 @@ def run_command(name: str, argv: Sequence[str] | None = None, *, prog: str = "")
     line = shlex.join(["python", prog, *argv] if prog else [PROGRAM, name, *argv])
     prog = prog or f"{PROGRAM} {name}"
     command = COMMANDS[name]
+    parser = command.make_parser(prog)
 
     def work() -> None:
-        args = command.make_parser(prog).parse_args(argv)
-        command.load()(args, line)
+        args = parser.parse_args(argv)
+        try:
+            command.load()(args, line)
+        except InputError as error:
+            raise InputError(as_flags(str(error), parser)) from error
 
     _exit_after(work, prog)
 
