@@ -19,8 +19,8 @@ def is_depthwise(conv: nn.Conv2d) -> bool:
 def constant_shift(conv: nn.Conv2d, inputs: Tensor, known: Tensor) -> Tensor:
     """Return what the known inputs add to each output, away from padding: float64 [out_channels].
 
-    conv: without groups, or depthwise. inputs: float64 [in_channels]; known: bool [in_channels], which of them
-    to take.
+    conv: without groups, or depthwise. inputs: float64 [in_channels]. known: bool [in_channels], those to
+    take.
     """
     kernels = conv.weight.double().sum((2, 3)).cpu()
     if conv.groups > 1:
