@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sparsity import count_sparsity, load
 from sparsity.base.devices import device_name
-from sparsity.commands import flags as cli
+from sparsity.commands.running import exit_after
 from sparsity.data.dataset import read_dataset
 from sparsity.data.downloads import ensure_data, ensure_weights
 from sparsity.formats.half import round_to_half
@@ -205,4 +205,4 @@ def _plot_costs(axis: Axes, rows: pd.DataFrame, name: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    exit_after(main, "slimming.py")

@@ -155,7 +155,7 @@ def test_a_registered_engine_validates_and_sweeps(doubled, slight, shapes):
 
 
 def test_an_engine_says_which_devices_it_has(doubled):
-    with pytest.raises(InputError, match="--engine doubled computes in float32 on the CPU"):
+    with pytest.raises(InputError, match="`engine` doubled computes in float32 on the CPU"):
         ValidationSettings(engine="doubled", half=True)
 
 

@@ -101,6 +101,7 @@ def test_no_module_lies_outside_a_room():
 def test_the_tests_mirror_the_rooms():
     tests = Path(__file__).parent
     assert {file.name for file in tests.glob("test_*.py")} == {
+        "test_documentation.py",
         "test_doors.py",
         "test_imports.py",
         "test_installing.py",

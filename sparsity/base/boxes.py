@@ -1,4 +1,4 @@
-"""Box geometry (a leaf). Formats are in the names; boxes are [n, 4]."""
+"""Box geometry. The names give the formats; boxes are [n, 4]."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def box_iou_xyxy(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of every box of first [n, 4] with every one of second [m, 4].
+    """Return the intersection over union of each box of first [n, 4] with each box of second [m, 4].
 
-    Returns [n, m]; 0 for a pair of empty boxes.
+    The result is [n, m]; it is 0 for a pair of empty boxes.
     """
-    # Coordinate by coordinate, so that the inner loops run over memory that lies in one piece.
+    # One coordinate at a time: the inner loops then run over contiguous memory.
     left, top, right, bottom = first.T[:, :, None]
     left2, top2, right2, bottom2 = second.T.contiguous()
     width = (torch.minimum(right, right2) - torch.maximum(left, left2)).clamp_(min=0)

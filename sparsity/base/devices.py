@@ -1,4 +1,4 @@
-"""Which device and precision to compute with, and what to call them."""
+"""Selection of the device and the precision, and descriptions of the machine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from sparsity.base.errors import InputError
 
 
 def select_device(wanted: str = "") -> torch.device:
-    """'cpu', '0', 'cuda', 'cuda:1' or 'mps' -> the device; '' takes the first GPU where there is one.
+    """Return the device of a name: 'cpu', '0', 'cuda', 'cuda:1' or 'mps'.
 
-    Raises InputError where there is no such device.
+    '' gives the first GPU, or the CPU where there is no GPU. Raises InputError where the device does not
+    exist.
     """
     name = wanted.strip().lower()
     if not name:
@@ -28,21 +29,22 @@ def select_device(wanted: str = "") -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise InputError(f"--device {wanted}: cpu, a GPU's number (0) or cuda:NUMBER is expected")
+        raise InputError(f"`device` is {wanted!r}; cpu, the number of a GPU (0) or cuda:NUMBER is expected")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
-            f"--device {wanted}: there are {torch.cuda.device_count()} CUDA devices "
-            f"(torch {torch.__version__}); use --device cpu, or a torch build with CUDA"
+            f"`device` is {wanted!r}, but there are {torch.cuda.device_count()} CUDA devices "
+            f"(torch {torch.__version__}); use `device` cpu, or a torch build with CUDA"
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"--device {wanted}: this machine has no MPS device; use --device cpu")
+        raise InputError(f"`device` is {wanted!r}, but this machine has no MPS device; use `device` cpu")
     return device
 
 
 def select_precision(device: torch.device, half: bool) -> torch.dtype:
-    """What --half means on a device: float16 on a GPU, bfloat16 on a CPU that computes in it.
+    """Return the precision to compute with on a device.
 
-    On any other CPU, and without half, float32.
+    With half, it is float16 on a GPU, and bfloat16 on a CPU that has bfloat16 arithmetic. On any other CPU,
+    and without half, it is float32.
     """
     if not half:
         return torch.float32
@@ -52,7 +54,7 @@ def select_precision(device: torch.device, half: bool) -> torch.dtype:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this CPU has bfloat16 arithmetic (AVX-512 BF16, AMX, or ARM's)."""
+    """Whether this CPU has bfloat16 arithmetic (AVX-512 BF16, AMX, or that of ARM)."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     if capabilities:
         return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
@@ -64,7 +66,7 @@ def cpu_has_bfloat16() -> bool:
 
 
 def device_name(device: torch.device) -> str:
-    """What the device is called, such as 'Tesla V100-SXM2-16GB' or 'AMD EPYC, 2 threads'."""
+    """Return the name of the device, such as 'Tesla V100-SXM2-16GB' or 'AMD EPYC, 2 threads'."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = f"{_cpu_name()}, {torch.get_num_threads()} threads"
@@ -72,16 +74,16 @@ def device_name(device: torch.device) -> str:
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def describe_environment(device: torch.device, packages: Sequence[str] = ()) -> dict[str, str | int]:
-    """Return what figures depend on beside the input: the device, and the versions of what computes.
+    """Return what figures depend on besides the input: the device and the versions of packages.
 
-    packages: distributions beside the core ones, such as those of engines.
+    packages: distributions in addition to the core ones, such as those of engines.
     """
     packages = dict.fromkeys(("torch", "numpy", "pycocotools", "opencv-python-headless", *packages))
     return {
@@ -96,7 +98,7 @@ def describe_environment(device: torch.device, packages: Sequence[str] = ()) -> 
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given, so that a clock tells the truth."""
+    """Wait until the device has finished all work it was given. Call it before reading a clock."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -104,7 +106,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def package_version(package: str) -> str:
-    """The version that is installed, '' for none."""
+    """Return the installed version of a package, '' where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

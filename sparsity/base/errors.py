@@ -1,14 +1,16 @@
-"""The one exception for input that cannot be used."""
+"""The exception for input that cannot be used."""
 
 LONGEST = 800
+"""The longest message, in characters."""
 
 
 class InputError(ValueError):
-    """What the caller gave cannot be used.
+    """The input cannot be used.
 
-    The message is one line that names the file or flag, what was expected and what came.
-    The scripts print it and exit with 2; every other exception is a defect and keeps its traceback.
-    What a file says may be part of it, so unprintable characters are escaped and the end cut off.
+    The message is one line. It names the file or the argument, what was expected and what came. An argument
+    stands in backticks; the commands replace it by its flag.
+    The scripts print the message and exit with 2. Every other exception is a defect and keeps its traceback.
+    A message can quote a file. Unprintable characters are therefore escaped, and a long message is cut off.
     """
 
     def __init__(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsity.base.errors import InputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside path; on success it takes path's place, on any failure it goes.
+    """Give a temporary path in the folder of path. On success it replaces path; on failure it is deleted.
 
     with replacing(target) as temporary: temporary.write_text(...)
     """
@@ -29,7 +29,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write content to path, whole or not at all, making its folder. Raises InputError naming path."""
+    """Write content to path, completely or not at all. The folder is made if it is missing.
+
+    Raises InputError, which names path, where it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -39,23 +42,23 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text to path, whole or not at all."""
+    """Write text to path, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def encodable(text: str) -> str:
-    """Text of file names that are no UTF-8, with escapes for the bytes that aren't."""
+    """Return text that UTF-8 can encode: bytes of a file name that are not UTF-8 are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_json(path: Path, content: object, indent: int | None = None) -> None:
-    """Write content as JSON, whole or not at all."""
+    """Write content as JSON, completely or not at all."""
     write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")
 
 
 def cache_folder() -> Path | None:
-    """Where this project keeps what it can make again; None for a user without a home."""
+    """Return the folder for files that can be made again; None for a user without a home folder."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparsity"
     except RuntimeError:
@@ -63,7 +66,7 @@ def cache_folder() -> Path | None:
 
 
 def probe_writing(folder: Path) -> None:
-    """Raise InputError where no file can be written into folder, or where it would be made."""
+    """Raise InputError where no file can be written into folder. It need not exist yet."""
     place = folder
     while not place.exists():
         place = place.parent
@@ -76,7 +79,7 @@ def probe_writing(folder: Path) -> None:
 
 @contextmanager
 def writing_into(folder: Path) -> Iterator[None]:
-    """Turn what the system says against writing into an InputError that names the folder."""
+    """Turn an OSError of writing into an InputError that names the folder."""
     try:
         yield
     except OSError as error:

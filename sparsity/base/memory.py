@@ -1,4 +1,4 @@
-"""How much memory is free or was taken, and errors that say it was not enough (a leaf)."""
+"""Free memory, peak memory, and errors for lack of memory."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ _LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-"""Where a container's limit and use stand, cgroup v2 and v1."""
+"""The files with a container's memory limit and memory use: cgroup v2 and v1."""
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in which rusage counts the size of a process."""
+"""The unit of ru_maxrss, in bytes."""
 UNKNOWN = 2 * 2**30
-"""Taken as free where the system doesn't say."""
+"""The free memory that is assumed where the system does not report it, in bytes."""
 _NOT_ENOUGH = ("can't allocate memory", "not enough memory")
-"""What torch's allocator of the system's memory says, on Linux and macOS, and on Windows."""
+"""Phrases in the error of torch's CPU allocator: on Linux and macOS, and on Windows."""
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be used on the device: a GPU's own, else the system's or the container's."""
+    """Return the free memory of the device in bytes: of a GPU, or else of the system or the container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return min([_free_of_system(), *_free_of_containers()])
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch says that a GPU's or the system's memory was not enough."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or any(said in str(error) for said in _NOT_ENOUGH)
+    """Whether an error of torch means that the memory of a GPU or of the system was not enough."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(part in str(error) for part in _NOT_ENOUGH)
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has held. Not on Windows.
+    """Return the largest memory that this process has held, in bytes. Not available on Windows.
 
-    Linux tells it apart from what the process that started this one held; rusage does not.
+    On Linux, rusage can include the peak of the parent process. /proc/self/status does not.
     """
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
-    resource = import_module("resource")  # here, since Windows has none
+    resource = import_module("resource")  # imported here, because Windows does not have it
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
 
 
@@ -62,5 +62,5 @@ def _free_of_containers() -> list[int]:
         try:
             free.append(max(0, int(Path(limit).read_text()) - int(Path(used).read_text())))
         except (OSError, ValueError):
-            continue  # no such container, or "max": no limit
+            continue  # The file is missing, or it holds "max": there is no limit.
     return free

@@ -1,4 +1,4 @@
-"""Packages that only some commands need, imported when they are asked for (a leaf)."""
+"""Optional packages, which are imported when they are needed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from sparsity.base.errors import InputError
 
 
 def optional_module(name: str, asked_by: str) -> ModuleType:
-    """Import a module whose package need not be installed.
+    """Import a module of an optional package.
 
-    asked_by: the flag or file that needs it. Raises InputError with the pip line where it is missing.
+    asked_by: what needs it, as the error names it: an argument in backticks, or a file. Raises InputError
+    with the pip command where the package is missing.
     """
     try:
         return import_module(name)

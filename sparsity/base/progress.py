@@ -8,10 +8,10 @@ from tqdm import tqdm
 
 
 def say(line: str) -> None:
-    """Print a line, above whatever bar is shown."""
+    """Print a line. A progress bar that is shown stays below it."""
     tqdm.write(line)
 
 
 def progress_bar(*args: Any, shown: bool, **options: Any) -> tqdm:
-    """tqdm, silent unless shown and standard error is a terminal."""
+    """Return a tqdm bar. It is visible only if shown is True and standard error is a terminal."""
     return tqdm(*args, disable=None if shown else True, **options)

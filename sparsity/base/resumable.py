@@ -1,4 +1,4 @@
-"""A run's folder that says what the run was asked for, so that only the same run goes on in it."""
+"""The folder of a run that can be resumed. It holds the run's settings; a resumed run must have the same."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sparsity.base.files import write_json, writing_into
 class ResumableFolder:
     """The folder of a sweep, a comparison, a training or a measurement that can be stopped and resumed.
 
-    A JSON file in it holds {"settings": what two runs must share to be one, ...: more about the run}.
-    file: its name. work: what the folder holds, in errors: "sweep". leftovers: names of files in the folder
-    that a new run must not find.
+    A JSON file in it holds {"settings": what must be equal to resume the run, ...: more about the run}.
+    file: its name. work: the kind of run, as errors call it, such as "sweep". leftovers: names of files of
+    an earlier run; a new run deletes them.
     """
 
     def __init__(self, folder: Path, file: str, work: str, *, leftovers: Sequence[str] = ()) -> None:
@@ -24,24 +24,25 @@ class ResumableFolder:
         self._leftovers = tuple(leftovers)
 
     def exists(self) -> bool:
-        """Return whether a run began here."""
+        """Whether a run was started in this folder."""
         return self.path.exists()
 
-    def begin(self, settings: Mapping[str, Any], **said: Any) -> None:
-        """Start a new run. Raises InputError where the folder can't be written."""
+    def begin(self, settings: Mapping[str, Any], **about: Any) -> None:
+        """Start a new run. about: more about the run. Raises InputError where the folder can't be written."""
         with writing_into(self.folder):
             for name in self._leftovers:
                 (self.folder / name).unlink(missing_ok=True)
-            self.write(settings, **said)
+            self.write(settings, **about)
 
-    def write(self, settings: Mapping[str, Any], **said: Any) -> None:
+    def write(self, settings: Mapping[str, Any], **about: Any) -> None:
         """Write the file. Raises OSError where it can't be written."""
-        write_json(self.path, {"settings": settings, **said}, indent=1)
+        write_json(self.path, {"settings": settings, **about}, indent=1)
 
     def resume(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on with the run, and return the file's content.
+        """Check that a run with these settings can be resumed, and return the file's content.
 
-        Raises InputError where there is no run, or it was asked for something else, naming each difference.
+        Raises InputError where there is no run, or where its settings differ. The error names each
+        difference.
         """
         made = self.read()
         asked = json.loads(json.dumps(settings))
@@ -55,7 +56,7 @@ class ResumableFolder:
             return {**content, "settings": dict(content["settings"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{self.folder}: holds no {self._work} to go on with (no {self.path.name} of one)"
+                f"{self.folder}: holds no {self._work} to go on with (no valid {self.path.name})"
             ) from error
 
 
@@ -68,5 +69,5 @@ def _check_same(folder: Path, work: str, made: Mapping[str, Any], asked: Mapping
     if differences:
         raise InputError(
             f"{folder}: holds a {work} with other settings: {'; '.join(differences)}; "
-            "repeat its settings to go on with it, or begin a new one in another folder"
+            "give the same settings to go on with it, or start a new one in another folder"
         )

@@ -1,4 +1,4 @@
-"""The folder of a run: PROJECT/NAME, numbered up, and gone again if nothing came of it."""
+"""The folder of a run: PROJECT/NAME, with a number added if it exists. An empty one is removed again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ DEFAULT_NAME = "exp"
 
 @contextmanager
 def run_folder(project: Path, name: str, *, exist_ok: bool, resume: Path | None = None) -> Iterator[Path]:
-    """Make PROJECT/NAME, or NAME2, NAME3, ... where it exists (unless exist_ok).
+    """Make PROJECT/NAME. If it exists, make NAME2, NAME3, ... instead, unless exist_ok.
 
-    resume: the folder of a run that goes on, which is taken as it is. Two runs never get the same folder.
-    What was made is removed again where the run leaves it empty.
-    Raises InputError where it can't be made or written to.
+    resume: the folder of a run that is resumed; it is used as it is. Two runs never get the same folder.
+    Folders that were made are removed again if the run leaves them empty.
+    Raises InputError where the folder can't be made or written to.
     """
     if resume is not None:
         yield resume
@@ -49,6 +49,6 @@ def _make(project: Path, name: str, exist_ok: bool) -> Path:
                 return folder
     except OSError as error:
         raise InputError(
-            f"--project {project}: no folder for the results can be made there ({error.strerror})"
+            f"`project` {project}: no folder for the results can be made there ({error.strerror})"
         ) from error
     raise AssertionError("counting never ends")

@@ -1,4 +1,4 @@
-"""A table of things by name. An entry may be a place, which is imported only when the entry is asked for."""
+"""A table of entries by name. An entry can be given as a place, which is imported when it is first used."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Entry = TypeVar("Entry")
 
 
 class Table(Generic[Entry]):
-    """Name -> entry, in the order of registration.
+    """A mapping from name to entry, in the order of registration.
 
-    what: what an entry is called in an error, such as "engine".
-    places: name -> "package.module:attribute". Listing the names imports nothing, so that a --help is fast.
+    what: what errors call an entry, such as "engine".
+    places: name -> "package.module:attribute". Listing the names imports nothing, so --help is fast.
     """
 
     def __init__(self, what: str, places: Mapping[str, str]) -> None:
@@ -24,23 +24,23 @@ class Table(Generic[Entry]):
         self._entries: dict[str, Entry] = {}
 
     def register(self, name: str, entry: Entry) -> None:
-        """Add an entry. Raises InputError where the name is taken."""
+        """Add an entry. Raises InputError where the name is already registered."""
         if name in self:
             raise InputError(f"{self.what} {name!r} is registered already; another name is expected")
         self._entries[name] = entry
 
     def unregister(self, name: str) -> None:
-        """Remove an entry that register added. Raises KeyError where there is none."""
+        """Remove an entry that register added. Raises KeyError where register did not add it."""
         del self._entries[name]
 
     def check(self, name: str, *, label: str = "") -> str:
-        """Return the name. Raises InputError where the table lacks it; label: the flag or argument."""
+        """Return the name. Raises InputError for an unknown name; label: the argument that it names."""
         if name not in self:
             raise InputError(f"{label or self.what} is {name!r}; one of {', '.join(self)} is expected")
         return name
 
     def __getitem__(self, name: str) -> Entry:
-        """Return the entry, importing it first where need be. Raises InputError for an unknown name."""
+        """Return the entry, imported if it was given as a place. Raises InputError for an unknown name."""
         self.check(name)
         if name not in self._entries:
             module, _, attribute = self._places[name].partition(":")

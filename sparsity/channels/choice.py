@@ -1,4 +1,4 @@
-"""Which channels stay: one threshold over all scores, and what every layer keeps in spite of it."""
+"""The choice of the channels to keep: one threshold over all scores, and a minimum for each layer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sparsity.channels.slimming_settings import SlimmingSettings
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What stays.
+    """The channels to keep.
 
-    keep: bool [identities]. threshold: the largest score that goes, 0 where nothing does.
-    safe_threshold: the least of the layers' largest scores; what is below it can go without emptying a
-    layer. safe_percent: how many of the free channels that are, as a share.
+    keep: bool [identities]. threshold: the largest score that is cut, 0 where nothing is cut.
+    safe_threshold: the smallest, over the layers, of a layer's largest score. Channels below it can be cut
+    without emptying a layer. safe_percent: these channels, as a fraction of the free channels.
     """
 
     keep: Tensor
@@ -28,10 +28,10 @@ class Choice:
 
 
 def choose(scores: Tensor, free: Tensor, layers: Sequence[Tensor], settings: SlimmingSettings) -> Choice:
-    """Let the free channels of the lowest scores go, but not more of a layer than it can spare.
+    """Cut the free channels with the lowest scores, but keep the minimum of each layer.
 
-    scores: float [identities]. free: bool [identities], some of them. layers: int64 [channels] each, the
-    identities that a layer gives.
+    scores: float [identities]. free: bool [identities], with at least one True. layers: for each layer, the
+    identities of its output channels, int64 [channels].
     """
     places = free.nonzero().flatten()
     order = places[scores[places].argsort(stable=True)]
@@ -41,16 +41,17 @@ def choose(scores: Tensor, free: Tensor, layers: Sequence[Tensor], settings: Sli
     largest = [float(scores[outputs].max()) for outputs in layers if free[outputs].all()]
     safe = min(largest, default=float(scores[places].max()))
     below = int((scores[places] < safe).sum())
-    _spare(keep, scores, layers, settings)
+    _restore(keep, scores, layers, settings)
     threshold = 0.0 if keep.all() else float(scores[~keep].max())
     return Choice(keep, threshold, safe, below / len(order))
 
 
-def _spare(keep: Tensor, scores: Tensor, layers: Sequence[Tensor], settings: SlimmingSettings) -> None:
-    """Bring back, in place, the best of what each layer can't spare.
+def _restore(keep: Tensor, scores: Tensor, layers: Sequence[Tensor], settings: SlimmingSettings) -> None:
+    """Restore, in place, the cut channels with the highest scores that the minimum of each layer requires.
 
-    Again and again, since what one layer takes back another may share. Multiples are counted with channels
-    that are one taken once: each half of C2f's first convolution becomes one, as what reads a half sees it.
+    This is repeated, because a restored channel can belong to other layers too. For round_to, channels with
+    the same identity count once: each half of C2f's first convolution becomes a multiple, because the next
+    layers read a half.
     """
     kept = -1
     while kept != int(keep.sum()):

@@ -1,4 +1,4 @@
-"""Dead channels out of a pruned network: the same function, of fewer channels."""
+"""Removal of dead channels from a pruned network. The network computes the same with fewer channels."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sparsity.pruning.layers import convolutions
 from sparsity.yolo.network import Network
 
 NEGLIGIBLE = 1e-8
-"""A constant that is nearer to 0 counts as 0: float32 loses it beside what it is added to."""
+"""A constant below this magnitude counts as 0: float32 loses it in the sum."""
 COMPARABLE = 1 / 8
-"""A constant may stand for one that is so much larger; no weight grows far by it."""
+"""A constant can replace another if it is at least this fraction of it. This limits the growth of weights."""
 
 
 @dataclass(frozen=True)
 class CompactedLayer:
-    """What became of a Conv2d: its name, and its shape [out, in / groups, height, width].
+    """A Conv2d before and after: its name and its shapes [out, in / groups, height, width].
 
-    removed: the output channels that went, by their numbers before.
+    removed: the output channels that were removed, by their indices before.
     """
 
     name: str
@@ -37,40 +37,41 @@ class CompactedLayer:
 
 @dataclass(frozen=True)
 class Compacted:
-    """A network without dead channels, and what became of each Conv2d, in the network's order."""
+    """A network without dead channels, and each Conv2d before and after, in the network's order."""
 
     network: Network
     layers: tuple[CompactedLayer, ...]
 
     @property
     def channels_before(self) -> int:
-        """Output channels of every Conv2d, before."""
+        """The number of output channels of all Conv2d, before."""
         return sum(layer.before[0] for layer in self.layers)
 
     @property
     def channels_after(self) -> int:
-        """Output channels of every Conv2d, after."""
+        """The number of output channels of all Conv2d, after."""
         return sum(layer.after[0] for layer in self.layers)
 
     @property
     def weights_before(self) -> int:
-        """Weights of every Conv2d, zeros and all, before."""
+        """The number of weights of all Conv2d, including zeros, before."""
         return sum(prod(layer.before) for layer in self.layers)
 
     @property
     def weights_after(self) -> int:
-        """Weights of every Conv2d, zeros and all, after."""
+        """The number of weights of all Conv2d, including zeros, after."""
         return sum(prod(layer.after) for layer in self.layers)
 
 
 def compact(network: Network) -> Compacted:
-    """Remove the channels that are dead or that nothing reads; network stays as it is.
+    """Remove the channels that are dead or that no layer reads. The network itself is not changed.
 
-    Dead: constant, whatever the image, since all weights of its filter are 0. What the constant gives
-    goes into the biases of those that read it; behind padding, where it would end at the borders, one
-    constant channel stays for all that a convolution reads. One channel of a layer always stays.
-    network: as load gives it, fused; the result is in evaluation mode. Its raw maps are the same but for
-    rounding; without anything to remove, so are its weights.
+    A channel is dead if it has the same value for every image, because all weights of its filter are 0. The
+    effect of this constant is folded into the biases of the convolutions that read it. A convolution with
+    padding does not see the constant at the borders. There, one constant channel is kept for all constant
+    channels that the convolution reads. One channel of each layer is always kept.
+    network: fused, as load returns it. The result is in evaluation mode. Its raw maps are equal up to
+    rounding. If nothing can be removed, its weights are equal too.
     """
     channels = trace_channels(network)
     work = copy.deepcopy(network)
@@ -97,9 +98,9 @@ def _removed(channels: Channels, name: str, keep: Tensor) -> tuple[int, ...]:
 
 
 class _Emptying:
-    """Sets weights of a network to 0, in place, that its function does not need, until none is left.
+    """Sets weights that do not affect the network's outputs to 0, in place, until there are no more.
 
-    What no weight reads then can go.
+    Channels that no weight reads can then be removed.
     """
 
     def __init__(self, network: Network, channels: Channels) -> None:
@@ -111,7 +112,7 @@ class _Emptying:
         self.constants = torch.empty(0)
 
     def run(self) -> Tensor:
-        """bool [identities]: which ones the network still needs."""
+        """Set the weights to 0. Return which identities the network still needs: bool [identities]."""
         changed = True
         while changed:
             changed = self.fold() | self.silence()
@@ -120,9 +121,9 @@ class _Emptying:
         return self._needed()
 
     def fold(self) -> bool:
-        """Find the constant values, and put what they give into biases; whether anything changed.
+        """Find the constant values, and fold their effect into biases. Return whether anything changed.
 
-        In the order of the steps, since a filter that reads constants alone is constant too.
+        The steps are visited in order, because a filter that reads only constants gives a constant too.
         """
         self.constants = torch.full((len(self.fixed),), torch.nan, dtype=torch.float64)
         changed = False
@@ -135,12 +136,12 @@ class _Emptying:
                 outputs = _normalised(module, inputs[0])
             else:
                 outputs = pass_on(module, inputs)
-            # What an operation unknown to the trace may write to is not relied on.
+            # An operation that the trace does not know can write to pinned values: they are not constant.
             self.constants[step.outputs] = outputs.masked_fill(self.fixed[step.outputs], torch.nan)
         return changed
 
     def _fold_into(self, step: Step, conv: nn.Conv2d, inputs: Tensor) -> tuple[bool, Tensor]:
-        """Whether anything changed, and the constants that the convolution gives."""
+        """Fold constant inputs into a convolution. Return whether it changed, and its constant outputs."""
         if conv.groups == 1:
             uses = self.uses[step.module]
         elif is_depthwise(conv):
@@ -159,7 +160,7 @@ class _Emptying:
         return bool(known.any()), outputs.masked_fill(uses.any(1), torch.nan)
 
     def silence(self) -> bool:
-        """Clear the filters that nothing reads, so that they read nothing; whether anything changed."""
+        """Set the filters that no layer reads to 0. Return whether anything changed."""
         readers, changed = self._readers(), False
         for step in reversed(self.dense):
             uses = self.uses[step.module]
@@ -175,7 +176,10 @@ class _Emptying:
         return changed
 
     def merge(self) -> bool:
-        """Let one constant channel stand for all that a padded convolution reads; whether it changed."""
+        """Let each padded convolution read one constant channel instead of several.
+
+        Return whether anything changed.
+        """
         standing = {s.module: self._constants_read(s) for s in self.dense}
         ids = {s.module: self.channels.identity[s.inputs[0]] for s in self.dense}
         staying = self.channels.pinned.clone()
@@ -199,7 +203,7 @@ class _Emptying:
         return changed
 
     def _constants_read(self, step: Step) -> Tensor:
-        """bool [in_channels]: which inputs are constant, and read where they can't be folded."""
+        """Return which inputs are constant and still read, as they can't be folded: bool [in_channels]."""
         return self.constants[step.inputs[0]].isfinite() & self.uses[step.module].any(0)
 
     def _gather(self, step: Step, places: Tensor, best: int, values: Tensor) -> None:
@@ -212,7 +216,10 @@ class _Emptying:
         self.uses[step.module][:, best] = (conv.weight[:, best] != 0).flatten(1).any(1).cpu()
 
     def _readers(self) -> Tensor:
-        """int64 [identities]: at how many inputs of convolutions it is read with any weight."""
+        """Return how many inputs of convolutions read each identity with a weight other than 0.
+
+        int64 [identities].
+        """
         readers = torch.zeros(len(self.channels.pinned), dtype=torch.int64)
         for step in self.dense:
             read = self.channels.identity[step.inputs[0]][self.uses[step.module].any(0)]
@@ -220,7 +227,7 @@ class _Emptying:
         return readers
 
     def _needed(self) -> Tensor:
-        """What is read or pinned, and one channel of every layer."""
+        """Return the identities that are read or pinned, and one of each layer: bool [identities]."""
         needed = (self._readers() > 0) | self.channels.pinned
         for ends in self.channels.layers.values():
             for side in (ends.inputs, ends.outputs):
@@ -233,7 +240,7 @@ class _Emptying:
 
 
 def _uses(conv: nn.Conv2d) -> Tensor:
-    """bool [out, in / groups]: which filter reads which input with any weight."""
+    """Return which filter reads which input with a weight other than 0: bool [out, in / groups]."""
     return (conv.weight.detach() != 0).flatten(2).any(2).cpu()
 
 
@@ -242,7 +249,7 @@ def _is_unpadded(conv: nn.Conv2d) -> bool:
 
 
 def _clear(conv: nn.Conv2d, inputs: Tensor) -> None:
-    """Set the weights for those inputs (bool [in_channels]) to 0."""
+    """Set the weights for these inputs (bool [in_channels]) to 0."""
     inputs = inputs.to(conv.weight.device)
     if conv.groups == 1:
         conv.weight[:, inputs] = 0
@@ -251,7 +258,7 @@ def _clear(conv: nn.Conv2d, inputs: Tensor) -> None:
 
 
 def _normalised(norm: nn.BatchNorm2d, inputs: Tensor) -> Tensor:
-    """The constants that a batch norm gives; a channel of scale 0 is constant whatever comes in."""
+    """Return the constants that a batch norm gives. A channel with scale 0 is constant for any input."""
     mean, variance, weight, bias = (
         x.double().cpu() for x in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     )

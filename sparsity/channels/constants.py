@@ -1,6 +1,6 @@
-"""Channels that are constant: what they add to a convolution that reads them, and what follows behind them.
+"""Constant channels: what they add to convolutions, and the constants that other operations give for them.
 
-Constants are float64, one for each value (a channel of a map); nan for a value that is not constant.
+Constants are float64, one for each value (a channel of a map). A value that is not constant has NaN.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 
 def is_depthwise(conv: nn.Conv2d) -> bool:
-    """Return whether each output channel reads one input channel of its own."""
+    """Whether each output channel reads a different input channel, and only this one."""
     return conv.groups == conv.in_channels == conv.out_channels
 
 
 def constant_shift(conv: nn.Conv2d, inputs: Tensor, known: Tensor) -> Tensor:
-    """Return what the known inputs add to each output, away from padding: float64 [out_channels].
+    """Return what the known inputs add to each output where no padding is read: float64 [out_channels].
 
-    conv: without groups, or depthwise. inputs: float64 [in_channels]. known: bool [in_channels], those to
-    take.
+    conv: without groups, or depthwise. inputs: the constants, float64 [in_channels]. known: which of them to
+    use, bool [in_channels].
     """
     kernels = conv.weight.double().sum((2, 3)).cpu()
     if conv.groups > 1:
@@ -29,12 +29,12 @@ def constant_shift(conv: nn.Conv2d, inputs: Tensor, known: Tensor) -> Tensor:
 
 
 def add_to_bias(conv: nn.Conv2d, shift: Tensor) -> None:
-    """Add to a convolution's bias, in place; it gets one where it has none."""
+    """Add shift to the bias of a convolution, in place. A missing bias is created."""
     if conv.bias is None:
         conv.bias = nn.Parameter(torch.zeros_like(conv.weight[:, 0, 0, 0]), requires_grad=False)
     conv.bias.copy_((conv.bias.double() + shift.to(conv.bias.device)).to(conv.bias.dtype))
 
 
 def pass_on(module: nn.Module | None, inputs: Sequence[Tensor]) -> Tensor:
-    """Return the constants behind an activation, a pooling or an addition (None)."""
+    """Return the constants after an activation, a pooling or an addition (module None)."""
     return sum(inputs) if module is None else module(inputs[0])

@@ -1,4 +1,4 @@
-"""A smaller network of some of a network's channels."""
+"""Cutting of channels: a smaller network with some of the channels of a network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sparsity.yolo.network import Network, build
 
 
 def cut(network: Network, channels: Channels, keep: Tensor) -> Network:
-    """A new network, in evaluation mode, of the channels to keep alone; network stays as it is.
+    """Return a new network, in evaluation mode, with only the channels to keep. network is not changed.
 
-    channels: as trace_channels gives them. keep: bool [identities].
-    It gives what network would if the other channels were 0 wherever a convolution reads them.
-    Raises InputError where a pinned channel is to go, or all channels of a layer.
+    channels: as trace_channels returns them. keep: bool [identities].
+    The result computes the same as network with the other channels set to 0 where a convolution reads them.
+    Raises InputError where a pinned channel, or all channels of a layer, would be cut.
     """
     _check(channels, keep)
     smaller = copy.deepcopy(network)
@@ -34,13 +34,13 @@ def cut(network: Network, channels: Channels, keep: Tensor) -> Network:
 def _check(channels: Channels, keep: Tensor) -> None:
     if keep.shape != channels.pinned.shape or keep.dtype != torch.bool:
         came = f"{keep.dtype} {list(keep.shape)}"
-        raise InputError(f"keep is {came}; torch.bool {list(channels.pinned.shape)} is expected")
+        raise InputError(f"`keep` is {came}; torch.bool {list(channels.pinned.shape)} is expected")
     for name, ends in channels.layers.items():
         for side in (ends.inputs, ends.outputs):
             if (channels.pinned & ~keep)[side].any():
-                raise InputError(f"{name}: a channel is to go that is pinned; keep it")
+                raise InputError(f"{name}: `keep` would cut a pinned channel; keep it")
             if not keep[side].any():
-                raise InputError(f"{name}: all of its {len(side)} channels are to go; keep one")
+                raise InputError(f"{name}: `keep` would cut all of its {len(side)} channels; keep 1")
 
 
 def _cut_convolution(conv: nn.Conv2d, ends: Ends, keep: Tensor) -> None:
@@ -50,7 +50,7 @@ def _cut_convolution(conv: nn.Conv2d, ends: Ends, keep: Tensor) -> None:
     if conv.groups == 1:
         weight = weight[:, inputs]
     elif not (inputs.all() and outputs.all()):
-        # Depthwise, since other groups are pinned.
+        # The convolution is depthwise: the channels of other grouped convolutions are pinned.
         conv.groups = conv.out_channels
     conv.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
     if conv.bias is not None:

@@ -1,4 +1,4 @@
-"""What channels still give once their scales are 0, handed to the convolutions that read them."""
+"""Folding of constants: the output of a channel with scale 0 is added to the convolutions that read it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from sparsity.yolo.network import Network
 
 @torch.no_grad()
 def fold_constants(network: Network, channels: Channels, keep: Tensor) -> None:
-    """Put what the channels that are not to be kept give into biases or running means, in place.
+    """Fold the constant outputs of the channels to cut into biases or running means, in place.
 
-    Taken for the constant that it is with a scale of 0: its shift, through the activation and whatever
-    adds to it. keep: bool [identities]. What reads it by a convolution without padding then gives the same
-    when it is cut; with padding, all but the cells whose window reaches over the border do.
+    With scale 0, the output of a channel is a constant: the shift of its batch norm, passed through the
+    activation, plus what is added to it. keep: bool [identities], the channels not to cut.
+    When the channel is cut, a convolution without padding that reads it gives the same outputs as before the
+    cut. With padding, all cells are the same except those whose window reaches over the border.
     """
     gone = ~keep[channels.identity]
     constants = torch.full((len(gone),), torch.nan, dtype=torch.float64)
@@ -30,7 +31,7 @@ def fold_constants(network: Network, channels: Channels, keep: Tensor) -> None:
 
 
 def _outputs(step: Step, module: nn.Module | None, inputs: list[Tensor]) -> Tensor:
-    """What a step gives where its scale, or its filter, is 0."""
+    """Return the constants that a step gives if its scale, or its filter, is 0."""
     if not isinstance(module, nn.Conv2d | nn.BatchNorm2d):
         return pass_on(module, inputs)
     if module.bias is None:

@@ -1,4 +1,4 @@
-"""Which channels of a network's layers are one and the same, so that they can only go together."""
+"""The channel graph: which channels of a network's layers are tied, so that they can only be cut together."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
 
 CHANNELWISE = (nn.BatchNorm2d, nn.SiLU, nn.Hardswish, nn.ReLU, nn.LeakyReLU)
-"""Modules that make each channel of the same channel of their input, cell by cell."""
+"""Modules that compute each output channel from the same input channel, cell by cell."""
 PASSING = (nn.Identity, nn.MaxPool2d, nn.Upsample)
-"""Modules that give a constant channel as it is."""
+"""Modules that do not change a constant channel."""
 Map: TypeAlias = "Tensor | tuple[Map, ...] | None"
-"""The values that a map's channels hold, int64 [channels]; those of several maps; None for what is no map."""
+"""The values of the channels of a map, int64 [channels]; a tuple for several maps; None for other results."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ends:
-    """The identities of a layer's channels.
+    """The identities of the channels of a layer.
 
     inputs: int64 [in_channels]. outputs: int64 [out_channels].
     """
@@ -35,9 +35,9 @@ class Ends:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What makes values of values: a module by its name, or a sum (no name).
+    """An operation that computes values from values: a module, by its name, or a sum (no name).
 
-    inputs: int64 [channels], one a map. outputs: int64 [channels].
+    inputs: int64 [channels] for each input map. outputs: int64 [channels].
     """
 
     module: str
@@ -47,14 +47,14 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """The channels of a network, of which those of one identity stay or go together.
+    """The channels of a network. Channels with the same identity are kept or cut together.
 
-    layers: every Conv2d's and BatchNorm2d's ends by its name, save those that run never or twice.
-    pinned: bool [identities], which can't go: the image, the raw maps, and all that an operation not
-    known here reads or gives.
-    steps: what makes which values, in the order in which it runs. A value is a channel of a map; joining,
-    pooling and upsampling hand it on.
-    identity: int64 [values], the identity of each.
+    layers: the ends of each Conv2d and BatchNorm2d by its name, except those that run never or twice.
+    pinned: bool [identities], which can't be cut: the image, the raw maps, and all channels that an unknown
+    operation reads or gives.
+    steps: the operations that compute values, in execution order. A value is a channel of a map;
+    concatenation, pooling and upsampling do not change it.
+    identity: int64 [values], the identity of each value.
     """
 
     layers: Mapping[str, Ends]
@@ -64,13 +64,13 @@ class Channels:
 
 
 def trace_channels(network: Network) -> Channels:
-    """Follow the channels of a network through its operations, whatever blocks it is made of.
+    """Follow the channels of a network through its operations. Any blocks are supported.
 
-    A block that splits a map must take the sizes from its modules (as by torch.split with a list), so
-    that they follow when channels go; halves by chunk lose the same channels.
+    A block that splits a map must take the sizes from its modules (as with torch.split and a list), so that
+    they are right after channels are cut. The parts of a chunk are tied: they lose the same channels.
     """
     with torch.device("meta"):
-        # Only the shapes matter.
+        # Only the shapes are needed.
         double = Network(current_architecture(network), network.names).eval()
         images = torch.empty(1, 3, *[2 * max(network.strides)] * 2)
     walk = _Walk(double)
@@ -87,7 +87,7 @@ def trace_channels(network: Network) -> Channels:
 
 
 class _Walk(fx.Interpreter):
-    """Runs a network on shapes, and notes beside each result which values it holds."""
+    """Runs a network on shapes, and records which values each result holds."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(fx.GraphModule(network, fx.Tracer().trace(network)))
@@ -109,7 +109,7 @@ class _Walk(fx.Interpreter):
         return result
 
     def _follow_module(self, node: fx.Node) -> Map:
-        """The values that a known module gives; None for another."""
+        """Return the values that a known module gives; None for an unknown module."""
         x, module = self._source(node), self.module.get_submodule(node.target)
         if x is None:
             return None
@@ -141,7 +141,7 @@ class _Walk(fx.Interpreter):
         return torch.arange(self.count - count, self.count)
 
     def _follow_operation(self, node: fx.Node) -> Map:
-        """The values that a known operation gives; None for another."""
+        """Return the values that a known operation gives; None for an unknown operation."""
         if node.target is torch.cat:
             return self._join(node)
         if node.target is operator.add:
@@ -165,7 +165,7 @@ class _Walk(fx.Interpreter):
         return self._make("", *terms, tied=True)
 
     def _select(self, node: fx.Node) -> Map:
-        """One of several maps, or every so many rows and columns of one."""
+        """Return the values of one of several maps, or of a map after a selection of rows and columns."""
         source, index = self._maps.get(node.args[0]), node.args[1]
         if isinstance(source, tuple) and isinstance(index, int):
             return source[index]
@@ -189,12 +189,12 @@ class _Walk(fx.Interpreter):
         return x.split(list(sizes))
 
     def _source(self, node: fx.Node) -> Tensor | None:
-        """The values of the one map that a node reads."""
+        """Return the values of the map that a node reads; None unless it reads exactly one."""
         x = self._maps.get(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
         return x if isinstance(x, Tensor) and len(node.all_input_nodes) == 1 else None
 
     def _pin(self, node: fx.Node, result: object) -> Map:
-        """Pin what a node reads and gives."""
+        """Pin the values that a node reads and gives. Return those that it gives."""
         self.pins += [x for source in node.all_input_nodes for x in _leaves(self._maps.get(source))]
         found = None if node.op == "output" else self._fresh_maps(result)
         self.pins += _leaves(found)
@@ -229,7 +229,7 @@ def _is_channels(dim: object) -> bool:
 
 
 def _components(count: int, ties: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """int64 [count]: a number from 0 on, the same for all that ties connect."""
+    """Return the identity of each value: int64 [count], from 0 on, equal for values that ties connect."""
     labels = torch.arange(count)
     if ties:
         one, other = (torch.cat(ends) for ends in zip(*ties, strict=True))

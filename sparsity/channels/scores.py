@@ -1,4 +1,4 @@
-"""How much each channel of a network counts, and which ones are free to go."""
+"""The score of each channel of a network, and the channels that are free to be cut."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from sparsity.yolo.network import Network, fuse
 
 
 def free_channels(channels: Channels, *, tied: bool) -> Tensor:
-    """bool [identities]: which ones may go. tied: also those that a residual addition makes one."""
+    """Return which channels can be cut: bool [identities].
+
+    tied: whether this includes channels that residual additions tie.
+    """
     free = ~channels.pinned
     for step in channels.steps:
         if not (tied or step.module):
@@ -23,10 +26,11 @@ def free_channels(channels: Channels, *, tied: bool) -> Tensor:
 
 
 def channel_scores(network: Network, channels: Channels, by: By) -> Tensor:
-    """float32 [identities]: the largest score of what makes each; -inf where nothing that has one does.
+    """Return the score of each identity: float32 [identities]; -inf for an identity without a score.
 
-    "bn": the magnitude of its batch norm's scale (arXiv:1708.06519). "l1": the L1 norm of its filter, batch
-    norm folded in, as a mean over the filter's weights, so that layers of few inputs compare with others.
+    by: "bn" is the magnitude of the batch norm's scale (arXiv:1708.06519). "l1" is the L1 norm of the filter,
+    with the batch norm folded in, divided by its number of weights; layers with few and with many inputs can
+    then be compared. If several channels share an identity, their largest score counts.
     """
     scores = torch.full(channels.pinned.shape, -torch.inf)
     for name, found in _scales(network, channels) if by == "bn" else _filter_norms(network, channels):
@@ -35,7 +39,7 @@ def channel_scores(network: Network, channels: Channels, by: By) -> Tensor:
 
 
 def _scales(network: Network, channels: Channels) -> Iterator[tuple[str, Tensor]]:
-    """Each batch norm's scales, by its name."""
+    """Yield the magnitudes of the scales of each batch norm, with its name."""
     for name in channels.layers:
         module = network.get_submodule(name)
         if isinstance(module, nn.BatchNorm2d):
@@ -43,7 +47,7 @@ def _scales(network: Network, channels: Channels) -> Iterator[tuple[str, Tensor]
 
 
 def _filter_norms(network: Network, channels: Channels) -> Iterator[tuple[str, Tensor]]:
-    """The mean magnitude of each filter's weights, by the name of its Conv2d."""
+    """Yield the mean magnitude of the weights of each filter, with the name of the Conv2d."""
     fused = fuse(copy.deepcopy(network).eval())
     for name, module in fused.named_modules():
         if isinstance(module, nn.Conv2d) and name in channels.layers:

@@ -1,4 +1,4 @@
-"""Network slimming: channels of small scales out of a network with batch norms (arXiv:1708.06519)."""
+"""Network slimming: cut the channels with small scales from a network with batch norms (arXiv:1708.06519)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from sparsity.yolo.network import Network
 
 @dataclass(frozen=True)
 class Slimmed:
-    """A network of fewer channels, and how they were chosen.
+    """A network with fewer channels, and a record of the cut.
 
-    network: like any other, in evaluation mode, with its batch norms. layers: every Conv2d, in the
-    network's order.
+    network: an ordinary network, in evaluation mode, with batch norms. layers: every Conv2d, in the network's
+    order. extent: how much was cut.
     """
 
     network: Network = field(repr=False)
@@ -33,10 +33,10 @@ class Slimmed:
 
 
 def slim(network: Network, settings: SlimmingSettings) -> Slimmed:
-    """Cut the channels of the lowest scores; network stays as it is.
+    """Cut the channels with the lowest scores. network is not changed.
 
-    network: as load gives it with fused=False; by "l1" a fused one will do. Raises InputError where no
-    channel is free to go by these settings.
+    network: as load returns it with fused=False; by "l1" also accepts a fused network. Raises InputError
+    where no channel can be cut with these settings.
     """
     channels = trace_channels(network)
     scores = channel_scores(network, channels, settings.by)
@@ -62,11 +62,14 @@ def slim(network: Network, settings: SlimmingSettings) -> Slimmed:
 def _nothing_free(network: Network, scores: Tensor, settings: SlimmingSettings) -> str:
     if settings.by == "bn" and not scores.isfinite().any():
         return (
-            "--by bn reads the scales of batch norms, and this network's are folded into its convolutions "
-            "already; give the checkpoint that it was made from (finetune.py's last.pt and best.pt have "
-            "them), or --by l1, which does without"
+            "`by` bn reads the scales of batch norms, but those of this network are folded into its "
+            "convolutions already; give the checkpoint that it was made from (last.pt and best.pt of "
+            "finetune.py have batch norms), or `by` l1, which needs none"
         )
-    return f"no channel can go: all {len(scores)} are tied by additions or fixed; --tied frees the former"
+    return (
+        f"no channel can be cut: all {len(scores)} are tied by additions or pinned; "
+        "give `tied` to cut tied channels too"
+    )
 
 
 def _rows(network: Network, channels: Channels, free: Tensor, keep: Tensor) -> tuple[SlimmedLayer, ...]:

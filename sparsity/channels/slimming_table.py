@@ -1,4 +1,4 @@
-"""What a table of slimming holds."""
+"""The rows of the tables that slimming writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SlimmedLayer:
-    """A Conv2d's output channels, before and after. free: how many could have gone."""
+    """The number of output channels of a Conv2d, before and after. free: how many could be cut."""
 
     layer: str
     before: int
@@ -17,10 +17,11 @@ class SlimmedLayer:
 
 @dataclass(frozen=True)
 class Extent:
-    """How far slimming went; channels that are tied count once.
+    """How much slimming cut. Tied channels count once.
 
-    free: how many channels could go. removed: how many did. threshold, safe_threshold, safe_percent: the
-    largest score that went (0 where none did), and how far one can go, as choice.Choice has them.
+    free: how many channels could be cut. removed: how many were cut. threshold: the largest score that was
+    cut (0 where none was). safe_threshold, safe_percent: how much can be cut without emptying a layer (see
+    choice.Choice).
     """
 
     free: int
@@ -32,11 +33,11 @@ class Extent:
 
 @dataclass(frozen=True)
 class Figures:
-    """A network's cost and worth.
+    """The cost and the accuracy of a network.
 
-    parameters: batch norms' included. gflops: two operations for each product of the convolutions, at the
-    image size asked for, in 1e9. size_pt_mb, size_safetensors_mb: of its files, in 1e6 bytes. AP, AP50:
-    pycocotools'; -1 where it was not validated.
+    parameters: with those of batch norms. gflops: two operations for each multiplication of the convolutions,
+    at the given image size, in 1e9. size_pt_mb, size_safetensors_mb: sizes of its files, in 1e6 bytes. AP,
+    AP50: of pycocotools; -1 where it was not validated.
     """
 
     parameters: int

@@ -1,7 +1,8 @@
-"""Levels of sparsity as text: 0.1:0.9, 0.1:0.9:0.05, 0,0.3,0.5 (a leaf)."""
+"""Lists of sparsities as text: 0.1:0.9, 0.1:0.9:0.05, 0,0.3,0.5."""
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 
 from sparsity.base.errors import InputError
@@ -11,11 +12,11 @@ MOST_LEVELS = 1000
 
 
 def parse_levels(text: str) -> tuple[float, ...]:
-    """The fractions that text lists, rising, each once.
+    """Return the fractions in a text, ascending, without duplicates.
 
-    Parts are divided by commas; a part is a fraction, or FIRST:LAST or FIRST:LAST:STEP (0.1 where it
-    is left away), LAST included where the steps meet it. Counted in decimals: 0.1:0.3 is 0.1, 0.2 and
-    0.3. Raises InputError for what is no such list, or holds a fraction outside 0 <= x < 1.
+    Commas divide the parts. A part is a fraction, FIRST:LAST or FIRST:LAST:STEP; the step is 0.1 where it is
+    missing, and LAST is included where the steps reach it. Steps are decimal: 0.1:0.3 is 0.1, 0.2 and 0.3.
+    Raises InputError for any other text, and for a fraction outside 0 <= x < 1.
     """
     levels: set[Decimal] = set()
     for part in text.split(","):
@@ -25,8 +26,20 @@ def parse_levels(text: str) -> tuple[float, ...]:
         levels.update(numbers if len(numbers) == 1 else _range(part, *numbers))
     for level in levels:
         if not 0 <= level < 1:
-            raise InputError(f"levels {text!r}: {level} is outside; from 0 to less than 1 is expected")
+            meant = _as_fractions(text)
+            meant = f"; for percentages give {meant}" if meant else ""
+            raise InputError(f"levels {text!r}: {level} is outside; from 0 to less than 1 is expected{meant}")
     return tuple(float(level) for level in sorted(levels))
+
+
+def _as_fractions(text: str) -> str:
+    """Return a list of percentages as the list of fractions that it means; "" for anything else."""
+    parts = re.split(r"([,:])", text.replace(" ", ""))
+    numbers = [Decimal(part) for part in parts[::2]]
+    if not all(1 <= number < 100 for number in numbers):
+        return ""
+    parts[::2] = [f"{(number / 100).normalize():f}" for number in numbers]
+    return "".join(parts)
 
 
 def _number(word: str, text: str) -> Decimal:

@@ -18,13 +18,13 @@ def announce(
     settings: ValidationSettings,
     tell: Callable[[str], object] = print,
 ) -> None:
-    """Print what a script was asked, and where it runs."""
+    """Print the flags of a command, and the versions, device and precision."""
     tell(f"{script}: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
     tell(_format_environment(settings) + "\n")
 
 
 def _format_environment(settings: ValidationSettings) -> str:
-    """Versions, device and precision, with a warning where --half changes nothing."""
+    """Return versions, device and precision, with a warning where --half has no effect."""
     device = select_device(settings.device)
     dtype = select_precision(device, settings.half)
     line = (

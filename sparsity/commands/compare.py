@@ -21,6 +21,7 @@ from sparsity.commands.opening import open_data
 from sparsity.commands.options import read_amount, read_engines, read_options, read_slimming, read_training
 from sparsity.commands.parsers import compare_parser, finetune_parser, slim_parser
 from sparsity.commands.table import COMMANDS
+from sparsity.commands.translation import speaking_of
 from sparsity.comparing.asked import Asked, Command
 from sparsity.comparing.running import Made, make, rows
 from sparsity.comparing.techniques import Plan, plan
@@ -81,7 +82,7 @@ def run(args: Namespace, _line: str) -> None:
 
 
 def _read(args: Namespace) -> Asked:
-    """What the flags ask for, as far as no network is needed. Raises InputError for what can't be."""
+    """Return the values of the flags that need no network. Raises InputError for one that can't be used."""
     mine = compare_parser("")
     training, slimming = finetune_parser("compare --training"), slim_parser("compare --slimming")
     sparse_training = finetune_parser("compare --sparse-training")
@@ -109,19 +110,21 @@ def _read(args: Namespace) -> Asked:
 def _check(plans: list[Plan]) -> None:
     """Raise InputError where a command would refuse its flags, or an engine's package is missing."""
     for name, *words in (command for one in plans for command in one.commands):
-        args = COMMANDS[name].make_parser(f"sparsity {name}").parse_args(words)
-        if name == "finetune":
-            read_options(args)
-            read_training(args)
-        elif name == "slim":
-            read_slimming(args)
+        parser = COMMANDS[name].make_parser(f"sparsity {name}")
+        args = parser.parse_args(words)
+        with speaking_of(parser):
+            if name == "finetune":
+                read_options(args)
+                read_training(args)
+            elif name == "slim":
+                read_slimming(args)
     make_engines([engine for one in plans for engine in one.runs])
 
 
 def _forwarded(
     args: Namespace, settings: ValidationSettings, fitted: ValidationSettings
 ) -> dict[str, Command]:
-    """The flags that the commands are given. settings: as asked; fitted: as the network needs them."""
+    """Return the flags that every command gets. settings: as the user gave them; fitted: for the network."""
     parser, given = compare_parser(""), Namespace(**{**vars(args), "imgsz": fitted.imgsz})
     batch = () if settings.batch_size is None else ("--batch-size", str(settings.batch_size))
     return {
@@ -134,7 +137,7 @@ def _forwarded(
 def _make_all(
     plans: dict[str, Plan], asked: Asked, folder: Path, *, resuming: bool
 ) -> tuple[list[Made], dict[str, str]]:
-    """What was made, and by technique why one was not: the others don't suffer for it."""
+    """Return what was made, and the error of each technique that failed; the others go on."""
     made: list[Made] = []
     failed = {}
     for name, one in plans.items():

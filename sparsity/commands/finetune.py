@@ -53,4 +53,4 @@ def run(args: Namespace, _line: str) -> None:
 
 
 def _keep_quiet(_line: str) -> None:
-    """What the other processes of a training say."""
+    """Print nothing: only the main process of a training prints."""

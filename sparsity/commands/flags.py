@@ -80,7 +80,11 @@ def add_hardware_flags(parser: Parser) -> None:
 def add_engine_flag(parser: Parser) -> None:
     """Add what runs the network."""
     parser.group(HARDWARE).add_argument(
-        "--engine", default=TORCH, metavar="NAME", help=f"{', '.join(ENGINES)}; all but torch run on the CPU"
+        "--engine",
+        default="",
+        metavar="NAME",
+        help=f"{', '.join(ENGINES)}; all but torch run on the CPU (default: torch; for an .onnx file, the "
+        "first engine installed that runs it)",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a script opens first, with the lines that it prints of it: the network, and the images."""
+"""The network, the images and the pruner that a command opens, with the lines that it prints about them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sparsity.yolo.network import Network
 
 
 def open_network(weights: str) -> Network:
-    """The checkpoint that a flag names, fused; downloaded where it is a published one."""
+    """Load a checkpoint, fused; a published one is downloaded."""
     network = load(ensure_weights(weights, progress=True), fused=True)
     print("Fusing layers...")
     print(format_model(count_sparsity(network)))
@@ -32,7 +32,7 @@ def open_network(weights: str) -> Network:
 def open_data(
     data: str, network: Detectable, asked: ValidationSettings
 ) -> tuple[Dataset, ValidationSettings]:
-    """The images that a flag names, and the settings as they suit the network."""
+    """Read a data set, and return it with the settings fitted to the network."""
     settings = fit(asked, network)
     if settings.imgsz != asked.imgsz:
         print(f"WARNING: image size {asked.imgsz} is rounded up to {settings.imgsz}")
@@ -44,7 +44,7 @@ def open_data(
 
 
 def make_pruner(network: Network, pruning: Pruning, settings: ValidationSettings) -> Pruner:
-    """The pruner that the flags ask for; it reads calibration images where a method needs them."""
+    """Make the pruner; read calibration images where a method needs them."""
     device = select_device(settings.device)
     given = {"keep": pruning.keep, "pattern": pruning.pattern, "seed": pruning.calib_seed}
     if not any(method.needs_calibration for method in pruning.methods):
@@ -54,7 +54,7 @@ def make_pruner(network: Network, pruning: Pruning, settings: ValidationSettings
 
 
 def read_images(network: Network, pruning: Pruning, settings: ValidationSettings) -> list[torch.Tensor]:
-    """The calibration images, as many as memory holds the maps of."""
+    """Read the calibration images; fewer where memory does not hold their feature maps."""
     imgsz, device = fit(settings, network).imgsz, select_device(settings.device)
     side = imgsz + max(network.strides)  # a batch's sides are padded by one stride at most
     calibration = read_calibration(

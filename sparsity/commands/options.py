@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from argparse import Namespace
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from sparsity.base.devices import select_device
@@ -15,7 +17,7 @@ from sparsity.commands.flags import DEFAULT_WEIGHTS
 from sparsity.commands.method_lists import parse_methods
 from sparsity.demo import data as demo
 from sparsity.engines.making import make_engine, make_engines
-from sparsity.engines.table import TORCH
+from sparsity.engines.table import ENGINES, TORCH
 from sparsity.formats import onnx_file
 from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.formats.saving import check_form
@@ -25,6 +27,9 @@ from sparsity.pruning.pruner import no_calibration
 from sparsity.pruning.scopes import check_amount
 from sparsity.training.settings import TrainingSettings
 from sparsity.validation.settings import ValidationSettings
+
+LONGEST_NAME = 200
+"""Bytes; file systems allow 255, and numbers and suffixes are added."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +58,14 @@ class Pruning:
 
 
 def read_training(args: Namespace) -> TrainingSettings:
-    """The flags of training as values, those that read_options has looked at. Raises InputError."""
+    """Return the flags of training as values; call read_options first. Raises InputError."""
     names = set(asdict(TrainingSettings())) - {"amount", "augment"}
     values = {name: getattr(args, name) for name in names}
     return TrainingSettings(amount=read_amount(args.sparsity), augment=not args.no_augment, **values)
 
 
 def read_pruning(args: Namespace) -> Pruning:
-    """The flags of methods as values. Raises InputError for one that can't be used."""
+    """Return the flags of methods as values. Raises InputError for one that can't be used."""
     methods = parse_methods(args.criterion, args.scope)
     calib = args.calib or (demo.NAME if args.demo else "")
     needy = [method for method in methods if method.needs_calibration]
@@ -71,13 +76,13 @@ def read_pruning(args: Namespace) -> Pruning:
 
 
 def read_slimming(args: Namespace) -> SlimmingSettings:
-    """The flags of slimming as values. Raises InputError for one out of range."""
+    """Return the flags of slimming as values. Raises InputError for one out of range."""
     names = ("percent", "by", "tied", "min_channels", "round_to")
     return SlimmingSettings(**{name: getattr(args, name) for name in names}, fold=not args.no_fold)
 
 
 def read_save(args: Namespace) -> tuple[Path, ...]:
-    """The files that --save names. Raises InputError where one can't be written, or is there already."""
+    """Return the files of --save. Raises InputError where one can't be written, or exists already."""
     files = tuple(check_form(file, int8=getattr(args, "int8", False)) for file in args.save)
     for file in files:
         check_target(file, args.weights, exist_ok=args.exist_ok)
@@ -85,7 +90,7 @@ def read_save(args: Namespace) -> tuple[Path, ...]:
 
 
 def read_saving(args: Namespace) -> tuple[Path, ...]:
-    """As read_save, with int8. Raises InputError where that is asked of no .onnx, or without images."""
+    """Return the files of --save. Raises InputError for --int8 without an .onnx file or without images."""
     files = read_save(args)
     if args.int8 and not any(file.suffix == ".onnx" for file in files):
         raise InputError("--int8 quantises .onnx files, and --save names none")
@@ -95,7 +100,7 @@ def read_saving(args: Namespace) -> tuple[Path, ...]:
 
 
 def check_target(file: Path, source: str, *, exist_ok: bool) -> None:
-    """Raise InputError where file is the one that is read, or exists and may not be written over."""
+    """Raise InputError where the file is the source, or exists and must not be overwritten."""
     if file.exists() and Path(source).exists() and file.samefile(source):
         raise InputError(f"{file}: is the very file that is read; give another name")
     if file.exists() and not exist_ok:
@@ -104,7 +109,7 @@ def check_target(file: Path, source: str, *, exist_ok: bool) -> None:
 
 
 def read_exported(options: Options, *changes: object) -> OnnxNetwork | None:
-    """The ONNX file that --weights names, None for another form.
+    """Return the ONNX file of --weights; None for another form.
 
     changes: what the other flags would do to a network. Raises InputError where there is such, or the
     file can't be read or run.
@@ -116,20 +121,30 @@ def read_exported(options: Options, *changes: object) -> OnnxNetwork | None:
             f"{options.weights}: an exported network is validated as it is, without --sparsity and the flags "
             "of how, --compact or --save; give the .pt or .safetensors it was made from"
         )
-    if options.settings.engine == TORCH:
+    if not ENGINES[options.settings.engine].needs_graph:
+        names = " or ".join(name for name in ENGINES if ENGINES[name].needs_graph)
         raise InputError(
-            f"{options.weights}: --engine onnxruntime or openvino runs ONNX files, torch does not"
+            f"{options.weights}: --engine {names} runs ONNX files, {options.settings.engine} does not"
         )
     return onnx_file.read(Path(options.weights))
 
 
+def _default_engine(weights: str) -> str:
+    """Return the engine for a file where none is given: torch; for an .onnx file the first installed one."""
+    if not weights.endswith(".onnx"):
+        return TORCH
+    graphs = [name for name in ENGINES if ENGINES[name].needs_graph]
+    installed = [name for name in graphs if find_spec(ENGINES[name].package)]
+    return (installed or graphs)[0]
+
+
 def read_engines(text: str) -> tuple[str, ...]:
-    """--engines as names. Raises InputError for one that there isn't, or whose package is missing."""
+    """Return --engines as names. Raises InputError for an unknown one, or one whose package is missing."""
     return tuple(make_engines([name.strip() for name in text.split(",")]))
 
 
 def read_batch_sizes(text: str) -> tuple[int, ...]:
-    """--batch-sizes as numbers; none for "none". Raises InputError unless it lists whole numbers."""
+    """Return --batch-sizes as numbers; () for "none". Raises InputError for anything else."""
     if text.strip().lower() == "none":
         return ()
     try:
@@ -139,14 +154,15 @@ def read_batch_sizes(text: str) -> tuple[int, ...]:
 
 
 def read_options(args: Namespace) -> Options:
-    """The shared flags as values. Raises InputError for one out of range."""
-    if not args.name or Path(args.name).name != args.name:
-        raise InputError(f"--name is {args.name!r}; the name of a folder, without /, is expected")
+    """Return the flags that commands share as values. Raises InputError for one out of range."""
+    _check_texts(args)
     if args.demo:
         given = args.weights not in ("", DEFAULT_WEIGHTS)
         args.weights, args.data = args.weights if given else demo.NAME, demo.NAME
     if args.imgsz is None:
         args.imgsz = demo.IMGSZ if args.demo else ValidationSettings.imgsz
+    if getattr(args, "engine", None) == "":
+        args.engine = _default_engine(args.weights)
     fields = {name: getattr(args, name, default) for name, default in asdict(ValidationSettings()).items()}
     settings = ValidationSettings(**fields)
     select_device(settings.device)
@@ -154,8 +170,21 @@ def read_options(args: Namespace) -> Options:
     return Options(args.weights, args.data, settings, args.project, args.name, args.exist_ok, args.verbose)
 
 
+def _check_texts(args: Namespace) -> None:
+    """Raise InputError for a --name that is no folder's, or text that a terminal would not print as it is."""
+    name = args.name
+    if not name or name in (".", "..") or Path(name).name != name:
+        raise InputError(f"--name is {name!r}; the name of a folder, without /, is expected")
+    if len(name.encode("utf-8", "surrogateescape")) > LONGEST_NAME:
+        raise InputError(f"--name has {len(name)} characters; at most {LONGEST_NAME} bytes are expected")
+    for flag in ("name", "title"):
+        text = getattr(args, flag, "")
+        if any(unicodedata.category(character) == "Cc" for character in text):
+            raise InputError(f"--{flag} is {text!a}; text without control characters is expected")
+
+
 def read_amount(text: str) -> float:
-    """--sparsity as a fraction. Raises InputError unless it is a number from 0 to below 1."""
+    """Return --sparsity as a fraction. Raises InputError unless it is a number from 0 to below 1."""
     try:
         amount = float(text)
     except ValueError:

@@ -13,7 +13,7 @@ from sparsity.base.errors import InputError
 from sparsity.base.version import installed_version
 from sparsity.commands.parser import Parser
 from sparsity.commands.table import COMMANDS
-from sparsity.commands.translation import as_flags
+from sparsity.commands.translation import speaking_of
 
 PROGRAM = "sparsity"
 
@@ -40,12 +40,10 @@ def run_command(name: str, argv: Sequence[str] | None = None, *, prog: str = "")
 
     def work() -> None:
         args = parser.parse_args(argv)
-        try:
+        with speaking_of(parser):
             command.load()(args, line)
-        except InputError as error:
-            raise InputError(as_flags(str(error), parser)) from error
 
-    _exit_after(work, prog)
+    exit_after(work, prog)
 
 
 def _make_parser() -> Parser:
@@ -62,7 +60,8 @@ def _make_parser() -> Parser:
     return parser
 
 
-def _exit_after(work: Callable[[], None], prog: str) -> NoReturn:
+def exit_after(work: Callable[[], None], prog: str) -> NoReturn:
+    """Do the work and exit, as run_command does. prog: the program's name in errors."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -39,7 +39,9 @@ def run(args: Namespace, _line: str) -> None:
         rows = _begin(folder, identity, resuming=bool(args.resume))
         count = len(layers) * len(amounts)
         images = len(dataset.images)
-        print(f"{count} validations and the dense one's on {images} images ({len(rows)} are there already)")
+        print(f"{count} validations and the dense network's, on {images} images")
+        if rows:
+            print(f"{len(rows)} of {count} are already finished")
         print(f"Measuring into {folder}; if it is stopped, --resume {folder} goes on")
         with progress_bar(total=count, initial=len(rows), desc="Layers", unit="run", shown=True) as bar:
 
@@ -64,7 +66,7 @@ def _amounts(text: str) -> list[float]:
 
 
 def _begin(folder: Path, identity: dict[str, Any], *, resuming: bool) -> list[LayerRow]:
-    """The rows that are there already, none for a new run. Raises InputError for a run of other settings."""
+    """Return the rows of the run so far. Raises InputError where the folder's run has other settings."""
     place = ResumableFolder(folder, SETTINGS, "run", leftovers=(CSV, PLOT))
     if resuming:
         place.resume(identity)

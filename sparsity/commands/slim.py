@@ -50,7 +50,7 @@ def run(args: Namespace, _line: str) -> None:
 
 
 def _measure_by(network: Network, options: Options) -> Callable[[Network], Figures]:
-    """What measures a network, validating it where the flags name data."""
+    """Return a function that measures a network, and validates it where there is --data."""
     settings, dataset = fit(options.settings, network), None
     if options.data:
         dataset, settings = open_data(options.data, network, settings)

@@ -60,6 +60,6 @@ def run(args: Namespace, line: str) -> None:
 
 
 def _show(names: Sequence[str], metrics: Metrics, own: AveragePrecision) -> None:
-    """Print a level's classes."""
+    """Print a row for each class of a level."""
     table = format_table(own, metrics.images, names, verbose=True)
     say(f"\n{Method(metrics.criterion, metrics.scope).label} {metrics.amount:g}\n{table}")

@@ -7,20 +7,31 @@ line reads --batch-size is 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+from sparsity.base.errors import InputError
 from sparsity.commands.parser import Parser
 
 OTHER_NAMES: Mapping[str, Sequence[str]] = {
-    "amount": ("sparsity", "levels"),
-    "amounts": ("levels",),
-    "calibration": ("calib", "images"),
+    "amount": ("sparsity", "levels", "amounts"),
+    "amounts": ("levels", "amounts"),
+    "calibration": ("calib",),
     "engine": ("engine", "engines"),
     "methods": ("criterion",),
     "method": ("criterion",),
 }
 """Argument -> destinations of the flags that set it, where they have other names; the first that there is."""
 ARGUMENT = re.compile(r"`(\w+)`")
+
+
+@contextmanager
+def speaking_of(parser: Parser) -> Iterator[None]:
+    """Translate the arguments in an InputError into the flags of a parser."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(as_flags(str(error), parser)) from error
 
 
 def as_flags(message: str, parser: Parser) -> str:

@@ -41,6 +41,7 @@ def run(args: Namespace, _line: str) -> None:
     with run_folder(options.project, options.name, exist_ok=options.exist_ok) as folder:
         network = exported or open_network(options.weights)
         if exported:
+            print(f"An ONNX file, run by {options.settings.engine}")
             print(report.format_model(count_sparsity(exported)))
         dataset, settings = open_data(options.data, network, options.settings)
         dense, origin = network, Origin(options.weights)
@@ -86,7 +87,7 @@ def _print(done: Validation, network: Detectable, settings: ValidationSettings, 
 def _prune(
     network: Network, pruner: Pruner, method: Method, origin: Origin, compacting: bool
 ) -> tuple[Network, Origin]:
-    """The pruned network, and its origin for the row of figures."""
+    """Return the pruned network, and its origin for the row of figures."""
     start = time.perf_counter()
     origin = replace(origin, scope=method.scope, criterion=method.name, **pruner.rules)
     if origin.amount:

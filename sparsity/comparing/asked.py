@@ -1,4 +1,4 @@
-"""What a comparison is asked for."""
+"""The settings of a comparison."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ DEFAULT_ENGINES = ("torch", "onnxruntime")
 
 @dataclass(frozen=True)
 class Asked:
-    """What all techniques share.
+    """The settings that all techniques share.
 
-    weights, data, calib: as the scripts' flags. engines: that run what is made. fused: whether the
-    checkpoint's batch norms are folded in already. sparsity: fraction pruned, by criterion and scope.
-    percent: share of the free channels slimmed, with the flags slimming of slim.py, behind a training with
-    the flags sparse_training, where there are any. epochs: of each training, with the flags training of
-    finetune.py. shared: flags that every script is given, such as --imgsz; making: those of the commands
-    that make a file, validating: those of the ones that validate it, such as --device.
+    weights, data, calib: as in the flags of the commands. engines: each runs the files that it can read.
+    fused: whether the checkpoint's batch norms are already folded. sparsity: the fraction of the weights that
+    is pruned. criterion, scope: how they are pruned. percent: the share of the free channels that is cut.
+    epochs: of each training.
+
+    The others are flags that are passed on. training: to each finetune. slimming: to slim. sparse_training:
+    to a finetune before slim; without them, slim cuts the checkpoint itself. shared: to every command, such
+    as --imgsz. making: to the commands that make a file. validating: to those that validate it, such as
+    --device.
     """
 
     weights: str

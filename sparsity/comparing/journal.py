@@ -1,4 +1,4 @@
-"""Which commands ended well in a technique's folder, so that a comparison can go on behind them."""
+"""The commands that succeeded in a technique's folder, so that a comparison can be resumed after them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = "ran.json"
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that ended well. peak_memory_mb: the largest resident size of its process, 1e6 bytes."""
+    """A command that succeeded. peak_memory_mb: the largest resident size of its process, in 1e6 bytes."""
 
     command: Command
     seconds: float
@@ -24,7 +24,10 @@ class Ran:
 
 
 class Journal:
-    """The commands of one technique, in their order, in its folder's ran.json."""
+    """The commands of one technique, in order, stored in ran.json in its folder.
+
+    resume: whether the commands that the file lists are reused; else the file is deleted.
+    """
 
     def __init__(self, folder: Path, *, resume: bool) -> None:
         self.file = folder / FILE
@@ -34,9 +37,9 @@ class Journal:
             self.file.unlink(missing_ok=True)
 
     def recall(self, command: Command) -> Ran | None:
-        """What is known of the next command from earlier, if all before it were the same, too.
+        """Return the earlier record of the next command, if it and all commands before it are unchanged.
 
-        Where it is another, what came after it is forgotten before it runs: it writes over their files.
+        Else return None, and forget the rest of the earlier commands: their files will be overwritten.
         """
         number = len(self.ran)
         if number < len(self._earlier) and self._earlier[number].command == self._anywhere(command):
@@ -48,7 +51,7 @@ class Journal:
         return None
 
     def add(self, ran: Ran) -> None:
-        """Write down that a command ended well."""
+        """Record a command that succeeded."""
         self.ran.append(replace(ran, command=self._anywhere(ran.command)))
         self._write()
 
@@ -56,13 +59,13 @@ class Journal:
         write_json(self.file, [asdict(one) for one in self.ran], indent=1)
 
     def _anywhere(self, command: Command) -> Command:
-        """The command however its folder is spelled: by a relative path, by an absolute one."""
+        """Return the command with its folder replaced by FOLDER, since paths are relative or absolute."""
         folder = str(self.file.parent)
-        told = []
+        words = []
         for before, word in zip(("", *command), command, strict=False):
             inside = word.startswith(folder + os.sep) or (before == "--project" and word == folder)
-            told.append("FOLDER" + word[len(folder) :] if inside else word)
-        return tuple(told)
+            words.append("FOLDER" + word[len(folder) :] if inside else word)
+        return tuple(words)
 
     def _read(self) -> list[Ran]:
         try:
@@ -70,5 +73,5 @@ class Journal:
             return [Ran(**{**entry, "command": tuple(entry["command"])}) for entry in entries]
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
-                f"{self.file}: is no list of commands ({error}); delete it to run them"
+                f"{self.file}: is not a list of commands ({error}); delete it to run them again"
             ) from error

@@ -1,4 +1,4 @@
-"""What a comparison gives: a row for each technique in each engine."""
+"""The rows of a comparison: one for each technique in each engine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 class ComparedRow:
     """One technique in one engine.
 
-    AP, AP50: of the file, validated by it. latency_*: milliseconds of a batch of one, by turns with all
-    other rows: median, 10th and 90th percentile. peak_memory_mb: the largest resident size of the process
-    that validated. file: its name, file_mb its size (1e6 bytes). parameters, gflops: those that are
-    computed with, zeros and all. seconds: of making it, with the validation that val_sparse.py --save brings.
-    commands: that made and validated it.
+    AP, AP50: of the file, validated in the engine. latency_*: milliseconds for a batch of one: the median,
+    and the 10th and 90th percentile. All rows take turns. peak_memory_mb: the largest resident size of the
+    validating process, in 1e6 bytes. file: the file's name. file_mb: its size, in 1e6 bytes. parameters,
+    gflops: zeros are included. sparsity: zeros of the convolutions' weights, as a fraction. seconds: the time
+    to make the file, with the validation that is part of val_sparse.py --save. commands: those that made and
+    validated it.
     """
 
     technique: str

@@ -1,4 +1,4 @@
-"""Runs the commands of techniques, one process each, and times what they made by turns."""
+"""Run the commands of techniques, each in its own process, and time their files in turns."""
 
 from __future__ import annotations
 
@@ -33,14 +33,18 @@ from sparsity.yolo.flops import count_gflops
 
 PACKAGE_PARENT = Path(__file__).parents[2]
 PROGRAM = ("python", "-m", "sparsity")
-"""How a command is shown; it runs with this Python."""
+"""The start of a command as it is displayed. It runs with the Python of this process."""
 PATIENCE = 10.0
-"""Seconds that a command has to end when it is asked to."""
+"""The seconds that a command has to exit after it is terminated. Then it is killed."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A technique's file in an engine, validated: metrics.json, and what it took."""
+    """A technique's file, validated in an engine.
+
+    metrics: the content of metrics.json. peak_memory_mb: of the validation. seconds: the time to make the
+    file. commands: those that made and validated it.
+    """
 
     technique: str
     engine: str
@@ -52,13 +56,13 @@ class Made:
 
     @property
     def file(self) -> Path:
-        """What the engine runs."""
+        """The file that the engine runs."""
         return ensure_weights(self.plan.runs[self.engine])
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What a file's network computes with."""
+    """What is counted in a file's network: GFLOPs, and Linear layers."""
 
     gflops: float
     linear: int
@@ -69,8 +73,8 @@ def make(
 ) -> list[Made]:
     """Run a technique's commands, and validate its file in each of its engines.
 
-    resume: take what ended well in folder earlier, as long as its commands are these. Raises InputError
-    with what a command said last where it fails.
+    resume: whether commands that succeeded in folder earlier are reused, as far as they are unchanged.
+    Raises InputError where a command fails, with the last line of its output.
     """
     journal = Journal(folder, resume=resume)
     making = [_run_or_recall(command, folder, journal, say) for command in plan.commands]
@@ -104,9 +108,9 @@ def _run_or_recall(command: Command, folder: Path, journal: Journal, say: Callab
 
 
 def run(command: Command, folder: Path, say: Callable[[str], None]) -> Ran:
-    """Run a script in a process of its own, which ends with this one.
+    """Run a command in its own process. If this process is interrupted, the command is terminated.
 
-    What it prints goes to log.txt in folder. Raises InputError where it doesn't end well.
+    Its output goes to log.txt in folder. Raises InputError where the command fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     say(f"  {shown(command)}")
@@ -119,7 +123,7 @@ def run(command: Command, folder: Path, say: Callable[[str], None]) -> Ran:
         code, peak = _wait(process)
     if code:
         last = log.read_text(encoding="utf-8").strip().splitlines()[-1]
-        raise InputError(f"{command[0]} ended with {code}: {last} (all it said is in {log})")
+        raise InputError(f"{command[0]} failed with exit code {code}: {last} (its output is in {log})")
     return Ran(command, time.perf_counter() - start, peak)
 
 
@@ -129,13 +133,13 @@ def shown(command: Command) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of a command: it finds the package wherever this process found it."""
+    """Return the environment of a command. It finds the package where this process found it."""
     paths = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float]:
-    """The exit code, and the largest resident size in MB. The process doesn't outlive an interruption."""
+    """Return the exit code, and the largest resident size in MB. An interruption ends the process."""
     try:
         _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
@@ -151,7 +155,7 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float]:
 
 
 def rows(made: Sequence[Made], imgsz: int, rounds: Rounds) -> list[ComparedRow]:
-    """The rows, with latency taken by turns."""
+    """Return the rows. The files take turns when their latency is measured."""
     networks, engines = [_network(one) for one in made], [one.engine for one in made]
     latencies = time_networks(networks, engines, imgsz, rounds)
     files = dict.fromkeys(one.plan.counted for one in made)
@@ -195,11 +199,11 @@ def _row(one: Made, latency: Latency, counted: Counted) -> ComparedRow:
 
 
 def _note(one: Made, linear: int) -> str:
-    """What the plan says, with what only its files tell. linear: how many Linear layers there are."""
+    """Return the plan's note, with figures from its files. linear: the number of Linear layers."""
     if one.plan.cut:
         cut = _read_json(Path(one.plan.cut))
         share = cut["removed"] / max(cut["free"], 1)
-        return f"{share:.0%} of the {cut['free']} free {one.plan.note} ({cut['percent']:.0%} were asked for)"
+        return f"{share:.0%} of the {cut['free']} free {one.plan.note} ({cut['percent']:.0%} requested)"
     if one.technique == "int8-dynamic":
-        return f"{one.plan.note} ({linear} here)"
+        return f"{one.plan.note} ({linear} in this network)"
     return one.plan.note

@@ -1,4 +1,4 @@
-"""The table of techniques. Listing their names imports none of them."""
+"""The table of techniques. Listing their names imports no technique."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ TECHNIQUES: Table[Callable[..., Any]] = Table(
         "int8-static": f"{_MODULE}:int8_static",
     },
 )
-"""Name -> what makes its plan: what is asked, and the folder of its files, give a techniques.Plan."""
+"""Name -> function that makes its plan: (Asked, folder of its files) -> techniques.Plan."""

@@ -1,4 +1,4 @@
-"""The techniques as data: the commands that make each one's files, and what then runs them."""
+"""The techniques as data: the commands that make the files of each, and the engines that run them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from sparsity.pruning.method import Method
 
 @dataclass(frozen=True)
 class Plan:
-    """How a row comes about.
+    """How the rows of a technique are made.
 
-    commands: run one after another; they write into the row's folder. runs: engine -> the file that it
-    validates and runs. counted: the file whose operations are counted. note: what the row shows. unfused:
-    the batch norms stay apart in torch's latency. cut: slim.py's account of what went.
+    commands: run one after another; they write into the technique's folder. runs: engine -> the file that it
+    validates and runs. counted: the file whose operations are counted. note: a description, for the rows.
+    unfused: whether latency in torch is measured with separate batch norms. cut: the slim.json that counts
+    the cut channels; "" if none are cut.
     """
 
     commands: tuple[Command, ...] = ()
@@ -31,49 +32,52 @@ class Plan:
 
 
 def plan(technique: str, asked: Asked, folder: Path) -> Plan:
-    """The plan of one technique, its files in folder. Raises InputError for another name."""
+    """Return the plan of one technique, with its files in folder. Raises InputError for an unknown name."""
     if technique not in TECHNIQUES:
-        raise InputError(f"--techniques: {technique!r}; {', '.join(TECHNIQUES)} are expected")
+        raise InputError(
+            f"`techniques` names {technique!r}; one or more of {', '.join(TECHNIQUES)} are expected"
+        )
     return TECHNIQUES[technique](asked, folder)
 
 
 def dense(asked: Asked, _folder: Path) -> Plan:
-    """The checkpoint as it is."""
-    note = "as trained, batch norms apart (validated fused: the same function)"
+    """Plan dense: the checkpoint as it is."""
+    note = "as trained, with separate batch norms (validated with folded ones: the same function)"
     if asked.fused:
-        note = "as it is; the checkpoint's batch norms are folded in already"
+        note = "as it is; the checkpoint's batch norms are already folded"
     return Plan((), {"torch": asked.weights}, asked.weights, note, unfused=True)
 
 
 def fuse(asked: Asked, folder: Path) -> Plan:
-    """Batch norms folded into the convolutions."""
+    """Plan fuse: batch norms are folded into the convolutions."""
     return _saved(asked.weights, asked, folder, (), "batch norms folded into the convolutions")
 
 
 def prune(asked: Asked, folder: Path) -> Plan:
-    """Pruned, without training."""
+    """Plan prune: the checkpoint is pruned, without training."""
     flags = _pruning(asked)
     method = Method(asked.criterion, asked.scope)
     if method.needs_calibration:
-        flags = (*flags, *_calibration(asked, f"--criterion {asked.criterion}, --scope {asked.scope}"))
-    note = f"{asked.sparsity:g} of the weights are 0, by {method.label}"
+        flags = (*flags, *_calibration(asked, f"`criterion` {asked.criterion} with `scope` {asked.scope}"))
+    note = f"{asked.sparsity:g} of the weights are pruned, by {method.label}"
     return _saved(asked.weights, asked, folder, flags, note)
 
 
 def prune_finetune(asked: Asked, folder: Path) -> Plan:
-    """Pruned, then trained; the zeros stay zero."""
+    """Plan prune+finetune: the checkpoint is pruned, then trained; the zeros stay zero."""
     note = "pruned, then trained with the zeros kept"
     return _trained(asked.weights, asked, folder, _pruning(asked), note)
 
 
 def distill(asked: Asked, folder: Path) -> Plan:
-    """Pruned, then trained with the dense network as teacher."""
+    """Plan distill: as prune+finetune, with the dense network as teacher."""
     flags = (*_pruning(asked), "--teacher", asked.weights)
-    return _trained(asked.weights, asked, folder, flags, "the same, with the dense network as teacher")
+    note = "pruned, then trained with the zeros kept and the dense network as teacher"
+    return _trained(asked.weights, asked, folder, flags, note)
 
 
 def slim(asked: Asked, folder: Path) -> Plan:
-    """Channels cut, then trained."""
+    """Plan slim: channels are cut, then the network is trained."""
     weights, before = asked.weights, ()
     if asked.sparse_training:
         before = (_training(weights, asked, folder, "sparse", more=asked.sparse_training),)
@@ -87,25 +91,25 @@ def slim(asked: Asked, folder: Path) -> Plan:
 
 
 def int8_dynamic(asked: Asked, folder: Path) -> Plan:
-    """Linear layers quantised to int8 when they run."""
+    """Plan int8-dynamic: Linear layers are quantised to int8 at run time."""
     fused = fuse(asked, folder)
-    note = "dynamic quantisation touches Linear layers alone: nothing changes without any"
+    note = "dynamic quantisation changes only Linear layers; a network without any stays the same"
     return Plan(fused.commands, {"torch": fused.counted}, fused.counted, note)
 
 
 def int8_static(asked: Asked, folder: Path) -> Plan:
-    """Convolutions quantised to int8 on calibration images."""
+    """Plan int8-static: convolutions are quantised to int8, calibrated on images."""
     file = str(folder / "int8.onnx")
     flags = ("--save", file, "--int8", *_calibration(asked, "int8-static"))
     command = ("val", "--weights", asked.weights, *_data(asked), *asked.making, *flags)
-    note = "convolutions in int8, by images of --calib"
+    note = "convolutions in int8, calibrated on the images of --calib"
     runs = dict.fromkeys((engine for engine in asked.engines if ENGINES[engine].needs_graph), file)
     place = _place(folder, "made")
     return Plan(((*command, *place),), runs or {"onnxruntime": file}, asked.weights, note)
 
 
 def validation(asked: Asked, engine: str, file: str, folder: Path) -> Command:
-    """The command that validates a file in an engine, into folder."""
+    """Return the command that validates a file in an engine, and writes into folder."""
     flags = (*asked.validating, *(() if engine == "torch" else ("--engine", engine)))
     return ("val", "--weights", file, *_data(asked), *flags, *_place(folder, f"val_{engine}"))
 
@@ -127,7 +131,7 @@ def _trained(weights: str, asked: Asked, folder: Path, flags: Command, note: str
 def _training(
     weights: str, asked: Asked, folder: Path, name: str, flags: Command = (), more: Command = ()
 ) -> Command:
-    """more: flags that come last, and so count where others say another."""
+    """Return the command of a training. more: flags that come last, and so override earlier ones."""
     command = ("finetune", "--weights", weights, *_data(asked), *asked.making, *flags)
     return (*command, "--epochs", str(asked.epochs), *asked.training, *more, *_place(folder, name))
 
@@ -137,9 +141,11 @@ def _pruning(asked: Asked) -> Command:
     return ("--sparsity", str(asked.sparsity), *how)
 
 
-def _calibration(asked: Asked, who: str) -> Command:
+def _calibration(asked: Asked, subject: str) -> Command:
     if not asked.calib:
-        raise InputError(f"{who} looks at images: --calib FOLDER names some (no labels needed)")
+        raise InputError(
+            f"{subject} needs calibration images; give a folder as `calibration` (no labels needed)"
+        )
     return ("--calib", asked.calib)
 
 

@@ -1,4 +1,4 @@
-"""COCO annotations: read, checked against the images, or derived from labels."""
+"""COCO annotations: read from a file and checked against the images, or derived from labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparsity.base.errors import InputError
 
 @dataclass(frozen=True)
 class Labels:
-    """One image's true boxes: classes int64 [n], boxes float32 [n, 4] cx, cy, w, h normalised."""
+    """The true boxes of one image: classes int64 [n]; boxes float32 [n, 4] cx, cy, w, h, normalised."""
 
     classes: np.ndarray
     boxes_cxcywhn: np.ndarray
@@ -25,13 +25,13 @@ class Labels:
         return len(self.classes)
 
     def without_duplicates(self) -> Labels:
-        """Each class and box once."""
+        """Return the labels with each pair of class and box once."""
         rows = np.column_stack((self.classes.astype(np.float32), self.boxes_cxcywhn))
         first = np.sort(np.unique(rows, axis=0, return_index=True)[1])
         return Labels(self.classes[first], self.boxes_cxcywhn[first])
 
     def as_one_class(self) -> Labels:
-        """All classes counted as class 0."""
+        """Return the labels with class 0 for all boxes."""
         return Labels(np.zeros_like(self.classes), self.boxes_cxcywhn)
 
 
@@ -50,7 +50,10 @@ class Annotations:
     path: Path | None = None
 
     def image_ids(self, images: Sequence[Path]) -> list[int]:
-        """The id of each image by its file name. Raises InputError where an image is not in the file."""
+        """Return the id of each image, found by its file name.
+
+        Raises InputError where an image is not in the file.
+        """
         by_name: dict[str, list[dict[str, Any]]] = {}
         for entry in self.content["images"]:
             by_name.setdefault(Path(entry["file_name"]).name, []).append(entry)
@@ -58,20 +61,23 @@ class Annotations:
         absent = [image for image, entry in zip(images, found, strict=True) if entry is None]
         if absent:
             raise InputError(
-                f"{self.path}: annotates other images: {len(absent)} of the data set's {len(images)} "
+                f"{self.path}: annotates other images: {len(absent)} of the data set's {len(images)} images "
                 f"are not in it (the first is {absent[0].name})"
             )
         ids = [entry["id"] for entry in found if entry is not None]
         if len(set(ids)) < len(ids):
             twice = next(image for image, i in zip(images, ids, strict=True) if ids.count(i) > 1)
             raise InputError(
-                f"{self.path}: several images of the data set are called {twice.name}, and its file "
-                "names do not tell them apart"
+                f"{self.path}: several images of the data set are called {twice.name}, and the file names "
+                "in the annotations do not distinguish them"
             )
         return ids
 
     def category_ids(self, names: Sequence[str]) -> list[int]:
-        """The id of each class by its name. Raises InputError where a class is not in the file."""
+        """Return the category id of each class, found by its name.
+
+        Raises InputError where a class is not in the file.
+        """
         exact = {category["name"]: category["id"] for category in self.content["categories"]}
         folded = {_folded(name): category for name, category in exact.items()}
         absent = [name for name in names if name not in exact and _folded(name) not in folded]
@@ -86,11 +92,14 @@ class Annotations:
         return ids
 
     def all_ids(self) -> list[int]:
-        """The ids of all categories."""
+        """Return the ids of all categories."""
         return [category["id"] for category in self.content["categories"]]
 
     def labels(self, category_ids: Sequence[int]) -> dict[int, Labels]:
-        """True boxes by image id: those of these categories, in their order, that are no crowds."""
+        """Return the true boxes by image id. Class i is category_ids[i].
+
+        Other categories and crowds are left out.
+        """
         classes = {category: i for i, category in enumerate(category_ids)}
         sizes = {image["id"]: (image["width"], image["height"]) for image in self.content["images"]}
         rows: dict[int, list[tuple[float, ...]]] = {image: [] for image in sizes}
@@ -105,7 +114,7 @@ class Annotations:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read a COCO instances file. Raises InputError where it is none."""
+    """Read a COCO instances file. Raises InputError where path is not such a file."""
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -119,7 +128,7 @@ def read_annotations(path: Path) -> Annotations:
 def derive_annotations(
     images: Mapping[Path, tuple[int, int]], labels: Mapping[Path, Labels], names: Sequence[str]
 ) -> Annotations:
-    """Make annotations from labels: images by path with (width, height) in pixels, ids from 1."""
+    """Make annotations from labels. images: (width, height) in pixels by path. All ids count from 1."""
     rows: list[dict[str, Any]] = []
     entries = []
     for image_id, (image, (width, height)) in enumerate(images.items(), 1):
@@ -142,7 +151,7 @@ def _check(path: Path, content: object) -> None:
     for key, fields in _FIELDS.items():
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list) or (key == "categories" and not rows):
-            raise InputError(f"{path}: no COCO instances file: it has no list {key!r}")
+            raise InputError(f"{path}: is not a COCO instances file: it has no list {key!r}")
         for index, row in enumerate(rows):
             for name, (fits, wanted) in fields.items():
                 if isinstance(row, dict) and name == "iscrowd" and name not in row:
@@ -195,11 +204,11 @@ _FIELDS = {
     },
     "categories": {"id": (_is_id, "a number"), "name": (_is_text, "text")},
 }
-"""What is needed of a COCO instances file: a test of each value, and what it asks for."""
+"""The required fields of a COCO instances file: for each, a test of the value, and what is expected."""
 
 
 def _best_entry(entries: list[dict[str, Any]], image: Path) -> dict[str, Any] | None:
-    """Of the entries with the image's name, the one whose folders are the image's too."""
+    """Return the entry of an image, from those with its file name. Equal folders are preferred."""
     place = image.as_posix()
     inside = [entry for entry in entries if place.endswith("/" + entry["file_name"].lstrip("./"))]
     return max(inside or entries, key=lambda entry: len(entry["file_name"]), default=None)
@@ -210,7 +219,7 @@ def _folded(name: str) -> str:
 
 
 def _cxcywhn(bbox_xywh: Sequence[float], width: int, height: int) -> tuple[float, ...] | None:
-    """A box in pixels -> normalised and clipped to the image; None where nothing of it is left."""
+    """Normalise a box in pixels and clip it to the image. Return None where nothing of it is left."""
     x, y, w, h = bbox_xywh
     x1, x2 = (min(max(v / width, 0), 1) for v in (x, x + w))
     y1, y2 = (min(max(v / height, 0), 1) for v in (y, y + h))

@@ -1,4 +1,4 @@
-"""Training samples made from images: mosaic, letterbox, scale and shift, colours, flip; boxes follow.
+"""Augmentation of training samples: mosaic or letterbox, scale and shift, colours, flip. Boxes are moved too.
 
 Coordinates are continuous: pixel i covers i to i + 1. Pixels are uint8 [height, width, 3], RGB.
 """
@@ -14,19 +14,20 @@ import numpy as np
 from sparsity.data.letterbox import GREY
 
 SMALLEST_SIDE = 2.0
-"""Boxes that end up with a side of fewer pixels are dropped."""
+"""Boxes with a shorter side, in pixels of the sample, are dropped."""
 SMALLEST_PART = 0.1
-"""Boxes of which a smaller part of the area is left are dropped."""
+"""Boxes that keep less than this fraction of their area are dropped."""
 LARGEST_ASPECT = 100.0
-"""Boxes that end up longer than this many times their width (or the other way round) are dropped."""
+"""Boxes whose longer side is more than this many times the shorter side are dropped."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far samples differ from their images; the defaults are those YOLOv5 trains COCO with.
+    """The strength of the augmentation. The defaults are YOLOv5's for training on COCO.
 
-    mosaic, flip: probabilities. hue, saturation, value: each is multiplied by 1 ± its gain at most.
-    translate: the longest shift, as a part of the sample's side. scale: resized by 1 ± scale at most.
+    mosaic, flip: probabilities. hue, saturation, value: each is multiplied by a factor within 1 ± its gain.
+    translate: the largest shift, as a fraction of the sample's side. scale: the image is resized by a factor
+    within 1 ± scale.
     """
 
     mosaic: float = 1.0
@@ -39,12 +40,12 @@ class Augmentation:
 
 
 NONE = Augmentation(mosaic=0, hue=0, saturation=0, value=0, translate=0, scale=0, flip=0)
-"""The letterboxed image as it is."""
+"""No augmentation: the letterboxed image."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Pixels uint8 [height, width, 3], and true boxes: classes [n], boxes float64 [n, 4] in pixels."""
+    """Pixels uint8 [height, width, 3]; true boxes: classes [n], boxes float64 [n, 4] in pixels."""
 
     pixels: np.ndarray
     classes: np.ndarray
@@ -52,11 +53,12 @@ class Sample:
 
 
 def mosaic(tiles: Sequence[Sample], imgsz: int, rng: np.random.Generator) -> Sample:
-    """Four images, each with a corner at a random centre, on a grey square of 2 * imgsz.
+    """Place four images on a grey square of 2 * imgsz, each with one corner at a common random centre.
 
-    After the mosaic of YOLOv4 (Bochkovskiy et al. 2020). tiles: top left, top right, bottom left,
-    bottom right; their sides are at most imgsz, their boxes within. What does not fit is cut off,
-    but boxes stay whole: transform cuts them, and needs to know how much of them is lost.
+    tiles: top left, top right, bottom left, bottom right. Their sides are at most imgsz, and their boxes lie
+    inside them. Pixels that do not fit are cut off, but boxes are not clipped: transform clips them, and
+    needs to know how much of them is lost.
+    Source: the mosaic of YOLOv4 (Bochkovskiy et al. 2020).
     """
     canvas = _grey(2 * imgsz)
     centre_x, centre_y = rng.integers(imgsz // 2, 2 * imgsz - imgsz // 2, 2, endpoint=True).tolist()
@@ -71,7 +73,7 @@ def mosaic(tiles: Sequence[Sample], imgsz: int, rng: np.random.Generator) -> Sam
 
 
 def letterboxed(tile: Sample, imgsz: int) -> Sample:
-    """An image whose longer side is imgsz, in the middle of a grey square of imgsz."""
+    """Place an image, whose longer side is imgsz, in the middle of a grey square of imgsz."""
     canvas = _grey(imgsz)
     height, width = tile.pixels.shape[:2]
     left, top = (imgsz - width) // 2, (imgsz - height) // 2
@@ -80,10 +82,10 @@ def letterboxed(tile: Sample, imgsz: int) -> Sample:
 
 
 def transform(sample: Sample, imgsz: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
-    """Scale about the middle and shift at random, seen through a square of imgsz; the rest is grey.
+    """Scale about the middle and shift, both at random, and crop to a square of imgsz. The rest is grey.
 
-    Boxes are cut to what can be seen; those that become too small, too long or lose too much of
-    their area, the part outside the sample's pixels counted as lost, are dropped.
+    Boxes are clipped to the visible part. Boxes that become too small or too long, or that lose too much of
+    their area, are dropped. The part of a box outside the sample's pixels counts as lost.
     """
     scale = rng.uniform(1 - augmentation.scale, 1 + augmentation.scale)
     shift = rng.uniform(-augmentation.translate, augmentation.translate, 2) * imgsz
@@ -101,15 +103,15 @@ def shift_colours(pixels: np.ndarray, augmentation: Augmentation, rng: np.random
     factors = 1 + rng.uniform(-1, 1, 3) * gains
     if not gains.any():
         return pixels
-    levels = np.rint(np.arange(256)[:, None] * factors)
-    levels[:, 0] %= 180  # OpenCV's hue: degrees / 2, to fit a byte.
-    table = levels.clip(0, 255).astype(np.uint8)[None]
+    scaled = np.rint(np.arange(256)[:, None] * factors)
+    scaled[:, 0] %= 180  # OpenCV stores the hue as degrees / 2, to fit a byte.
+    table = scaled.clip(0, 255).astype(np.uint8)[None]
     hsv = cv2.LUT(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV), table)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
 def flipped(sample: Sample) -> Sample:
-    """The sample's mirror image, left for right."""
+    """Mirror the sample: swap left and right."""
     x1, y1, x2, y2 = sample.boxes_xyxy.T
     width = sample.pixels.shape[1]
     boxes = np.stack((width - x2, y1, width - x1, y2), 1)
@@ -117,7 +119,7 @@ def flipped(sample: Sample) -> Sample:
 
 
 def finish(sample: Sample, imgsz: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
-    """What follows the mosaic or the letterbox: scale and shift to imgsz, colours, flip."""
+    """Apply what follows the mosaic or the letterbox: scale and shift to imgsz, colours, flip."""
     sample = transform(sample, imgsz, augmentation, rng)
     sample = replace(sample, pixels=shift_colours(sample.pixels, augmentation, rng))
     return flipped(sample) if rng.random() < augmentation.flip else sample
@@ -128,7 +130,7 @@ def _grey(side: int) -> np.ndarray:
 
 
 def _paste(canvas: np.ndarray, pixels: np.ndarray, left: int, top: int) -> None:
-    """Lay pixels onto the canvas, cut off at its edges."""
+    """Copy pixels onto the canvas. What lies outside the canvas is cut off."""
     (height, width), (below, right) = pixels.shape[:2], canvas.shape[:2]
     x1, y1 = max(left, 0), max(top, 0)
     x2, y2 = min(left + width, right), min(top + height, below)
@@ -136,10 +138,10 @@ def _paste(canvas: np.ndarray, pixels: np.ndarray, left: int, top: int) -> None:
 
 
 def _warped(pixels: np.ndarray, imgsz: int, scale: float, offset_xy: np.ndarray) -> np.ndarray:
-    """Pixels at scale * x + offset, on a square of imgsz."""
+    """Move the pixel at x to scale * x + offset, on a square of imgsz."""
     if scale == 1 and not offset_xy.any() and pixels.shape[:2] == (imgsz, imgsz):
         return pixels
-    # OpenCV counts from the middle of the first pixel, boxes from its corner.
+    # OpenCV's origin is the centre of the first pixel; that of boxes is its corner.
     x, y = offset_xy + (scale - 1) / 2
     matrix = np.array([[scale, 0, x], [0, scale, y]])
     border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (GREY,) * 3}
@@ -147,7 +149,7 @@ def _warped(pixels: np.ndarray, imgsz: int, scale: float, offset_xy: np.ndarray)
 
 
 def _is_kept(seen_xyxy: np.ndarray, whole_xyxy: np.ndarray) -> np.ndarray:
-    """Which boxes [n, 4] are still worth finding, in their seen parts: bool [n]."""
+    """Return which boxes are kept: bool [n]. seen_xyxy: clipped, [n, 4]. whole_xyxy: unclipped, [n, 4]."""
     sides = seen_xyxy[:, 2:] - seen_xyxy[:, :2]
     area, whole = sides.prod(1), (whole_xyxy[:, 2:] - whole_xyxy[:, :2]).prod(1)
     shorter, longer = sides.min(1), sides.max(1)

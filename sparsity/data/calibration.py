@@ -1,4 +1,4 @@
-"""Calibration images: images of a folder, without labels, letterboxed as validation does it."""
+"""Calibration images: images of a folder, without labels, letterboxed as in validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsity.data.letterbox import Resizing
 from sparsity.data.loader import BatchLoader
 
 BATCH_SIZE = 4
-"""Small, so that images of similar shapes share a batch and little of it is padding."""
+"""A small batch holds images of similar shapes, so it needs little padding."""
 
 
 def read_images(
@@ -29,32 +29,36 @@ def read_images(
     workers: int = 0,
     say: Callable[[str], None] = say,
 ) -> list[Tensor]:
-    """Choose count images of a folder at random, and read them letterboxed.
+    """Choose count images of a folder at random, and read and letterbox them.
 
-    stride: the network's largest. resizing: as the network's family resizes (see validation.counting).
-    workers: threads that decode. say: takes a warning where images are skipped, or there are fewer.
-    Returns batches of similar shapes: float32 [n, 3, height, width] in 0 to 1, RGB, channels_last.
-    Raises InputError where no image can be used, or count is less than 1.
+    stride: the network's largest stride. resizing: that of the network's family (see validation.counting).
+    workers: the number of threads that decode. say: called with a warning where images are skipped, or the
+    folder holds fewer.
+    Returns batches of images of similar shapes: float32 [n, 3, height, width] in 0 to 1, RGB, channels_last.
+    Raises InputError where no image can be used, count is less than 1 or seed is negative.
     """
     if count < 1:
-        raise InputError(f"--calib-images is {count}; at least 1 image is expected")
+        raise InputError(f"`calib_images` is {count}; at least 1 image is expected")
     if seed < 0:
-        raise InputError(f"--calib-seed is {seed}; a whole number from 0 on is expected")
+        raise InputError(f"`calib_seed` is {seed}; a whole number from 0 on is expected")
     try:
         images, problems = choose_images(folder, count, seed=seed)
         if problems:
-            say(f"WARNING: --calib: {len(problems)} images are skipped, such as {problems[0]}")
+            say(f"WARNING: {len(problems)} calibration images are skipped, such as {problems[0]}")
         if len(images) < count:
-            say(f"WARNING: --calib {folder}: {count} images are asked for, all {len(images)} in it are used")
+            say(
+                f"WARNING: {count} calibration images are asked for, but {folder} holds {len(images)}; "
+                "all are used"
+            )
         return letterboxed_batches(images, imgsz=imgsz, stride=stride, resizing=resizing, workers=workers)
     except InputError as error:
-        raise InputError(f"--calib: {error}") from error
+        raise InputError(f"`calibration`: {error}") from error
 
 
 def letterboxed_batches(
     images: Sequence[DatasetImage], *, imgsz: int, stride: int, resizing: Resizing, workers: int = 0
 ) -> list[Tensor]:
-    """Read images into batches, as read_images returns them."""
+    """Read images and letterbox them. Return batches as read_images does."""
     loader = BatchLoader(
         images, imgsz=imgsz, batch_size=BATCH_SIZE, stride=stride, workers=workers, resizing=resizing
     )

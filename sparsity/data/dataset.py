@@ -1,4 +1,4 @@
-"""A data yaml or folder -> images, true boxes and annotations; what is missing or corrupt."""
+"""Reading of a data set, from a data yaml or a folder: images, true boxes, annotations, corrupt files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ONE_CLASS = ("item",)
 
 @dataclass(frozen=True)
 class DatasetImage:
-    """One image: file, COCO id, width and height in pixels, true boxes."""
+    """One image: its file, COCO id, width and height in pixels, and true boxes."""
 
     path: Path
     image_id: int
@@ -33,7 +33,11 @@ class DatasetImage:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images sorted by path, class names in order, COCO annotations and each class's id in them."""
+    """A data set that was read.
+
+    images: sorted by path. names: of the classes, in order. annotations: in COCO's form. category_ids: the
+    id of each class in the annotations. scan: the files that were found, missing or corrupt.
+    """
 
     name: str
     images: tuple[DatasetImage, ...]
@@ -44,7 +48,7 @@ class Dataset:
 
     @property
     def image_ids(self) -> list[int]:
-        """The images' COCO ids, in their order."""
+        """The COCO ids of the images, in the order of images."""
         return [image.image_id for image in self.images]
 
     @property
@@ -54,7 +58,10 @@ class Dataset:
 
 
 def identify(images: Sequence[DatasetImage]) -> bytes:
-    """What tells sets of images apart, to be hashed: names, ids, sizes in pixels and bytes, true boxes."""
+    """Return bytes to hash, which differ for different images.
+
+    They hold names, ids, sizes in pixels and in bytes, and true boxes.
+    """
     parts: list[bytes] = []
     for image in images:
         size = image.path.stat().st_size
@@ -71,13 +78,13 @@ def read_dataset(
     progress: bool = False,
     split: Split = "val",
 ) -> Dataset:
-    """Read a split's images of a YOLOv5 data yaml, or of a folder with images/ and labels/.
+    """Read one split of a YOLOv5 data yaml, or of a folder with images/ and labels/.
 
-    names: the class names of the checkpoint, which the data's own must match (unless single_cls,
-    where all classes count as one). Labels come from text files, or from the COCO annotation file
-    where there are none; annotations from their file, or from the labels where there is none.
-    Corrupt images and label files are left out and told in scan.
-    Raises InputError where the data can't be found, match no checkpoint, or hold no true box.
+    names: the class names of the checkpoint. Those of the data must be equal, unless single_cls counts all
+    classes as one. Labels are read from text files, or from the COCO annotation file if there are no text
+    files. Annotations are read from their file, or derived from the labels if there is no such file.
+    Images that are corrupt, or have a corrupt label file, are left out and listed in scan.
+    Raises InputError where the data can't be found, do not match the checkpoint, or hold no true box.
     """
     source = find_source(Path(data), split)
     if not single_cls:
@@ -110,9 +117,10 @@ def read_dataset(
 
 
 def read_images(folder: str | PathLike[str]) -> tuple[DatasetImage, ...]:
-    """Read a folder of images without labels (those of its images/, where it has one), sorted by path.
+    """Read the images of a folder, or of images/ in it where that exists. They have no labels.
 
-    Their ids count from 1; corrupt ones are left out. Raises InputError where there is none.
+    They are sorted by path, and their ids count from 1. Corrupt images are left out. Raises InputError where
+    there is no image.
     """
     paths = _image_paths(folder)
     return choose_images(folder, len(paths))[0]
@@ -121,9 +129,10 @@ def read_images(folder: str | PathLike[str]) -> tuple[DatasetImage, ...]:
 def choose_images(
     folder: str | PathLike[str], count: int, *, seed: int = 0
 ) -> tuple[tuple[DatasetImage, ...], tuple[str, ...]]:
-    """Choose count images of a folder at random, all where it has fewer; and say which are corrupt.
+    """Choose count images of a folder at random, or all where it has fewer. Return images and problems.
 
-    As read_images, of which it looks only at as many as it needs: others come in place of corrupt ones.
+    Only as many files are read as are needed. Corrupt images are replaced by others, and listed as problems.
+    Otherwise the images are those of read_images.
     """
     paths = _image_paths(folder)
     order = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]
@@ -145,7 +154,7 @@ def choose_images(
 def _image_paths(folder: str | PathLike[str]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; one of images is expected")
+        raise InputError(f"{folder}: no such folder; a folder of images is expected")
     paths = images_below(folder / "images" if (folder / "images").is_dir() else folder)
     if not paths:
         raise InputError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))}) in it")
@@ -166,7 +175,7 @@ def _check_names(source: Source, names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class _ReadLabels:
-    """Labels by image, which images have some of their own, and why others have corrupt ones."""
+    """Labels by image; the images whose labels were found; images with corrupt labels, with the reason."""
 
     labels: dict[Path, Labels]
     found: Set[Path]
@@ -176,7 +185,7 @@ class _ReadLabels:
 def _read_labels(
     source: Source, annotations: Annotations | None, names: Sequence[str], single_cls: bool
 ) -> _ReadLabels:
-    """Labels by image, without the images whose label file is corrupt."""
+    """Return the labels by image. Images with a corrupt label file have none."""
     files = {image: label_path(image) for image in source.images}
     present = {image for image, file in files.items() if file.is_file()}
     if present:
@@ -192,7 +201,7 @@ def _read_labels(
 
 
 def _labels_of_files(files: Mapping[Path, Path], present: Set[Path], nc: int | None) -> _ReadLabels:
-    """nc: the number of classes; None counts all as one."""
+    """Return the labels in label files. nc: the number of classes; None counts all classes as one."""
     labels: dict[Path, Labels] = {}
     problems: dict[Path, str] = {}
     for image, file in files.items():

@@ -1,4 +1,4 @@
-"""Published weights and COCO -> local files: resumed where broken off, checked, renamed when whole."""
+"""Downloads of published weights and of COCO. They are resumed, checked, and renamed when complete."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHTS = {
     for family, url in (("yolov5", YOLOV5_URL), ("yolov8", YOLOV8_URL))
     for size in "nsmlx"
 }
-"""Published checkpoints, and where they are."""
+"""Published checkpoint -> the address of its folder."""
 COCO_NAMES = ("coco", "coco.yaml")
 COCO_FOLDER = Path("datasets/coco")
 TIMEOUT_S = 30
@@ -31,10 +31,10 @@ _CHUNK = 1 << 20
 
 
 def ensure_weights(weights: str, *, progress: bool = False) -> Path:
-    """The file itself where it exists; those in WEIGHTS are downloaded, "demo" is the demo's.
+    """Return the path of weights. A missing file in WEIGHTS is downloaded; "demo" stands for the demo's file.
 
-    SPARSITY_WEIGHTS_URL names another base address. Raises InputError where there is no such file
-    and it can't be downloaded.
+    The environment variable SPARSITY_WEIGHTS_URL sets another base address. Raises InputError where the
+    download fails.
     """
     path = Path(weights)
     if weights == demo.NAME:
@@ -47,10 +47,11 @@ def ensure_weights(weights: str, *, progress: bool = False) -> Path:
 
 
 def ensure_data(data: str, *, progress: bool = False) -> Path:
-    """The yaml or folder itself where it exists; coco.yaml stands for COCO val2017, "demo" for the demo's.
+    """Return the path of data. "coco" and "coco.yaml" stand for COCO val2017, "demo" for the demo's data.
 
-    COCO's images and annotations are downloaded to datasets/coco where they are missing (about
-    1 GB). SPARSITY_COCO_URL names another base address. Raises InputError as ensure_weights does.
+    A yaml or folder of that name is preferred to COCO. COCO's images and annotations are downloaded to
+    datasets/coco where they are missing (about 1 GB). The environment variable SPARSITY_COCO_URL sets another
+    base address. Raises InputError where the download fails.
     """
     path = Path(data)
     if data == demo.NAME:
@@ -68,14 +69,14 @@ def ensure_data(data: str, *, progress: bool = False) -> Path:
 
 
 def ensure_calibration(folder: str, *, progress: bool = False) -> Path:
-    """The folder itself; "demo" stands for the demo's training images, which are drawn where missing."""
+    """Return the folder. "demo" stands for the demo's training images, which are drawn if missing."""
     if folder == demo.NAME:
         return demo.training_images(demo.ensure_demo_data(progress=progress))
     return Path(folder)
 
 
 def _fetch_zip(archive: str, member: str, target: Path, progress: bool) -> None:
-    """Download an archive of COCO, unpack one member or folder to target, drop the archive."""
+    """Download an archive of COCO, unpack one member or folder to target, and delete the archive."""
     local = COCO_FOLDER / Path(archive).name
     if not local.exists():
         base = os.environ.get("SPARSITY_COCO_URL", COCO_URL)
@@ -94,23 +95,23 @@ def _fetch_zip(archive: str, member: str, target: Path, progress: bool) -> None:
 
 
 def _fetch(url: str, target: Path, variable: str, progress: bool) -> None:
-    """Download url to target by way of target.part, which a later call takes up again."""
+    """Download url to target.part, then rename it to target. A later call resumes from target.part."""
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _download(url, part, progress)
         part.replace(target)
     except (OSError, HTTPException) as error:
-        # urllib's errors, time-outs and a broken connection are all one of these.
+        # These include urllib's errors, time-outs and a broken connection.
         reason = getattr(error, "reason", None) or error
         raise InputError(
-            f"{target}: not there, and not to be had from {url} ({reason}). "
+            f"{target}: does not exist, and cannot be downloaded from {url} ({reason}). "
             f"Put the file at {target.absolute()}, or set {variable} to another base address"
         ) from error
 
 
 def _download(url: str, part: Path, progress: bool) -> None:
-    """Append to part what is missing of it. Raises OSError where it ends too early or late."""
+    """Append the missing bytes to part. Raises OSError where it ends up shorter or longer than expected."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -128,7 +129,7 @@ def _download(url: str, part: Path, progress: bool) -> None:
     if total is not None and size != total:
         if size > total:
             part.unlink()
-        raise OSError(f"got {size} of {total} bytes; start again to go on from there")
+        raise OSError(f"got {size} of {total} bytes; start again to resume from there")
     return None
 
 

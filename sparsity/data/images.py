@@ -1,4 +1,4 @@
-"""Image files: how large they are, whether they are whole, and their pixels."""
+"""Image files: their sizes, whether they are complete, and their pixels."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _SCAN_THREADS = 8
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """An image's (width, height) in pixels as it is shown, or why it can't be used."""
+    """The (width, height) of an image in pixels, as displayed; problem: why it can't be used, or ''."""
 
     size: tuple[int, int] = (0, 0)
     problem: str = ""
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image as uint8 [height, width, 3], RGB, turned as its EXIF says.
+    """Read an image as uint8 [height, width, 3], RGB, rotated as its EXIF data require.
 
-    Raises InputError where it can't be read any more.
+    Raises InputError where it can't be read.
     """
     try:
         data = np.fromfile(path, np.uint8)
@@ -48,10 +48,10 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def scan_images(paths: Iterable[Path], *, progress: bool = False) -> dict[Path, ImageHeader]:
-    """Read each image's header, and find those that are damaged.
+    """Read the size of each image, and find the damaged images.
 
-    Results are kept as JSON in the user's cache folder and used again for files whose size and
-    time of change are the same.
+    Results are cached as JSON in the user's cache folder. They are used again for files whose size and
+    modification time are unchanged.
     """
     paths = list(paths)
     cache_file = _cache_file(paths)
@@ -66,7 +66,7 @@ def scan_images(paths: Iterable[Path], *, progress: bool = False) -> dict[Path, 
                 leave=False,
             )
         )
-    # A problem is looked at again each time: it may have been the disk's or the permissions'.
+    # Problems are not cached: the cause may have been the disk or the permissions.
     entries = {str(path): entry for path, entry in zip(paths, scanned, strict=True) if not entry[4]}
     if entries != known and cache_file is not None:
         _write_cache(cache_file, entries)
@@ -74,7 +74,7 @@ def scan_images(paths: Iterable[Path], *, progress: bool = False) -> dict[Path, 
 
 
 Entry = tuple[int, int, int, int, str]
-"""What is kept of an image: file size, time of change in ns, width, height, problem."""
+"""The cached entry of an image: file size, modification time in ns, width, height, problem."""
 
 
 def _scan(path: Path, known: Mapping[str, Entry]) -> Entry:
@@ -94,15 +94,15 @@ def _scan(path: Path, known: Mapping[str, Entry]) -> Entry:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "is no image"
+        return "is not an image"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _read_header(path: Path) -> tuple[int, int]:
-    """(width, height) of the pixels as OpenCV gives them.
+    """Return the (width, height) of the pixels that OpenCV reads. Raises an error where the file is damaged.
 
-    OpenCV makes up the rest of a file that is cut off; Pillow tells. A JPEG with its end in place is
-    spared that.
+    OpenCV fills in the rest of a truncated file without an error. Pillow raises one, so the file is decoded
+    by Pillow too, unless it is a JPEG that has its end marker.
     """
     with Image.open(path) as image:
         if not _ends_as_jpeg(path):
@@ -114,7 +114,7 @@ def _read_header(path: Path) -> tuple[int, int]:
 
 
 def _ends_as_jpeg(path: Path) -> bool:
-    """Whether a JPEG is whole by its end marker; anything else is decoded to be sure."""
+    """Whether the file is a JPEG that ends with the end marker."""
     with path.open("rb") as file:
         if file.read(2) != b"\xff\xd8":
             return False
@@ -123,7 +123,7 @@ def _ends_as_jpeg(path: Path) -> bool:
 
 
 def _cache_file(paths: list[Path]) -> Path | None:
-    """Where the cache is kept; None for a user without a home."""
+    """Return the file of the cache; None for a user without a home folder."""
     key = sha256(b"\n".join(map(os.fsencode, paths))).hexdigest()[:16]
     folder = cache_folder()
     return None if folder is None else folder / f"images-{key}.json"
@@ -142,7 +142,7 @@ def _read_cache(path: Path) -> dict[str, Entry]:
 
 
 def _write_cache(path: Path, entries: Mapping[str, Entry]) -> None:
-    """Keep the entries; a cache that can't be written is done without."""
+    """Write the entries to the cache. Failure to write it is ignored."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps({"version": CACHE_VERSION, "images": entries}))

@@ -1,4 +1,4 @@
-"""YOLO label files: class cx cy w h, normalised, a line each; or class and a polygon."""
+"""YOLO label files: one line for each box, class cx cy w h, normalised; or class and a polygon."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sparsity.data.annotations import NO_LABELS, Labels
 
 
 def label_path(image: Path) -> Path:
-    """Where an image's labels lie: labels/ in place of the last images/ of its path, as .txt."""
+    """Return the label file of an image: the last images/ in its path becomes labels/, the suffix .txt."""
     parts = list(image.parts)
     folders = [i for i, part in enumerate(parts[:-1]) if part == "images"]
     if folders:
@@ -19,10 +19,10 @@ def label_path(image: Path) -> Path:
 
 
 def read_labels(path: Path, nc: int | None) -> Labels:
-    """Read a label file; exact duplicates are dropped.
+    """Read a label file. Exact duplicates are dropped.
 
-    nc: the number of classes, None for any. Raises ValueError with the line and the reason where
-    the file is corrupt, FileNotFoundError where there is none.
+    nc: the number of classes; None accepts any. Raises ValueError, with the line and the reason, where the
+    file is corrupt, and FileNotFoundError where it is missing.
     """
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
@@ -48,7 +48,7 @@ def _row(words: list[str], nc: int | None) -> list[float]:
         known = "a whole number" if nc is None else f"0 to {nc - 1}"
         raise ValueError(f"class {words[0]}; {known} is expected")
     if not all(0 <= value <= 1 for value in values[1:]):
-        raise ValueError("a coordinate outside 0 to 1; normalised ones are expected")
+        raise ValueError("a coordinate is outside 0 to 1; normalised coordinates are expected")
     return [label, *shape]
 
 

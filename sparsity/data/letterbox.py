@@ -1,4 +1,4 @@
-"""Resizing and padding of images to a batch's shape, and the way back (a leaf).
+"""Resizing and padding of images to the shape of a batch, and the mapping of boxes back to the image.
 
 Shapes are (height, width) in pixels; images are uint8 [height, width, 3].
 """
@@ -15,17 +15,17 @@ import numpy as np
 Shape = tuple[int, int]
 GREY = 114
 BATCH_PADDING = 0.5
-"""What is added to a batch's sides, in units of the stride, before they are rounded up."""
+"""Added to the sides of a batch, in units of the stride, before they are rounded up."""
 
 
 @dataclass(frozen=True)
 class Resizing:
-    """How an image is brought to the network's size, and boxes back to the image.
+    """How an image is resized for the network, and how boxes are mapped back to the image.
 
-    shrinking: OpenCV's interpolation for images that are larger; smaller ones are enlarged linearly.
-    capped: whether no side may come out a pixel above the network's size, by rounding.
-    to_the_pixel: whether boxes go by the whole pixels of padding there are, and each direction by its own
-    gain; else by half pixels, and both by the height's.
+    shrinking: OpenCV's interpolation for larger images; smaller images are enlarged linearly.
+    capped: whether sides are limited to the network's size; rounding can otherwise make them a pixel longer.
+    to_the_pixel: whether boxes use the padding in whole pixels, and a separate gain for each direction.
+    Otherwise they use the padding with half pixels, and the gain of the height for both directions.
     """
 
     shrinking: int
@@ -34,17 +34,18 @@ class Resizing:
 
 
 YOLOV5 = Resizing(cv2.INTER_AREA, capped=False, to_the_pixel=False)
-"""As YOLOv5 validates."""
+"""The resizing of YOLOv5's validation."""
 YOLOV8 = Resizing(cv2.INTER_LINEAR, capped=True, to_the_pixel=True)
-"""As YOLOv8 validates."""
+"""The resizing of YOLOv8's validation."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image lies inside its letterbox: how it was scaled and what is left and above of it.
+    """The place of an image in its letterbox: its scale, and the padding at the left and at the top.
 
-    original: the image's shape. resized: its shape in the letterbox. left, top: padding in pixels,
-    halves kept, as YOLOv5 takes it off again. own_gains: whether each direction goes back by its own gain.
+    original: the image's shape. resized: its shape in the letterbox. left, top: padding in pixels, with
+    halves, as YOLOv5 subtracts it. own_gains: whether boxes are mapped back with a separate gain for each
+    direction.
     """
 
     original: Shape
@@ -55,11 +56,11 @@ class Placement:
 
     @property
     def gain(self) -> float:
-        """Letterbox pixels per image pixel, of the height."""
+        """Letterbox pixels per image pixel, in the direction of the height."""
         return self.resized[0] / self.original[0]
 
     def to_image_xyxy(self, boxes_xyxy: np.ndarray, *, clip: bool = True) -> np.ndarray:
-        """Boxes [n, 4] in letterbox pixels -> in image pixels, clipped to the image if wanted."""
+        """Map boxes [n, 4] from letterbox pixels to image pixels. clip: whether to clip them to the image."""
         height, width = self.original
         offset = np.array([self.left, self.top] * 2, boxes_xyxy.dtype)
         across = self.resized[1] / width if self.own_gains else self.gain
@@ -67,7 +68,7 @@ class Placement:
         return boxes.clip(0, np.array([width, height] * 2, boxes_xyxy.dtype)) if clip else boxes
 
     def to_letterbox_xyxy(self, boxes_cxcywhn: np.ndarray) -> np.ndarray:
-        """Boxes [n, 4] normalised to the image -> corners in letterbox pixels."""
+        """Map boxes [n, 4], normalised to the image, to corners in letterbox pixels."""
         height, width = self.resized
         centre, half = boxes_cxcywhn[:, :2], boxes_cxcywhn[:, 2:] / 2
         corners = np.concatenate((centre - half, centre + half), 1)
@@ -76,9 +77,9 @@ class Placement:
 
 
 def batch_shapes(ratios: Sequence[float], batch_size: int, imgsz: int, stride: int) -> list[Shape]:
-    """The shape of each batch, for images' height / width in the order in which they are batched.
+    """Return the shape of each batch. ratios: height / width of the images, in the order of batching.
 
-    A batch is as wide and as high as its images need, a multiple of stride.
+    A batch is as wide and as high as its images need, rounded up to a multiple of stride.
     """
     shapes = []
     for start in range(0, len(ratios), batch_size):
@@ -95,7 +96,7 @@ def batch_shapes(ratios: Sequence[float], batch_size: int, imgsz: int, stride: i
 
 
 def place(original: Shape, imgsz: int, shape: Shape, resizing: Resizing = YOLOV5) -> Placement:
-    """Where an image comes to lie: longer side to imgsz, shrunk further where shape is smaller."""
+    """Return the place of an image: its longer side becomes imgsz, or less where shape is smaller."""
     height, width = _long_side(original, imgsz, resizing)
     shrink = min(1.0, shape[0] / height, shape[1] / width)
     if shrink < 1:
@@ -124,7 +125,7 @@ def letterbox(image: np.ndarray, imgsz: int, out: np.ndarray, resizing: Resizing
 
 
 def _whole(padding: float) -> int:
-    """The pixels of padding left or above; of an odd number the larger half lies right or below."""
+    """Round the padding at the left or top. Of an odd sum, the larger half is at the right or bottom."""
     return round(padding - 0.1)
 
 

@@ -1,4 +1,4 @@
-"""Images -> batches, decoded ahead by threads."""
+"""Batches of images. Threads decode them in advance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCHES_AHEAD = 2
 
 @dataclass(frozen=True)
 class Batch:
-    """Letterboxed images: uint8 [batch, height, width, 3] RGB, and where each lies in its letterbox."""
+    """Letterboxed images, uint8 [batch, height, width, 3] RGB, and the placement of each."""
 
     images: tuple[DatasetImage, ...]
     placements: tuple[Placement, ...]
@@ -26,11 +26,11 @@ class Batch:
 
 
 class BatchLoader:
-    """Iterates over batches of images of like aspect ratio, in YOLOv5's order.
+    """Iterates over batches of images of similar aspect ratio, in YOLOv5's order.
 
-    Images (sorted by path) are sorted by height / width; each batch is as large as its images need.
-    workers: decoding threads (the decoder works outside Python's lock); 0 decodes in this thread.
-    resizing: how images are brought to imgsz.
+    The images (sorted by path) are sorted by height / width. Each batch is as large as its images need.
+    workers: the number of decoding threads (the decoder releases Python's global lock); 0 decodes in the
+    calling thread. resizing: how images are resized to imgsz.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class BatchLoader:
         resizing: Resizing = YOLOV5,
     ) -> None:
         self.imgsz, self.workers, self.resizing = imgsz, workers, resizing
-        # YOLOv5 leaves the order of equal ratios to numpy's default sort, and so does this: which
-        # of them share a batch, and so their padding, moves AP by up to 0.003 on 250 images.
+        # As in YOLOv5, numpy's default sort decides the order of equal ratios. The order decides which
+        # images share a batch, and so their padding. This changes AP by up to 0.003 on 250 images.
         order = np.argsort([image.height / image.width for image in images])
         ordered = [images[i] for i in order]
         self.batches = [tuple(ordered[i : i + batch_size]) for i in range(0, len(ordered), batch_size)]
@@ -59,7 +59,7 @@ class BatchLoader:
         return self.iterate()
 
     def read(self, number: int) -> Batch:
-        """One batch, by its number."""
+        """Return the batch of this number."""
         images = self.batches[number]
         pixels = _empty(len(images), self.shapes[number])
         for image, out in zip(images, pixels, strict=True):
@@ -67,7 +67,7 @@ class BatchLoader:
         return self._batch(number, pixels)
 
     def iterate(self, *, without_pixels: Collection[int] = ()) -> Iterator[Batch]:
-        """The batches in order; those whose numbers are given are not decoded, their pixels are empty."""
+        """Yield the batches in order. without_pixels: numbers of batches that are not decoded."""
         if self.workers == 0:
             for number in range(len(self)):
                 yield self._batch(number, _NONE) if number in without_pixels else self.read(number)

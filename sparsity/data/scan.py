@@ -1,4 +1,4 @@
-"""What reading a data set found."""
+"""The counts of files that were found while a data set was read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scan:
-    """How many label files were found, are missing, are empty; images left out, with the reason."""
+    """The numbers of label files found, missing and empty. problems: images left out, with the reason."""
 
     found: int
     missing: int
@@ -16,5 +16,5 @@ class Scan:
 
     @property
     def corrupt(self) -> int:
-        """How many images were left out."""
+        """The number of images that were left out."""
         return len(self.problems)

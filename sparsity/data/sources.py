@@ -1,4 +1,4 @@
-"""Where a data set's images, class names and annotation file are, from a yaml or a folder."""
+"""The images, class names and annotation file of a data set, as a yaml or a folder describes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ Split = Literal["train", "val"]
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as described: image files sorted by path; names, nc and annotations where told."""
+    """The description of a data set.
+
+    images: files sorted by path. names, nc (the number of classes), annotations: None where not given.
+    """
 
     path: Path
     images: tuple[Path, ...]
@@ -29,8 +32,8 @@ class Source:
 def find_source(path: Path, split: Split = "val") -> Source:
     """Find the images of a split that a data yaml, or a folder, describes.
 
-    In a folder without a yaml, a list file or a folder of images named after the split is taken;
-    where there is none for train, what val would take. The yaml's annotations are those of val.
+    In a folder without a yaml, the split is a list file or a folder of images that is named after it. If
+    there is none for train, the images of val are taken. The yaml's key annotations belongs to val.
     Raises InputError where path is neither, keys are missing, or there are no images.
     """
     if path.is_dir():
@@ -44,7 +47,7 @@ def find_source(path: Path, split: Split = "val") -> Source:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """The image files in a folder and those below it, hidden ones left out, sorted."""
+    """Return the image files in a folder and its subfolders, sorted. Hidden ones are left out."""
     found = (f for f in folder.rglob("*") if _is_image(f) and not _is_hidden(f.relative_to(folder)))
     return sorted(found, key=str)
 
@@ -76,7 +79,7 @@ def _from_folder(path: Path, split: Split) -> Source:
 
 
 def _choose(path: Path) -> Path:
-    """The list file or folder that holds a folder's images: those named val, else the only ones."""
+    """Return the list file or folder that holds the images: one named val, or else the only one."""
     lists = _lists(path)
     preferred = [file for file in lists if file.stem.startswith("val")] or lists
     if len(preferred) == 1:
@@ -86,7 +89,7 @@ def _choose(path: Path) -> Path:
 
 
 def _named_train(path: Path) -> Path | None:
-    """The one list file, else the one folder of images, whose name begins with train."""
+    """Return the only list file, or else the only folder of images, whose name begins with train."""
     lists = [file for file in _lists(path) if file.stem.startswith("train")]
     for found in (lists, _folders(path, "train")):
         if len(found) == 1:
@@ -126,21 +129,21 @@ def _names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
             raise InputError(f"{path}: names are numbered {list(names)[:5]}; 0, 1, 2, ... is expected")
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list):
-        raise InputError(f"{path}: names is {names!r}; a list, or a dict by number, is expected")
+        raise InputError(f"{path}: names is {names!r}; a list, or a mapping from number to name, is expected")
     return tuple(str(name) for name in names)
 
 
 def _root(path: Path, content: dict[str, Any]) -> Path:
-    """The folder that the yaml's paths start from: its key path, seen from the yaml or from here."""
+    """Return the root of the yaml's paths: its key path, relative to the yaml or to the working folder."""
     given = content.get("path")
     return path.parent if not given else _existing(path, "path", path.parent, str(given))
 
 
 def _existing(path: Path, key: str, root: Path, value: str) -> Path:
-    """A path of the yaml as seen from root, else from the working folder."""
+    """Return a path of the yaml, relative to root or else to the working folder."""
     tried = [root / value, Path(value)]
     if value.startswith("../"):
-        # Exports of labelling services count from a folder that is not there.
+        # Exports of labelling services can start from a folder that does not exist.
         tried.append(root / value.removeprefix("../"))
     for candidate in tried:
         if candidate.exists():
@@ -150,7 +153,7 @@ def _existing(path: Path, key: str, root: Path, value: str) -> Path:
 
 
 def _listed(path: Path, split: Split, root: Path, value: str) -> list[Path]:
-    """The images of a folder, or of a list file."""
+    """Return the images of a folder, or of a list file."""
     place = _existing(path, split, root, value)
     if place.is_dir():
         return images_below(place)
@@ -181,12 +184,12 @@ def _is_image(path: Path) -> bool:
 
 def _sorted(path: Path, split: Split, images: list[Path]) -> tuple[Path, ...]:
     if not images:
-        raise InputError(f"{path}: no images ({', '.join(sorted(SUFFIXES))}) where {split} points to")
+        raise InputError(f"{path}: no images ({', '.join(sorted(SUFFIXES))}) for the split {split}")
     return tuple(sorted(set(images), key=str))
 
 
 def _find_annotations(root: Path, splits: list[str], *, only: bool) -> Path | None:
-    """annotations/instances_SPLIT.json, or with only the one instances file that there is."""
+    """Return annotations/instances_SPLIT.json; with only, also a single instances file of another name."""
     folder = root / "annotations"
     for split in splits:
         if (folder / f"instances_{split}.json").is_file():

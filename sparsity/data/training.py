@@ -1,4 +1,4 @@
-"""Images with true boxes -> augmented samples and batches for training, the same in every run."""
+"""Augmented samples and batches for training, from images with true boxes. They are equal in every run."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ CACHE_BYTES = 2**30
 
 
 class TrainingImages(Dataset[tuple[Tensor, Tensor | None]]):
-    """Augmented samples, one for each image: what is random depends on seed, epoch and index alone.
+    """Augmented samples, one for each image.
 
-    So an epoch is the same with any number of workers, in any order and after a resumption.
-    set_epoch reaches the workers of a DataLoader too, persistent ones included.
-    unlabelled: images whose true boxes are not known, to follow the others; a mosaic never mixes them.
-    cache_bytes: how much memory decoded images may take, all workers of a DataLoader together.
+    Random choices depend on seed, epoch and index alone. An epoch is therefore the same with any number of
+    workers, in any order and after a resumption.
+    set_epoch also reaches the workers of a DataLoader, including persistent workers.
+    unlabelled: images whose true boxes are unknown. They come after the labelled images. A mosaic never
+    mixes labelled and unlabelled images.
+    cache_bytes: the memory for decoded images, in all workers of a DataLoader together.
     """
 
     def __init__(
@@ -44,17 +46,17 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor | None]]):
         self._cache = _Cache(imgsz, cache_bytes)
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the samples those of this epoch; call it between epochs, not within."""
+        """Set the epoch that the random choices depend on. Call it between epochs, not during one."""
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None]:
-        """One sample: pixels uint8 [3, imgsz, imgsz], RGB; targets float32 [n, 5], None if unlabelled.
+        """Return a sample: pixels uint8 [3, imgsz, imgsz], RGB; targets float32 [n, 5], None if unlabelled.
 
-        A target is class, cx, cy, w, h, normalised to the sample. Raises InputError where an image
-        can't be read any more.
+        A target is class, cx, cy, w, h, normalised to the sample. Raises InputError where an image can't be
+        read.
         """
         tile = self._tile(index)
         rng = np.random.default_rng((self.seed, int(self._epoch), index))
@@ -69,20 +71,23 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor | None]]):
         return torch.from_numpy(pixels), targets
 
     def _like(self, index: int) -> tuple[int, int]:
-        """The first index, and the one past the last, of the images that are labelled or not as this one."""
+        """Return the first index, and the last index + 1, of the labelled images if this image is labelled.
+
+        Otherwise return those of the unlabelled images.
+        """
         return (0, self.labelled) if index < self.labelled else (self.labelled, len(self))
 
     def _tile(self, index: int) -> Sample:
-        """An image with its longer side resized to imgsz, and its boxes."""
+        """Return an image, with its longer side resized to imgsz, and its boxes."""
         image = self.images[index]
         pixels = self._cache.read(index, image)
         return Sample(pixels, image.labels.classes, _boxes_xyxy(image.labels, pixels))
 
 
 def collate(samples: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor, int]:
-    """Samples -> pixels uint8 [b, 3, h, w]; targets float32 [m, 6]; how many images are labelled.
+    """Return pixels uint8 [b, 3, h, w], targets float32 [m, 6] and the number of labelled images.
 
-    The labelled images come first, otherwise the order stays. A target is the index of its image in the
+    The labelled images come first; otherwise the order is kept. A target is: index of its image in the
     batch, class, cx, cy, w, h.
     """
     ordered = sorted(samples, key=lambda sample: sample[1] is None)
@@ -93,9 +98,10 @@ def collate(samples: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Te
 
 
 class _Cache:
-    """Decoded and resized images by index, kept until they take up so many bytes.
+    """Decoded and resized images by index. limit: the largest size of all, in bytes.
 
-    Those that came first stay: images are drawn at random, so that none is worth more than another.
+    Once the cache is full, images are neither added nor removed. Images are drawn at random, so no image is
+    more useful to keep than another.
     """
 
     def __init__(self, imgsz: int, limit: int) -> None:
@@ -104,11 +110,11 @@ class _Cache:
         self.kept: dict[int, np.ndarray] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Workers that are started afresh decode for themselves."""
+        """Return the state without images: a worker in a new process fills its own cache."""
         return {"imgsz": self.imgsz, "limit": self.limit, "used": 0, "kept": {}}
 
     def read(self, index: int, image: DatasetImage) -> np.ndarray:
-        """An image, longer side imgsz: uint8 [height, width, 3] RGB, not to be written to."""
+        """Return an image with longer side imgsz: uint8 [height, width, 3] RGB, read-only."""
         if (known := self.kept.get(index)) is not None:
             return known
         pixels = _resized(read_image(image.path), self.imgsz)
@@ -121,7 +127,7 @@ class _Cache:
 
 
 def _resized(pixels: np.ndarray, imgsz: int) -> np.ndarray:
-    """The image as the letterbox of imgsz x imgsz holds it, without the grey."""
+    """Return the image as it is in a letterbox of imgsz x imgsz, without the grey padding."""
     square = np.empty((imgsz, imgsz, 3), np.uint8)
     letterbox(pixels, imgsz, square)
     height, width = place(pixels.shape[:2], imgsz, (imgsz, imgsz)).resized
@@ -130,7 +136,7 @@ def _resized(pixels: np.ndarray, imgsz: int) -> np.ndarray:
 
 
 def _boxes_xyxy(labels: Labels, pixels: np.ndarray) -> np.ndarray:
-    """Boxes float64 [n, 4] in pixels, clipped to the image."""
+    """Return the boxes in pixels, clipped to the image: float64 [n, 4]."""
     boxes = labels.boxes_cxcywhn.astype(np.float64)
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
     size = np.array(pixels.shape[1::-1] * 2)
@@ -138,7 +144,7 @@ def _boxes_xyxy(labels: Labels, pixels: np.ndarray) -> np.ndarray:
 
 
 def _targets(sample: Sample) -> np.ndarray:
-    """class, cx, cy, w, h normalised to the sample: float32 [n, 5]."""
+    """Return class, cx, cy, w, h of each box, normalised to the sample: float32 [n, 5]."""
     size = np.array(sample.pixels.shape[1::-1])
     corner, opposite = sample.boxes_xyxy[:, :2] / size, sample.boxes_xyxy[:, 2:] / size
     columns = (sample.classes[:, None], (corner + opposite) / 2, opposite - corner)

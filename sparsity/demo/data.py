@@ -1,4 +1,4 @@
-"""The demo's data set: drawn scenes as images and labels in YOLOv5's form, made where missing."""
+"""The demo's data set: drawn scenes, as images and labels in YOLOv5's form. It is made if it is missing."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ from sparsity.base.progress import progress_bar
 from sparsity.demo.drawing import CLASSES, Scene, draw_scene
 
 VERSION = 1
-"""Part of the default folder's name; it changes with whatever changes the scenes."""
+"""Part of the name of the default folder. It must change whenever the scenes change."""
 COUNTS = {"train": 2000, "val": 300}
 FIRST_SEEDS = {"train": 0, "val": 1_000_000}
-"""Each split's scenes have the seeds from here on."""
+"""The seed of the first scene of each split; the seeds of the others follow it."""
 NAME = "demo"
-"""What --weights and --data call the demo's; a file of that name is ./demo."""
+"""The name that stands for the demo's weights and data. A file of that name is given as ./demo."""
 WEIGHTS = Path(__file__).parent / "yolov5n_demo.safetensors"
-"""A yolov5n that finetune.py trained on the scenes; see results/yolov5n_demo_dense."""
+"""A yolov5n that was trained on the scenes by finetune.py; see results/yolov5n_demo_dense."""
 IMGSZ = 320
 _YAML = "demo.yaml"
 _QUALITY = 92
 
 
 def ensure_demo_data(folder: Path | None = None, *, progress: bool = False) -> Path:
-    """Give the data yaml of the demo's data set, which is drawn (in seconds) where it is missing.
+    """Return the data yaml of the demo's data set. The data set is drawn (in seconds) if it is missing.
 
-    folder: where it lies, as a whole or not at all; in the user's cache folder where None.
-    Raises InputError where it can't be written, or where other files lie in the folder.
+    folder: the folder of the data set; None for one in the user's cache folder. The data set is written
+    completely or not at all.
+    Raises InputError where it can't be written, or where the folder holds other files.
     """
     return _ensure(_default_folder() if folder is None else folder, COUNTS, progress=progress)
 
 
 def training_images(data: Path) -> Path:
-    """The folder of the training images that belong to a data yaml of ensure_demo_data."""
+    """Return the folder of the training images. data: the data yaml that ensure_demo_data returned."""
     return data.parent / "images" / "train"
 
 
 def _default_folder() -> Path:
     folder = cache_folder()
     if folder is None:
-        raise InputError("no home folder for the demo data; XDG_CACHE_HOME can name a place")
+        raise InputError("there is no home folder for the demo data; set XDG_CACHE_HOME to a folder")
     return folder / f"demo-v{VERSION}"
 
 
@@ -64,7 +65,7 @@ def _ensure(folder: Path, counts: dict[str, int], *, progress: bool = False) -> 
 
 def _check_place(folder: Path) -> None:
     empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    # Another process may have put it in place only now.
+    # Another process may have put the data set in place just now.
     if not empty and not (folder / _YAML).is_file():
         raise InputError(
             f"{folder}: a new or empty folder is expected for the demo data, or one with {_YAML}"
@@ -72,7 +73,7 @@ def _check_place(folder: Path) -> None:
 
 
 def _make(folder: Path, counts: dict[str, int], progress: bool) -> None:
-    """Build the data set beside the folder, then put it in place unless another process was faster."""
+    """Build the data set beside the folder, then rename it, unless another process was faster."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{uuid4().hex}.part")
     try:
@@ -104,7 +105,7 @@ def _build(folder: Path, counts: dict[str, int], progress: bool) -> None:
 
 
 def _yaml() -> str:
-    """A data yaml without the key path: its folders are seen from where it lies."""
+    """Return a data yaml without the key path: its folders are relative to the yaml."""
     names = "".join(f"  {number}: {name}\n" for number, name in enumerate(CLASSES))
     return f"train: images/train\nval: images/val\nnames:\n{names}"
 
@@ -118,7 +119,7 @@ def _write_scene(folder: Path, split: str, number: int) -> None:
 
 
 def _labels(scene: Scene) -> str:
-    """The scene's labels: class cx cy w h, normalised, a line each."""
+    """Return the scene's labels, one line for each: class cx cy w h, normalised."""
     low, high = scene.boxes_xyxy[:, :2], scene.boxes_xyxy[:, 2:]
     boxes_cxcywh = np.concatenate(((low + high) / 2, high - low), 1) / len(scene.pixels)
     rows = zip(scene.classes.tolist(), boxes_cxcywh.tolist(), strict=True)

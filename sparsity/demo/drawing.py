@@ -1,4 +1,4 @@
-"""Scenes of simple shapes on a cluttered ground: something for a small detector to learn."""
+"""Scenes of simple shapes on a cluttered background. A small detector can learn to find them."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ import cv2
 import numpy as np
 
 SIZE = 320
-"""The side of a scene in pixels, unless told otherwise."""
+"""The default side of a scene, in pixels."""
 SMALLEST, LARGEST = 14, 170
-"""A shape's longest side in pixels, in a scene of SIZE; in others it is in proportion."""
+"""The range of a shape's longer side, in pixels, in a scene of SIZE. In other scenes it is in proportion."""
 MOST = 9
-"""How many shapes there are at most."""
+"""The largest number of shapes in a scene."""
 _SHIFT = 4
 """OpenCV draws at positions in 1/2**_SHIFT of a pixel."""
 _DRAWN = 128
-"""From this coverage on, of 255, a pixel is the shape's."""
+"""A pixel belongs to the shape if the shape covers at least this much of it, out of 255."""
 _NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)], np.float32)
-"""Normally distributed numbers, equally likely: drawing from them is ten times as fast."""
+"""Quantiles of the normal distribution. To draw from them is ten times as fast as to draw a normal number."""
 _STYLES = {"filled": 0.55, "outlined": 0.25, "bordered": 0.2}
-"""How a shape is drawn, and how often."""
+"""How a shape is drawn -> its probability."""
 
 
 @dataclass(frozen=True)
 class Scene:
     """A picture and the shapes in it.
 
-    pixels: uint8 [size, size, 3], RGB. classes: int64 [n], indices into CLASSES. boxes_xyxy:
-    float32 [n, 4], pixels, clipped to the picture, around the whole shape: what others hide too.
+    pixels: uint8 [size, size, 3], RGB. classes: int64 [n], indices into CLASSES.
+    boxes_xyxy: float32 [n, 4], in pixels, clipped to the picture. A box is around the whole shape, including
+    the parts that other shapes hide.
     """
 
     pixels: np.ndarray
@@ -40,9 +41,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class Shape:
-    """A shape on a tile of its own, whose corner lies at (left, top) of the picture, or beyond it.
+    """A shape on its tile. The tile's corner is at (left, top) of the picture, and can be outside it.
 
-    mask: how far it covers each pixel, uint8 [height, width]; edge: the same of its border, or None.
+    mask: how much of each pixel the shape covers, uint8 [height, width]. edge: the same for its border, or
+    None.
     """
 
     label: int
@@ -52,7 +54,7 @@ class Shape:
     edge: np.ndarray | None = None
 
     def overlap(self, size: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """What lies in a picture of size x size, as (rows, columns) of the picture and of the tile."""
+        """Return the part inside a picture of size x size: (rows, columns) of the picture and of the tile."""
         height, width = self.mask.shape
         top, bottom = max(self.top, 0), min(self.top + height, size)
         left, right = max(self.left, 0), min(self.left + width, size)
@@ -61,9 +63,10 @@ class Shape:
 
 
 def draw_scene(seed: int, size: int = SIZE) -> Scene:
-    """Draw a scene of 1 to MOST shapes; the same seed and size give the same scene.
+    """Draw a scene of 1 to MOST shapes. The same seed and size give the same scene.
 
-    A shape less than half of which is seen, behind others or beyond the picture, is not labelled.
+    A shape is not labelled if less than half of it is visible. Other shapes can hide parts of it, and parts
+    can be outside the picture.
     """
     rng = np.random.default_rng(seed)
     pixels = _draw_ground(rng, size)
@@ -80,9 +83,10 @@ def draw_scene(seed: int, size: int = SIZE) -> Scene:
 
 
 def label(shapes: list[Shape], taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Classes int64 [n] and boxes_xyxy float32 [n, 4], pixels, of the shapes half of which is seen.
+    """Return the labels of the shapes that are at least half visible.
 
-    taken: [size, size], the number (from 1) of the shape that each pixel shows.
+    They are classes int64 [n] and boxes_xyxy float32 [n, 4], in pixels.
+    taken: [size, size], the number (from 1) of the shape that is visible at each pixel, 0 for none.
     """
     seen = np.bincount(taken.ravel(), minlength=len(shapes) + 1)[1:]
     classes, boxes_xyxy = [], []
@@ -98,14 +102,14 @@ def label(shapes: list[Shape], taken: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _random_shape(rng: np.random.Generator, taken: np.ndarray) -> Shape:
-    """A shape of any class, size, turn and style, at the freest of three places."""
+    """Return a shape of random class, size, rotation and style, at the least crowded of three places."""
     chosen = int(rng.integers(len(CLASSES)))
     side = _log_uniform(rng, SMALLEST, LARGEST) * len(taken) / SIZE
     contours, extent = _turn(rng, _CONTOURS[CLASSES[chosen]](rng), side)
     places = rng.uniform(0.3 * extent, len(taken) - 0.3 * extent, (3, 2))
     centre = min(places, key=lambda place: _crowding(taken, place, extent))
     style = rng.choice(list(_STYLES), p=list(_STYLES.values()))
-    if CLASSES[chosen] in ("disc", "ring"):  # a disc's outline is a ring
+    if CLASSES[chosen] in ("disc", "ring"):  # The outline of a disc would be a ring.
         style = "filled"
     width = max(2, round(side * rng.uniform(0.06, 0.12)))
     corner = np.floor(centre - extent / 2 - width - 2).astype(int)
@@ -123,7 +127,10 @@ def _random_shape(rng: np.random.Generator, taken: np.ndarray) -> Shape:
 def _turn(
     rng: np.random.Generator, contours: list[np.ndarray], side: float
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """The contours stretched a little, turned, side long at the longest, around (0, 0); their extent."""
+    """Stretch the contours a little, rotate them, scale them and centre them at (0, 0).
+
+    side: the longer side of their extent afterwards. Return the contours and their extent.
+    """
     turn, stretch = _random_turn(rng), rng.uniform(0.8, 1, 2)
     turned = [contour * stretch @ turn for contour in contours]
     low, high = turned[0].min(0), turned[0].max(0)
@@ -137,14 +144,14 @@ def _random_turn(rng: np.random.Generator) -> np.ndarray:
 
 
 def _crowding(taken: np.ndarray, centre: np.ndarray, extent: np.ndarray) -> float:
-    """How much of a box is taken by shapes."""
+    """Return the fraction of a box that shapes cover."""
     (left, top), (right, bottom) = np.maximum(centre - extent / 2, 0), centre + extent / 2
     box = taken[int(top) : int(bottom) + 1, int(left) : int(right) + 1]
     return np.count_nonzero(box) / box.size
 
 
 def _paint(rng: np.random.Generator, pixels: np.ndarray, shape: Shape) -> None:
-    """Paint a shape, in a colour that differs from what is below by little or by much."""
+    """Paint a shape. The difference between its colour and the pixels below is random."""
     place, tile = shape.overlap(len(pixels))
     below = pixels[place]
     colour = _colour_unlike(rng, np.array(cv2.mean(below)[:3], np.float32))
@@ -161,14 +168,14 @@ def _mix(below: np.ndarray, above: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _colour_unlike(rng: np.random.Generator, other: np.ndarray) -> np.ndarray:
-    """A colour, float32 [3], at a distance from another that is at least a random one, mostly."""
+    """Return a colour, float32 [3]. In most cases, it has at least a random distance from the other."""
     colours = rng.uniform(0, 255, (8, 3)).astype(np.float32)
     distances = np.linalg.norm(colours - other, axis=1)
     return colours[np.argmax(np.minimum(distances, rng.uniform(45, 140)))]
 
 
 def _draw_ground(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Soft colours, a coarse grain, and clutter that is none of the classes: uint8 [size, size, 3]."""
+    """Draw soft colours, a coarse grain, and clutter that belongs to no class: uint8 [size, size, 3]."""
     colours = rng.uniform(0, 255, (*rng.integers(2, 5, 2), 3)).astype(np.float32)
     grain = rng.normal(0, rng.uniform(0, 25), (*rng.integers(10, 80, 2), 1)).astype(np.float32)
     ground = cv2.resize(colours * rng.uniform(0.4, 1) + rng.uniform(0, 60), (size, size))
@@ -225,7 +232,7 @@ _CLUTTER = (_draw_blob, _draw_oval, _draw_bar, _draw_arc, _draw_line)
 
 
 def _photograph(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """The picture as a camera takes it: a little blurred, brighter or darker, with noise."""
+    """Return the picture as a camera would take it: slightly blurred, brighter or darker, with noise."""
     blurred = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.3, 1.2))
     noise = cv2.LUT(rng.integers(0, 256, pixels.shape, np.uint8), _NORMAL * np.float32(rng.uniform(1, 9)))
     gain, offset = rng.uniform(0.65, 1.15), rng.uniform(-15, 25)
@@ -237,7 +244,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _circle(corners: int, radii: Sequence[float] | np.ndarray = (1,)) -> np.ndarray:
-    """Points [corners, 2] around (0, 0), at the radii in turn."""
+    """Return points [corners, 2] around (0, 0). The radii are used in turn."""
     angles = np.arange(corners) * (2 * np.pi / corners)
     return np.stack((np.cos(angles), np.sin(angles)), 1) * np.resize(radii, corners)[:, None]
 
@@ -294,6 +301,6 @@ _CONTOURS: dict[str, Callable[[np.random.Generator], list[np.ndarray]]] = {
     "arrow": _arrow,
     "crescent": _crescent,
 }
-"""Each class's outline, and its hole: points [n, 2] of any scale."""
+"""The outline of each class, and its hole if it has one: points [n, 2], at any scale."""
 CLASSES: tuple[str, ...] = tuple(_CONTOURS)
 """The names of the classes, in order."""

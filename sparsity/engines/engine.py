@@ -1,4 +1,4 @@
-"""What an engine is to the rest: it takes a network and gives something that runs batches of images."""
+"""The interface of an engine: it prepares a network, and the result runs batches of images."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ from sparsity.yolo.head import Candidates
 
 
 class Runner(Protocol):
-    """A network made ready on a device.
+    """A network that an engine has prepared on a device.
 
-    memory_format: how it wants images laid out. Calls may come from several threads at a time; each
-    computes with as many threads as torch is set to in the calling one.
+    memory_format: the memory format that images need. Several threads can call it at the same time. A call
+    computes with torch.get_num_threads() threads, as set in the calling thread.
     """
 
     memory_format: torch.memory_format
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
-        """[batch, 3, height, width], RGB in 0 to 1 -> maps, as candidates takes them."""
+        """Return the maps of images [batch, 3, height, width], RGB in 0 to 1, as input for candidates."""
 
     def settle(self, images: Tensor) -> None:
-        """Prepare for many batches of this size, as a benchmark runs them; may take seconds."""
+        """Prepare for many batches of this size, such as those of a benchmark. This can take seconds."""
 
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
-        """Maps -> the boxes above conf_thres, in pixels of the network's input."""
+        """Return the boxes with a confidence above conf_thres, in pixels of the network's input."""
 
 
 class Engine(ABC):
-    """Makes runners of networks, and shares what several networks of one shape have in common.
+    """Makes runners of networks. It can share work between networks that differ in their weights only.
 
-    Subclass it for an engine of your own, and add it with ENGINES.register(name, class).
+    To add an engine, subclass this and call ENGINES.register(name, class).
 
     name: the name on the command line and in tables. title: the name in reports.
-    package: the distribution that computes; its version is part of a figure's setup.
-    devices: the types of torch devices that it runs on; float32 alone, unless precisions names more.
-    memory: the memory that a copy of a network takes, in units of its weights.
-    needs_graph: whether it runs ONNX graphs, which networks are traced into, and ONNX files; it is then made
-    with graphs=, a Graphs that it shares with others, else without arguments.
+    package: the distribution that computes. Its version is recorded with the figures.
+    devices: the types of torch devices that it runs on.
+    precisions: the data types that it computes in; by default float32 only.
+    memory: the memory that a copy of a network takes, as a multiple of its weights' memory.
+    needs_graph: whether it runs ONNX graphs: those of networks, by tracing, and ONNX files. If so, its class
+    is called with graphs=, a Graphs that several engines share; otherwise, without arguments.
     skips_zeros: whether zero weights make it faster.
     """
 
@@ -57,13 +58,13 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> Runner:
-        """Make a copy of the network ready. Raises InputError for one that the engine can't run."""
+        """Return a runner of a copy of the network. Raises InputError if the engine can't run it."""
 
     def check_device(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Raise InputError for a device or a precision that the engine does not have."""
+        """Raise InputError for a device or a precision that the engine does not support."""
         if device.type not in self.devices or dtype not in self.precisions:
             precision = str(dtype).removeprefix("torch.")
             raise InputError(
-                f"--engine {self.name} computes in float32 on the CPU; {precision} on {device} was asked "
-                "for; give --device cpu, without --half"
+                f"`engine` {self.name} computes in float32 on the CPU; {precision} on {device} was asked "
+                "for; give `device` cpu, without `half`"
             )

@@ -1,4 +1,4 @@
-"""What the engines that run ONNX graphs share: the graph of a network, and the boxes in what it gives."""
+"""Shared by the engines that run ONNX graphs: a network's graph, and the decoding of its outputs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ Decode = Callable[[Sequence[Tensor], float], Candidates]
 
 
 class Graphs:
-    """Gives the ONNX graph of a network, serialised, and what decodes the maps that it gives."""
+    """Makes the ONNX graph of a network. Networks that differ in their weights only are traced once."""
 
     def __init__(self) -> None:
-        """Raise InputError where a package is missing."""
-        self._exporter = Exporter(decoded=False, asked_by="--engine onnxruntime or openvino")
+        """Raise InputError where the package onnx is missing."""
+        self._exporter = Exporter(decoded=False, asked_by="`engine` onnxruntime or openvino")
 
     def get(self, network: nn.Module) -> tuple[bytes, Decode]:
-        """Of an ONNX file its own graph; of a network, one that ends in raw maps."""
+        """Return the serialised ONNX graph of a network, and the function that decodes its outputs to boxes.
+
+        The graph of an ONNX file is the file itself. The graph of a network ends in raw maps.
+        Raises InputError for any other module.
+        """
         if isinstance(network, OnnxNetwork):
             return network.file.read_bytes(), partial(_decode_boxes, DIALECTS[network.dialect].head)
         if not isinstance(network, Network):
@@ -36,11 +40,11 @@ class Graphs:
 
 @contextmanager
 def refused_by(engine: str) -> Iterator[None]:
-    """Turn what an engine says against a network or its images into an InputError."""
+    """Turn any error of an engine, about a network or its images, into an InputError."""
     try:
         yield
     except Exception as error:
-        # The engines' own exceptions have no public base.
+        # The exceptions of the engines have no public base class.
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{engine} can't run this network: {reason}") from error
 

@@ -1,4 +1,4 @@
-"""Engines made by name; those that run ONNX graphs share the graphs."""
+"""Makes engines by name. Those that run ONNX graphs share the graphs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sparsity.engines.table import ENGINES, check_engine
 
 
 def make_engines(names: Sequence[str]) -> dict[str, Engine]:
-    """Return the engines of these names. Those that run ONNX graphs trace a network once for all.
+    """Return the engines of these names. Those that run ONNX graphs trace a network once, together.
 
-    Raises InputError for an unknown name, or where a package is missing.
+    Raises InputError for an unknown name, and where a package is missing.
     """
     classes = {name: ENGINES[name] for name in dict.fromkeys(check_engine(name) for name in names)}
     graphs = Graphs() if any(engine.needs_graph for engine in classes.values()) else None
@@ -22,5 +22,5 @@ def make_engines(names: Sequence[str]) -> dict[str, Engine]:
 
 
 def make_engine(name: str) -> Engine:
-    """Return one engine, as make_engines does."""
+    """Return one engine. Raises InputError where make_engines does."""
     return make_engines([name])[name]

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""The engine ONNX Runtime, on the CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sparsity.yolo.head import Candidates
 
 
 class OnnxRuntimeRunner:
-    """Sessions of one graph, by number of threads."""
+    """Runs one graph, with one session for each number of threads."""
 
     memory_format = torch.contiguous_format
 
@@ -28,17 +28,17 @@ class OnnxRuntimeRunner:
         self._session()
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
-        """Images -> raw maps, or the boxes of a file that decodes them."""
+        """Return the raw maps of images, or the boxes, if the graph of an ONNX file decodes them."""
         session = self._session()
         feed = {session.get_inputs()[0].name: images.contiguous().numpy()}
         with refused_by("onnxruntime"):
             return [torch.from_numpy(one) for one in session.run(None, feed)]
 
     def settle(self, images: Tensor) -> None:
-        """Nothing is made for a size."""
+        """Do nothing: a session does not depend on the size."""
 
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
-        """Maps -> boxes."""
+        """Return the boxes in the maps."""
         return self._decode(maps, conf_thres)
 
     def _session(self) -> Any:
@@ -53,14 +53,14 @@ class OnnxRuntimeRunner:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Its threads would spin on after a run, and hold up whichever engine computes next.
+        # Without this, its threads spin after a run, and slow down the engine that computes next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         with refused_by("onnxruntime"):
             return self._runtime.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
 
 
 class OnnxRuntimeEngine(Engine):
-    """Runs networks, and ONNX files, by onnxruntime."""
+    """Runs networks and ONNX files in ONNX Runtime."""
 
     name = "onnxruntime"
     title = "ONNX Runtime"
@@ -69,11 +69,11 @@ class OnnxRuntimeEngine(Engine):
     needs_graph = True
 
     def __init__(self, graphs: Graphs | None = None) -> None:
-        """graphs: those that several engines share. Raises InputError where a package is missing."""
-        self._runtime = optional_module("onnxruntime", "--engine onnxruntime")
+        """graphs: to share with other engines. Raises InputError where a package is missing."""
+        self._runtime = optional_module("onnxruntime", "`engine` onnxruntime")
         self._graphs = graphs or Graphs()
 
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> OnnxRuntimeRunner:
-        """Make a copy of the network ready. Raises InputError for another device or precision."""
+        """Return a runner of a copy of the network. Raises InputError for any other device or precision."""
         self.check_device(device, dtype)
         return OnnxRuntimeRunner(self._runtime, *self._graphs.get(network))

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU."""
+"""The engine OpenVINO, on the CPU."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sparsity.engines.graphs import Decode, Graphs, refused_by
 from sparsity.yolo.head import Candidates
 
 MOST_COMPILED = 2
-"""Shapes that are kept compiled at a time; each holds the weights once more."""
+"""Number of compiled models that are kept. Each holds a copy of the weights."""
 
 
 class OpenVinoRunner:
-    """One graph, compiled for the shape of images that come, as its users compile it.
+    """Runs one graph, compiled for the shape of the images, as users of OpenVINO do it.
 
-    Where several threads call, each computes its own images, as streams of one model for all shapes: it is
-    a little slower, but shapes change with every batch of a validation.
+    Several threads that call at the same time use the streams of one model, compiled for all shapes. This is
+    a little slower, but the shape changes with every batch of a validation.
     """
 
     memory_format = torch.contiguous_format
@@ -38,21 +38,21 @@ class OpenVinoRunner:
             self._core.read_model(self._graph, b"")
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
-        """Images -> raw maps, or the boxes of a file that decodes them."""
+        """Return the raw maps of images, or the boxes, if the graph of an ONNX file decodes them."""
         with refused_by("openvino"):
             request = self._request(tuple(images.shape))
             outputs = request.infer([images.contiguous().numpy()], share_inputs=True)
         return [torch.from_numpy(one.copy()) for one in outputs.values()]
 
     def settle(self, images: Tensor) -> None:
-        """Sizes are compiled as they come."""
+        """Do nothing: the first call with a size compiles the model for it."""
 
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
-        """Maps -> boxes."""
+        """Return the boxes in the maps."""
         return self._decode(maps, conf_thres)
 
     def _request(self, shape: tuple[int, ...]) -> Any:
-        """This thread's infer request for images of that shape."""
+        """Return this thread's infer request for images of this shape."""
         streams = max(1, self._threads // torch.get_num_threads())
         compiled = self._get((shape if streams == 1 else None, streams))
         if getattr(self._requests, "of", None) is not compiled:
@@ -77,7 +77,7 @@ class OpenVinoRunner:
 
 
 class OpenVinoEngine(Engine):
-    """Runs networks, and ONNX files, by OpenVINO."""
+    """Runs networks and ONNX files in OpenVINO."""
 
     name = "openvino"
     title = "OpenVINO"
@@ -86,13 +86,13 @@ class OpenVinoEngine(Engine):
     needs_graph = True
 
     def __init__(self, graphs: Graphs | None = None) -> None:
-        """graphs: those that several engines share. Raises InputError where a package is missing."""
-        self._openvino = optional_module("openvino", "--engine openvino")
+        """graphs: to share with other engines. Raises InputError where a package is missing."""
+        self._openvino = optional_module("openvino", "`engine` openvino")
         self._graphs = graphs or Graphs()
-        # Its table of types, made on first use, locks two threads that meet there up for good (2026.4).
+        # OpenVINO makes its table of types on first use; two threads that do this at once deadlock (2026.4).
         self._openvino.Type.f32.to_dtype()
 
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> OpenVinoRunner:
-        """Make a copy of the network ready. Raises InputError for another device or precision."""
+        """Return a runner of a copy of the network. Raises InputError for any other device or precision."""
         self.check_device(device, dtype)
         return OpenVinoRunner(self._openvino, *self._graphs.get(network))

@@ -1,4 +1,4 @@
-"""PyTorch, eager: channels_last, convolutions by oneDNN on a CPU."""
+"""The engine PyTorch: eager mode, channels_last, and oneDNN convolutions on a CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsity.yolo.network import Network
 
 
 class TorchRunner:
-    """A copy of a network on a device, in a precision; boxes are decoded in float32 whatever that is."""
+    """A copy of a network on a device, in a precision. Boxes are always decoded in float32."""
 
     memory_format = torch.channels_last
 
@@ -30,19 +30,19 @@ class TorchRunner:
             _use_onednn(self.network)
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
-        """Images -> raw maps."""
+        """Return the raw maps of images."""
         return self.network(images)
 
     def settle(self, images: Tensor) -> None:
-        """Nothing is made for a size."""
+        """Do nothing: PyTorch needs no preparation for a size."""
 
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
-        """Raw maps -> boxes."""
+        """Return the boxes in the raw maps."""
         return self.network.candidates(maps, conf_thres)
 
 
 class TorchEngine(Engine):
-    """The engine that every network runs in, on every device."""
+    """PyTorch. It runs every network, on every device."""
 
     name = "torch"
     title = "PyTorch"
@@ -52,16 +52,17 @@ class TorchEngine(Engine):
     memory = 1.2
 
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> TorchRunner:
-        """Make a copy of the network ready. Raises InputError for an ONNX file."""
+        """Return a runner of a copy of the network. Raises InputError for an ONNX file."""
         if not isinstance(network, Network):
-            raise InputError("an ONNX file is run by --engine onnxruntime or openvino, not by torch")
+            raise InputError("an ONNX file is run by `engine` onnxruntime or openvino, not by torch")
         return TorchRunner(network, device, dtype)
 
 
 class _OneDnnConv2d(nn.Conv2d):
-    """Conv2d by oneDNN whatever PyTorch prefers.
+    """A Conv2d that always uses oneDNN.
 
-    On one thread PyTorch takes 1 x 1 convolutions to a kernel that copies channels_last maps to and fro.
+    On one thread, PyTorch computes 1 x 1 convolutions with another kernel, which copies channels_last maps to
+    another format and back.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ class _OneDnnConv2d(nn.Conv2d):
 
 
 def _use_onednn(network: nn.Module) -> None:
-    """Have oneDNN compute every Conv2d, in place, where this PyTorch has it."""
+    """Make every Conv2d use oneDNN, in place, if this PyTorch has it."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch, "mkldnn_convolution"):
         return
     for module in network.modules():

@@ -1,4 +1,4 @@
-"""Our own engine, in which zeros cost nothing."""
+"""The sparse engine: this package's engine, which skips zeros."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparsity.yolo.network import Network
 
 
 class SparseRunner:
-    """A network whose nonzero weights are laid out for the engine's kernels."""
+    """A network compiled for the sparse engine."""
 
     memory_format = torch.contiguous_format
 
@@ -27,20 +27,20 @@ class SparseRunner:
         self._head = copy.deepcopy(network.head)
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
-        """Images -> raw maps."""
+        """Return the raw maps of images."""
         return self._compiled(images)
 
     def settle(self, images: Tensor) -> None:
-        """Measure which kernels suit these images' size best."""
+        """Measure which kernels are fastest for images of this size."""
         self._engine.tune(self._compiled, *images.shape[2:])
 
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
-        """Raw maps -> boxes."""
+        """Return the boxes in the raw maps."""
         return self._head.candidates(maps, conf_thres)
 
 
 class SparseEngine(Engine):
-    """Runs networks of known operations on a CPU, in float32."""
+    """Runs networks on a CPU, in float32, and skips their zeros. It does not support every operation."""
 
     name = "sparse"
     title = "the sparse engine"
@@ -50,12 +50,12 @@ class SparseEngine(Engine):
 
     def __init__(self) -> None:
         """Raise InputError where numba is missing."""
-        optional_module("numba", "--engine sparse")
+        optional_module("numba", "`engine` sparse")
         self._engine = import_module("sparsity.sparse_engine")
 
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> SparseRunner:
-        """Make a copy of the network ready. Raises InputError for one that the engine can't run."""
+        """Return a runner of a copy of the network. Raises InputError if the engine can't run it."""
         self.check_device(device, dtype)
         if not isinstance(network, Network):
-            raise InputError("an ONNX file is run by --engine onnxruntime or openvino, not by sparse")
+            raise InputError("an ONNX file is run by `engine` onnxruntime or openvino, not by sparse")
         return SparseRunner(self._engine, network)

@@ -1,4 +1,4 @@
-"""The table of engines. Listing their names imports none of them."""
+"""The table of engines. Listing their names does not import them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sparsity.engines.engine import Engine
 
 TORCH = "torch"
-"""The engine that every network runs in, on every device."""
+"""The name of the engine that runs every network, on every device."""
 ENGINES: Table[type[Engine]] = Table(
     "engine",
     {
@@ -24,17 +24,17 @@ ENGINES: Table[type[Engine]] = Table(
 
 
 def engine_packages() -> tuple[str, ...]:
-    """Return the distributions that engines compute with."""
+    """Return the names of the distributions that the engines use."""
     engines = [ENGINES[name] for name in ENGINES]
     graphs = ("onnx",) if any(engine.needs_graph for engine in engines) else ()
     return (*graphs, *(engine.package for engine in engines))
 
 
 def check_engine(name: str) -> str:
-    """Return the name. Raises InputError unless it is an engine's."""
-    return ENGINES.check(name, label="--engine")
+    """Return the name. Raises InputError if it is not the name of an engine."""
+    return ENGINES.check(name, label="`engine`")
 
 
 def is_cpu_only(name: str) -> bool:
-    """Return whether an engine runs on the CPU alone. Raises InputError for an unknown name."""
+    """Whether an engine runs on the CPU only. Raises InputError for an unknown name."""
     return ENGINES[check_engine(name)].devices == ("cpu",)

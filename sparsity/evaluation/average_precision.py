@@ -1,4 +1,4 @@
-"""The families' own metric: P and R at the best F1, mAP50 and mAP50-95."""
+"""The metric of the detector families: P and R at the best F1, mAP50 and mAP50-95."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = 101
 CONFIDENCE_POINTS = 1000
 SMOOTHING = 101
-"""Points of the moving average over the F1 curve."""
+"""The width of the moving average over the F1 curve, in points."""
 
 
 @dataclass(frozen=True)
 class ClassPrecision:
-    """One class: its true boxes, precision and recall at the best mean F1, AP at IoU 0.5 and 0.5:0.95."""
+    """One class: its number of true boxes, P and R at the best mean F1, AP at IoU 0.5 and at 0.5:0.95."""
 
     label: int
     instances: int
@@ -30,7 +30,7 @@ class ClassPrecision:
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """Means over the classes that have true boxes, and those classes; all 0 without detections."""
+    """Means over the classes that have true boxes, and these classes. The means are 0 without detections."""
 
     P: float
     R: float
@@ -42,10 +42,10 @@ class AveragePrecision:
 
 @dataclass(frozen=True)
 class Rules:
-    """Where families' own metrics differ.
+    """The differences between the metrics of the families.
 
-    second_choice: whether a detection whose best label is taken may claim the next best.
-    steep_end: whether precision falls to 0 at the last recall, not along a line to recall 1.
+    second_choice: whether a detection can claim its next best label if its best label is already claimed.
+    steep_end: whether precision falls to 0 at the last recall; otherwise it falls along a line to recall 1.
     """
 
     second_choice: bool
@@ -57,7 +57,7 @@ YOLOV8 = Rules(second_choice=True, steep_end=True)
 
 
 class AveragePrecisionMeter:
-    """update() with each image's detections and labels, then compute()."""
+    """Collects detections and labels. Call update() for each image, then compute()."""
 
     def __init__(self, rules: Rules = YOLOV5) -> None:
         self._rules = rules
@@ -74,14 +74,14 @@ class AveragePrecisionMeter:
         true_boxes_xyxy: np.ndarray,
         true_classes: np.ndarray,
     ) -> None:
-        """Add one image: detections [n], best score first, and labels [m], in the same pixels."""
+        """Add one image: detections [n], best score first, and labels [m]. Both have the same pixel units."""
         self._correct.append(match(boxes_xyxy, classes, true_boxes_xyxy, true_classes, self._rules))
         self._scores.append(scores)
         self._classes.append(classes)
         self._labels.append(true_classes)
 
     def compute(self) -> AveragePrecision:
-        """The figures over all images added."""
+        """Return the figures over all images that were added."""
         labels = np.concatenate(self._labels) if self._labels else np.zeros(0, np.int64)
         if not self._scores or not len(labels):
             return AveragePrecision(0.0, 0.0, 0.0, 0.0, len(labels), ())
@@ -101,10 +101,11 @@ def match(
     true_classes: np.ndarray,
     rules: Rules = YOLOV5,
 ) -> np.ndarray:
-    """Which detections are right at each IoU threshold: bool [n, 10].
+    """Return which detections are right at each IoU threshold: bool [n, 10].
 
-    Each detection claims the label of its class that it overlaps most, or by the rules most of those that
-    are left; at each threshold a label goes to the first that claims it with at least that IoU.
+    Each detection claims the label of its class with which it has the largest IoU; with second_choice, only
+    among the labels that are still free. At each threshold, a label is given to the first detection that
+    claims it with at least that IoU.
     """
     correct = np.zeros((len(boxes_xyxy), len(IOU_THRESHOLDS)), bool)
     if not len(boxes_xyxy) or not len(true_boxes_xyxy):
@@ -123,7 +124,7 @@ def match(
 
 
 def _claim_in_turn(iou: np.ndarray, threshold: float) -> np.ndarray:
-    """IoU [n, m] of detections, best first, with labels -> bool [n]: which get one that is left."""
+    """Return which detections get a free label: bool [n]. iou: [n, m]; detections are sorted, best first."""
     correct, free = np.zeros(len(iou), bool), np.ones(iou.shape[1], bool)
     for row in np.flatnonzero((iou >= threshold).any(1)):
         label = np.where(free, iou[row], -1).argmax()
@@ -139,9 +140,9 @@ def average_precision(
     true_classes: np.ndarray,
     rules: Rules = YOLOV5,
 ) -> AveragePrecision:
-    """The figures from detections of all images and the classes of all labels.
+    """Return the figures of the detections of all images.
 
-    correct: bool [n, 10]. scores, classes: [n]. true_classes: [m], at least one.
+    correct: bool [n, 10]. scores, classes: [n]. true_classes: of all labels, [m], at least one.
     """
     order = np.argsort(-scores, kind="stable")
     correct, scores, classes = correct[order], scores[order], classes[order]
@@ -175,7 +176,7 @@ def average_precision(
 
 
 def _area(recall: np.ndarray, precision: np.ndarray, steep_end: bool) -> float:
-    """Area under the precision envelope, by the trapezoid over 101 recall points."""
+    """Return the area under the precision envelope, by the trapezoidal rule over 101 recall points."""
     drop = recall[-1:] if steep_end else []
     recall = np.concatenate(([0.0], recall, drop, [1.0]))
     precision = np.concatenate(([1.0], precision, np.zeros(len(drop)), [0.0]))
@@ -186,7 +187,7 @@ def _area(recall: np.ndarray, precision: np.ndarray, steep_end: bool) -> float:
 
 
 def _best_f1(precision: np.ndarray, recall: np.ndarray) -> int:
-    """The grid index at which the smoothed F1, averaged over the classes, is highest."""
+    """Return the grid index at which the smoothed F1, averaged over the classes, is highest."""
     f1 = (2 * precision * recall / (precision + recall + 1e-16)).mean(0)
     ends = np.ones(SMOOTHING // 2)
     padded = np.concatenate((f1[0] * ends, f1, f1[-1] * ends))

@@ -1,4 +1,4 @@
-"""How far AP depends on which images were taken: a paired bootstrap over images."""
+"""A paired bootstrap over images: how much AP depends on the choice of images."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from sparsity.evaluation.coco import Matched
 THRESHOLDS = len(Params("bbox").iouThrs)
 RECALLS: np.ndarray = Params("bbox").recThrs
 ELEMENTS = 2**21
-"""The most detections x resamples that are held at a time, in 8 bytes each and a few arrays."""
+"""The largest number of detections x resamples held at a time, in a few arrays of 8 bytes each."""
 
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises over a file that is no .npz, or a damaged one."""
+"""The errors that NumPy raises for a file that is damaged or not an .npz file."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """AP(a) - AP(b) on all images, the interval it has over resamples, the share of them with a above b.
+    """AP(a) - AP(b) on all images, its interval over resamples, and the share of resamples with a above b.
 
-    All in AP's unit, 0 to 1. A resample in which both are equal does not count as above.
+    AP is in 0 to 1. A resample in which both are equal does not count as above.
     """
 
     difference: float
@@ -40,21 +40,21 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """AP by key: on the images as they are, and samples [resamples x keys], a row the same images for all.
+    """AP by key on all images, and on resamples. samples: [resamples x keys]; a row is one draw of images.
 
-    NaN in a resample without any true box.
+    AP is NaN in a resample without any true box.
     """
 
     AP: pd.Series
     samples: pd.DataFrame = field(repr=False)
 
     def interval(self, a: str, b: str, level: float = 0.95) -> Interval:
-        """The percentile interval (Efron & Tibshirani 1993) of AP(a) - AP(b) at this confidence level.
+        """Return the percentile interval (Efron & Tibshirani 1993) of AP(a) - AP(b).
 
-        NaN where no image has a true box.
+        level: the confidence level. The result is NaN where no image has a true box.
         """
         if not 0 < level < 1:
-            raise InputError(f"level is {level}; a share between 0 and 1, such as 0.95, is expected")
+            raise InputError(f"`level` is {level}; a share between 0 and 1, such as 0.95, is expected")
         difference = float(self.AP[a] - self.AP[b])
         sampled = (self.samples[a] - self.samples[b]).dropna().to_numpy()
         if not len(sampled):
@@ -64,22 +64,26 @@ class Bootstrap:
 
 
 def bootstrap(matched_by_key: Mapping[str, Matched], *, samples: int = 1000, seed: int = 0) -> Bootstrap:
-    """Draw the images anew, with replacement, and give every key's AP on the same draws.
+    """Resample the images with replacement. Return the AP of each key on the same resamples.
 
-    B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993): chapter 13 for percentile
-    intervals. The images are the units drawn, each with all its boxes; because all keys see the same
-    draws, what is hard for all of them falls out of their differences. The interval speaks of images
-    like these, not of other training runs; a single image has an interval of no width.
+    An image is drawn with all its boxes. All keys share the resamples, so the difficulty of the images
+    cancels in the differences between keys. The interval holds for other images of this kind, not for other
+    training runs. For a single image, the interval has no width.
 
-    Where classes are in few images, AP is on average higher over resamples than on the images themselves:
-    by 0.02 on 250 images of COCO, the median class in 5 of them. A difference keeps part of that (0.227
-    over resamples for 0.219 there), so its interval does not lie evenly about it.
+    Where classes occur in few images, the mean AP over resamples is higher than the AP on all images: by 0.02
+    on 250 images of COCO, where the median class is in 5 of them. A part of this remains in a difference
+    (0.227 over resamples, 0.219 on all images there). Its interval is therefore not symmetric about it.
 
-    matched_by_key: all over the same images and true boxes. They are taken one by one, so that a mapping
-    that loads its values holds one at a time.
+    matched_by_key: all for the same images and true boxes. They are read one after another, so a mapping that
+    loads its values holds one at a time.
+    Raises InputError where they differ in images or true boxes, matched_by_key is empty, or samples is less
+    than 1.
+
+    Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 for percentile
+    intervals.
     """
     if samples < 1:
-        raise InputError(f"--bootstrap is {samples}; at least 1 resample is expected")
+        raise InputError(f"`samples` is {samples}; at least 1 resample is expected")
     if not matched_by_key:
         raise InputError("nothing to bootstrap: the matches of at least one evaluation are expected")
     first, like = next(iter(matched_by_key.items()))
@@ -94,14 +98,15 @@ def bootstrap(matched_by_key: Mapping[str, Matched], *, samples: int = 1000, see
 
 
 def average_precision(matched: Matched, weights: np.ndarray) -> np.ndarray:
-    """pycocotools' AP (IoU 0.50:0.95, area all, 100 detections) with every image taken weights times.
+    """Return pycocotools' AP (IoU 0.50:0.95, area all, 100 detections), with each image repeated.
 
-    weights: [images] or [resamples, images], not negative; the answer is of their shape without images.
-    For whole numbers it is what pycocotools gives on a data set that holds each image that often, with
-    the copies of an image next to each other in the order of ids. The order tells only where scores are
-    equal; among equal ones of the same class and image, the copies of a detection stay together here.
-    Classes without true boxes in a resample are left out of its mean; NaN where that leaves none, for
-    which pycocotools says -1.
+    weights: how many times each image counts, [images] or [resamples, images], not negative. The result has
+    this shape without the dimension of images.
+    For whole numbers, the result equals that of pycocotools on a data set with this many copies of each
+    image, where the copies follow one another in the order of ids. The order matters only for equal scores.
+    Here, among equal scores of one class and image, the copies of a detection stay together.
+    Classes without true boxes in a resample are left out of its mean. AP is NaN where no class is left;
+    pycocotools returns -1 there.
     """
     images = len(matched.image_ids)
     weights = np.asarray(weights)
@@ -115,24 +120,24 @@ def average_precision(matched: Matched, weights: np.ndarray) -> np.ndarray:
 
 
 def load(path: Path) -> Matched:
-    """Read what Matched.save wrote."""
+    """Read a file that Matched.save wrote. Raises InputError where it can't be read."""
     names = [one.name for one in fields(Matched)]
     try:
         with np.load(path) as arrays:
             return Matched(*(arrays[name] for name in names))
     except _UNREADABLE as error:
         raise InputError(
-            f"{path}: an .npz file of matches ({', '.join(names)}) is expected, came: {error}"
+            f"{path}: an .npz file of matches ({', '.join(names)}) is expected; reading it failed: {error}"
         ) from error
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """One class's detections, best first, up to the last that is right at some IoU threshold.
+    """The detections of one class, best first, up to the last that is right at some IoU threshold.
 
-    Between two that are right or ignored somewhere (turns [p], indices) all are wrong at every threshold,
-    and nothing but their number matters.
-    image [n]; right [p, thresholds] and ignored [p, thresholds].
+    turns: indices [p] of the detections that are right or ignored at some threshold. The detections between
+    them are wrong at every threshold, and only their number matters.
+    image: [n]. right, ignored: [p, thresholds].
     """
 
     category: int
@@ -143,7 +148,7 @@ class _Curve:
 
 
 def _curves(matched: Matched) -> Iterator[_Curve]:
-    """The classes in which something was found."""
+    """Yield the classes with at least one right detection."""
     right = matched.matched & ~matched.ignored
     ends = np.searchsorted(matched.category, np.arange(len(matched.category_ids) + 1))
     for category, (start, end) in enumerate(pairwise(ends)):
@@ -157,7 +162,7 @@ def _curves(matched: Matched) -> Iterator[_Curve]:
 
 
 def _mean_precision(matched: Matched, curves: list[_Curve], draws: np.ndarray) -> np.ndarray:
-    """[resamples, images] -> AP [resamples]."""
+    """Return AP [resamples]. draws: [resamples, images]."""
     weights = np.ascontiguousarray(draws.T, np.float64)
     boxes = matched.true_boxes.T.astype(np.float64) @ weights
     summed = np.zeros(weights.shape[1])
@@ -169,7 +174,10 @@ def _mean_precision(matched: Matched, curves: list[_Curve], draws: np.ndarray) -
 
 
 def _summed_precision(curve: _Curve, weights: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """[resamples]: a class's precision summed over recalls and thresholds; boxes [resamples] are true."""
+    """Return the precision of a class, summed over recalls and thresholds: [resamples].
+
+    boxes: the number of true boxes, [resamples].
+    """
     starts = np.concatenate([[0], curve.turns[:-1] + 1])
     seen = np.add.reduceat(weights[curve.image], starts, axis=0).cumsum(0)
     own = weights[curve.image[curve.turns]]
@@ -183,10 +191,11 @@ def _summed_precision(curve: _Curve, weights: np.ndarray, boxes: np.ndarray) -> 
 
 
 def _interpolated(found: np.ndarray, counted: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """[resamples]: the sum over 101 recalls of the best precision at that recall or a higher one.
+    """Return, summed over 101 recalls, the best precision at that recall or a higher one: [resamples].
 
-    found, counted [right detections, resamples]: true boxes found and detections made up to each, which
-    is where precision has its peaks. Recall and precision are computed as pycocotools does, to the bit.
+    found, counted: [right detections, resamples], the true boxes found and the detections made up to each
+    right detection. Precision has its peaks there. Recall and precision equal those of pycocotools to the
+    bit.
     """
     precision = found / (counted + np.spacing(1))
     best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
@@ -198,6 +207,6 @@ def _check_pair(key: str, matched: Matched, other_key: str, other: Matched) -> N
     for name in ("image_ids", "category_ids", "true_boxes"):
         if not np.array_equal(getattr(matched, name), getattr(other, name)):
             raise InputError(
-                f"{other_key}: the {name} of {key} are expected, other ones came; "
-                "give evaluations on the same images and true boxes"
+                f"{other_key}: its {name} differ from those of {key}; "
+                "evaluations on the same images and true boxes are expected"
             )

@@ -1,4 +1,4 @@
-"""The twelve COCO figures, and the matches behind them, by pycocotools."""
+"""The twelve COCO figures and the matches that they are computed from, by pycocotools."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pycocotools.cocoeval import COCOeval, Params
 
 @dataclass(frozen=True)
 class CocoFigures:
-    """AP at IoU 0.50:0.95, 0.50, 0.75, by area; AR at 1, 10, 100 detections, by area.
+    """AP at IoU 0.50:0.95, 0.50, 0.75, and by area; AR at 1, 10, 100 detections, and by area.
 
-    -1 where the data have no true box of that size, as pycocotools gives it.
+    A figure is -1 where the data have no true box of that size, as in pycocotools.
     """
 
     AP: float
@@ -41,16 +41,18 @@ class CocoFigures:
 
 @dataclass(frozen=True)
 class Matched:
-    """What AP counts, image by image: area "all", 100 detections of a class and image at most.
+    """What AP is computed from, for area "all" and at most 100 detections of a class and image.
 
-    image_ids [images] and category_ids [categories], sorted; the category is -1 where all boxes count as
-    one class. true_boxes [images, categories]: how many true boxes are to be found, crowds left out.
+    image_ids [images], category_ids [categories]: sorted. The only category is -1 where all boxes count as
+    one class. true_boxes [images, categories]: the number of true boxes to find, without crowds.
 
-    For every detection, by category and in it best score first, equal scores in the order in which
-    pycocotools' accumulate takes them (images by id): image [n] and category [n], indices into the ids;
-    matched [n, 10] and ignored [n, 10], whether it matches a true box at each IoU threshold from 0.50 to
-    0.95, and whether it counts neither as right nor as wrong there, as when it matches a crowd.
-    Detections that are ignored at every threshold are left out: they change no figure.
+    The other arrays describe the detections. They are sorted by category, then by score, best first. Equal
+    scores are in the order of pycocotools' accumulate (images by id).
+    image [n], category [n]: indices into the ids.
+    matched [n, 10]: whether the detection matches a true box at each IoU threshold from 0.50 to 0.95.
+    ignored [n, 10]: whether it counts neither as right nor as wrong there, for example because it matches a
+    crowd.
+    Detections that are ignored at every threshold are left out, because they change no figure.
     """
 
     image_ids: np.ndarray
@@ -62,13 +64,13 @@ class Matched:
     ignored: np.ndarray
 
     def save(self, path: Path) -> None:
-        """Write the arrays to path, as a compressed .npz file; bootstrap.load reads it."""
+        """Write the arrays to path, as a compressed .npz file that bootstrap.load reads."""
         with path.open("wb") as file:
             np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 _ONE_AT_A_TIME = threading.Lock()
-"""Muting pycocotools and pausing garbage collection are the whole process's."""
+"""Muting pycocotools and pausing garbage collection affect the whole process."""
 _LINES = (
     ("Average Precision", "AP", "0.50:0.95", "all", 100),
     ("Average Precision", "AP", "0.50", "all", 100),
@@ -86,7 +88,7 @@ _LINES = (
 
 
 def format_figures(figures: CocoFigures) -> str:
-    """The twelve lines as pycocotools prints them."""
+    """Return the twelve lines as pycocotools prints them."""
     lines = [
         f" {title:<18} ({short}) @[ IoU={iou:<9} | area={area:>6} | maxDets={most:>3} ] = {value:0.3f}"
         for (title, short, iou, area, most), value in zip(_LINES, astuple(figures), strict=True)
@@ -97,7 +99,7 @@ def format_figures(figures: CocoFigures) -> str:
 def predictions(
     image_id: int, boxes_xyxy: np.ndarray, scores: np.ndarray, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """One image's detections in COCO's results format: x, y, w, h to 3 decimals, scores to 5."""
+    """Return the detections of an image in COCO's results format: x, y, w, h to 3 decimals, scores to 5."""
     boxes_xywh = boxes_xyxy.astype(np.float64)
     boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
     boxes, values = boxes_xywh.round(3).tolist(), scores.astype(np.float64).round(5).tolist()
@@ -116,8 +118,8 @@ def evaluate(
 ) -> CocoFigures:
     """Evaluate COCO results against COCO annotations on these images.
 
-    category_ids: the classes that count; none to count all boxes as one class.
-    No result at all gives zeros.
+    category_ids: the classes to count; if it is empty, all boxes count as one class.
+    Without any result, all figures are 0.
     """
     return _figures(_evaluated(annotations, results, image_ids, category_ids))
 
@@ -129,7 +131,7 @@ def evaluate_matched(
     image_ids: Sequence[int],
     category_ids: Sequence[int],
 ) -> tuple[CocoFigures, Matched]:
-    """As evaluate, with the matches that the figures rest on, for resampling the images."""
+    """Evaluate as evaluate does. Return the figures, and the matches for resampling the images."""
     evaluation = _evaluated(annotations, results, image_ids, category_ids)
     images, categories = np.unique(image_ids), np.unique(category_ids or [-1])
     truth = _true_boxes(annotations, images.tolist(), sorted(set(category_ids)))
@@ -143,7 +145,7 @@ def _evaluated(
     image_ids: Sequence[int],
     category_ids: Sequence[int],
 ) -> _Evaluation | None:
-    """pycocotools' evaluation; None without results, which it doesn't take."""
+    """Return pycocotools' evaluation; None without results, which pycocotools does not accept."""
     if not results:
         return None
     with _ONE_AT_A_TIME, redirect_stdout(io.StringIO()), _no_garbage_collection():
@@ -168,7 +170,10 @@ def _figures(evaluation: _Evaluation | None) -> CocoFigures:
 
 
 def _true_boxes(annotations: dict[str, Any], images: list[int], categories: list[int]) -> np.ndarray:
-    """Images x categories: the true boxes that pycocotools wants found; one category for none."""
+    """Return the number of true boxes that pycocotools counts: [images, categories].
+
+    If categories is empty, all boxes count as one category.
+    """
     counts = np.zeros((len(images), len(categories) or 1), np.int32)
     rows = {image: row for row, image in enumerate(images)}
     columns = {category: column for column, category in enumerate(categories)}
@@ -183,7 +188,10 @@ def _true_boxes(annotations: dict[str, Any], images: list[int], categories: list
 
 
 def _found(per_image: list[dict[str, Any] | None], images: int, categories: int) -> list[np.ndarray]:
-    """Matched's image, category, matched and ignored, from evalImgs: by category, area and image."""
+    """Return image, category, matched and ignored of Matched.
+
+    per_image: pycocotools' evalImgs, by category, area and image.
+    """
     params = Params("bbox")
     none = np.zeros((len(params.iouThrs), 0), bool)
     parts = [(none, none, np.zeros(0, np.int32), np.zeros(0, np.int32))]
@@ -207,12 +215,12 @@ def _found(per_image: list[dict[str, Any] | None], images: int, categories: int)
 
 
 _ALL = 0
-"""The index of pycocotools' range of areas that leaves no box out."""
+"""The index of pycocotools' area range "all"."""
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Spare Python the search for cycles among pycocotools' millions of small objects: it has none."""
+    """Pause garbage collection. pycocotools makes millions of small objects without reference cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -223,7 +231,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _numbered(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Copies with ids from 1: pycocotools takes a box whose id is 0 as never found."""
+    """Return copies with ids from 1: pycocotools never counts a box whose id is 0 as found."""
     return [
         row | {"id": number, "iscrowd": int(bool(row.get("iscrowd")))}
         for number, row in enumerate(annotations, 1)
@@ -231,11 +239,11 @@ def _numbered(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class _Evaluation(COCOeval):
-    """COCOeval that spares its matching loop the detections that can't match.
+    """COCOeval whose matching loop leaves out detections that cannot match.
 
-    Of the detections of an image and class, most overlap no true box by the lowest IoU threshold:
-    they are unmatched whatever the others do, and ignored where their area is out of range. Only
-    the rest goes through pycocotools' loop, which is where its time goes.
+    Most detections of an image and class have less than the lowest IoU threshold with every true box. They
+    are unmatched in any case, and ignored if their area is out of range. Only the others go through
+    pycocotools' loop, which takes most of its time.
     """
 
     def __init__(self, truth: COCO, results: COCO) -> None:
@@ -243,7 +251,7 @@ class _Evaluation(COCOeval):
         self._ranked: dict[tuple[int, int], _Ranked] = {}
 
     def computeIoU(self, imgId: int, catId: int) -> Any:  # noqa: N802
-        """Detections x true boxes, as COCOeval gives it; sorts the detections by it."""
+        """Return the IoU as COCOeval does: [detections, true boxes], without detections that cannot match."""
         found = self._dts[imgId, catId]
         if not self.params.useCats or not found:
             return super().computeIoU(imgId, catId)
@@ -267,7 +275,7 @@ class _Evaluation(COCOeval):
         aRng: list[float],
         maxDet: int,
     ) -> dict[str, Any] | None:
-        """One image, class and range of areas, as COCOeval gives it."""
+        """Evaluate one image, class and area range. Return the same as COCOeval."""
         ranked = self._ranked.get((imgId, catId))
         if ranked is None:
             return super().evaluateImg(imgId, catId, aRng, maxDet)
@@ -288,7 +296,7 @@ _NONE = np.zeros(0)
 
 @dataclass(frozen=True)
 class _Ranked:
-    """An image's detections of one class, best first; near: those that may match."""
+    """The detections of one image and class, best first. near: indices of those that can match."""
 
     ids: list[int]
     scores: list[float]
@@ -297,7 +305,7 @@ class _Ranked:
 
 
 def _answer() -> None:
-    """Evaluate the files that standard input names (see evaluation.processes); the figures as JSON."""
+    """Evaluate the files that standard input names (see evaluation.processes). Print the figures as JSON."""
     request = json.load(sys.stdin)
     annotations, results = (
         json.loads(Path(request[name]).read_text(encoding="utf-8")) for name in ("annotations", "predictions")

@@ -1,4 +1,4 @@
-"""pycocotools in a process of its own, so that several evaluations run side by side."""
+"""pycocotools in a separate process, so that several evaluations can run at the same time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from sparsity.base.files import replacing
 from sparsity.evaluation import coco
 
 BYTES_PER_RESULT = 2500
-"""What pycocotools takes for a detection, measured at 150,000 of them, rounded up."""
+"""Memory that pycocotools takes for a detection, in bytes. Measured with 150,000 detections; rounded up."""
 BYTES_PER_PROCESS = 200 * 2**20
+"""Memory that a process takes without detections, in bytes."""
 
 
 def evaluate_files(
@@ -25,10 +26,11 @@ def evaluate_files(
     category_ids: Sequence[int],
     matched: Path | None = None,
 ) -> coco.CocoFigures:
-    """As coco.evaluate, from files: COCO annotations, and a predictions.json.
+    """Evaluate files as coco.evaluate does: COCO annotations and a predictions.json.
 
-    matched: an .npz file to write coco.evaluate_matched's matches to, whole or not at all; bootstrap.load
-    reads it.
+    matched: an .npz file for the matches of coco.evaluate_matched. It is written completely or not at all;
+    bootstrap.load reads it.
+    Raises RuntimeError where the process fails.
     """
     request = {
         "annotations": str(annotations),
@@ -43,10 +45,10 @@ def evaluate_files(
 
 
 def _ask(request: dict[str, Any]) -> coco.CocoFigures:
-    # By its path and not as a module of the package, which would import torch in every process.
+    # The file is run by its path. As a module of the package, it would import torch in every process.
     command = [sys.executable, str(Path(coco.__file__))]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
     if done.returncode:
         name = request["predictions"]
-        raise RuntimeError(f"evaluating {name} ended with {done.returncode}:\n{done.stderr}")
+        raise RuntimeError(f"evaluating {name} ended with exit code {done.returncode}:\n{done.stderr}")
     return coco.CocoFigures(**json.loads(done.stdout))

@@ -1,4 +1,4 @@
-"""Architectures as plain lists and dicts, as files keep them."""
+"""Architectures as plain lists and dicts, as files store them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ LONGEST_TUPLE = 16
 
 
 class UnreadableError(Exception):
-    """The file's content makes no network; says why, to follow the file's name."""
+    """The content of a file is not a network.
+
+    The message says why. It follows the file's name in an error.
+    """
 
 
 def as_data(architecture: Architecture) -> list[dict[str, Any]]:
-    """[layer, ...]: layer = {"sources": [...], "module": module}.
+    """Return [layer, ...], where layer = {"sources": [...], "module": module}.
 
     module = {"kind": str, "attributes": {name: value}, "children": {name: module}}
     """
@@ -26,7 +29,7 @@ def as_data(architecture: Architecture) -> list[dict[str, Any]]:
 
 
 def read_architecture(stored: object) -> Architecture:
-    """What as_data gave, checked. Raises UnreadableError."""
+    """Check a list that as_data returned, and return the architecture. Raises UnreadableError."""
     if not isinstance(stored, list) or not stored:
         raise UnreadableError("has no list of layers")
     return tuple(_layer(layer, i) for i, layer in enumerate(stored))
@@ -42,7 +45,7 @@ def _layer(stored: object, index: int) -> Layer:
     sources = stored.get("sources") if isinstance(stored, dict) else None
     known = range(-index - 1, index)
     if not isinstance(sources, list) or not sources or not all(s in known for s in sources):
-        raise UnreadableError(f"has layer {index} without inputs that are layers before it")
+        raise UnreadableError(f"has a layer {index} whose inputs are not layers before it")
     return Layer(_module(stored.get("module"), f"model.{index}"), tuple(sources))
 
 
@@ -53,9 +56,9 @@ def _module(stored: object, name: str) -> ModuleSpec:
     if not isinstance(kind, str) or kind not in KINDS:
         raise UnreadableError(f"names an unknown kind of module at {name}")
     if not isinstance(attributes, dict) or set(attributes) != set(KINDS[kind].attributes):
-        raise UnreadableError(f"has other attributes at {name} than a {kind} has")
+        raise UnreadableError(f"has attributes at {name} that differ from those of a {kind}")
     if not isinstance(children, dict) or not all(isinstance(child, str) for child in children):
-        raise UnreadableError(f"has no modules by name at {name}")
+        raise UnreadableError(f"has no submodules by name at {name}")
     values = {key: _value(value, f"{name}.{key}") for key, value in attributes.items()}
     return ModuleSpec(kind, values, {key: _module(c, f"{name}.{key}") for key, c in children.items()})
 

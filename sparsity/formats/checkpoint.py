@@ -1,4 +1,4 @@
-"""What a file holds of a detector, and the network made of it."""
+"""The content of a detector's file, and the network built from it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sparsity.yolo.spec import Architecture
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds of a detector.
+    """The content of a checkpoint file of a detector.
 
-    weights: float tensors in float32 by their published names (model.0.conv.weight, ...).
+    weights: tensors by their published names (model.0.conv.weight, ...). Floating-point tensors are float32.
     names: the class names in order.
     """
 
@@ -29,7 +29,7 @@ class Checkpoint:
 
 
 def build_network(checkpoint: Checkpoint) -> Network:
-    """Build the network, in evaluation mode. Raises InputError where weights and modules do not fit."""
+    """Build the network, in evaluation mode. Raises InputError if weights and modules do not fit."""
     try:
         network = build(checkpoint.architecture, checkpoint.names, checkpoint.weights)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -39,7 +39,7 @@ def build_network(checkpoint: Checkpoint) -> Network:
 
 
 def checked_head(architecture: Architecture) -> int:
-    """The head's number of classes, once levels, strides and widths agree."""
+    """Return the head's number of classes. Raises UnreadableError unless maps, strides and widths agree."""
     head = architecture[-1].module
     if problem := HEADS[head.kind].misfit(head):
         raise UnreadableError(f"its head model.{len(architecture) - 1} {problem}")

@@ -1,6 +1,6 @@
-"""Rows of numbers <-> bytes: where the zeros are, the rest by planes of bytes, each stream through zstandard.
+"""Rows of numbers <-> bytes: a mask of the zeros, and byte planes of the other numbers, through zstandard.
 
-The format is told byte by byte in docs/format.md.
+docs/format.md defines the format byte by byte.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ SEARCH = {
     "min_match": 7,
     "target_length": 0,
 }
-"""Next to no search for what repeats, in zstandard's terms: digits of weights don't, and level 1 takes chance
-hits of four bytes for repeats. So sizes are those of level 19 within 0.5%, or below (docs/format.md)."""
+"""Settings of zstandard with almost no search for repeats.
+
+The digits of weights do not repeat, and compression level 1 mistakes chance matches of four bytes for
+repeats. With these settings, sizes are within 0.5% of those of compression level 19, or below
+(docs/format.md).
+"""
 DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4"), "int64": np.dtype("<i8")}
 LONGEST_GAP = 255
-"""The byte that stands for 255 zeros and nothing after them."""
+"""The byte that stands for 255 zeros and no value after them."""
 LEAST_ZEROS_OF_GAPS = 0.7
-"""Below this fraction of zeros, gaps are longer than bits: they are neither tried nor read."""
+"""Below this fraction of zeros, gaps are longer than bits. They are then neither tried nor read."""
 _CHUNK = 1 << 20
 
 Bytes = NDArray[np.uint8]
@@ -38,14 +42,17 @@ Mask = NDArray[np.bool_]
 
 
 class CodingError(Exception):
-    """The bytes can't be what encode gave; says why, to follow the layer's name."""
+    """The bytes cannot be the output of encode.
+
+    The message says why. It follows the layer's name in an error.
+    """
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Bytes as they lie in a file: size of them, which give raw once through zstandard.
+    """A stream of bytes in a file: size is its length there, raw its length after decompression by zstandard.
 
-    Where size is raw, they are stored as they are.
+    If both are equal, the stream is stored uncompressed.
     """
 
     size: int
@@ -54,11 +61,11 @@ class Stream:
 
 @dataclass(frozen=True)
 class Coded:
-    """A row of numbers as bytes, and what it takes to read them.
+    """How a row of numbers is coded as bytes; decode needs it.
 
-    dtype: a key of DTYPES. mask: a key of MASKS. streams: that of the mask, unless there is none, then
-    one for each plane of the values, highest bytes first. least: the smallest magnitude of a float, as
-    the whole number that its bits are; 0 for whole numbers.
+    dtype: a key of DTYPES. mask: a key of MASKS. streams: the mask's stream, unless mask is "none"; then one
+    stream for each byte plane of the values, highest bytes first. least: the smallest magnitude of the
+    floats, as the integer that its bits represent; 0 for integers.
     """
 
     dtype: str
@@ -68,10 +75,10 @@ class Coded:
 
 
 def encode(values: NDArray, shape: Sequence[int], *, sparse: bool) -> tuple[Coded, bytes]:
-    """A flat array in one of DTYPES -> its coding and its bytes; decode gives the same bits.
+    """A flat array in one of DTYPES -> its coding and its bytes. decode returns the same bits.
 
-    shape: of the tensor that the values are, which some masks go by. sparse: leave the zeros out and
-    say where they are, by the mask that takes the least. -0.0 is not one of the zeros.
+    shape: the shape of the tensor that holds the values; some masks depend on it.
+    sparse: leave out the zeros and store where they are, by the smallest mask. -0.0 does not count as zero.
     """
     numbers = values.view(f"<u{values.itemsize}")
     kept = numbers != 0
@@ -88,20 +95,20 @@ def encode(values: NDArray, shape: Sequence[int], *, sparse: bool) -> tuple[Code
 
 
 def check(coded: Coded, shape: Sequence[int]) -> None:
-    """Raise CodingError where no row of numbers of that shape is coded so; takes no memory."""
+    """Raise CodingError if no row of numbers of this shape can have this coding. Allocates no memory."""
     count, dtype = math.prod(shape), DTYPES.get(coded.dtype)
     if dtype is None or coded.mask not in MASKS:
-        raise CodingError(f"is of an unknown coding ({coded.dtype!r}, mask {coded.mask!r})")
+        raise CodingError(f"has an unknown coding ({coded.dtype!r}, mask {coded.mask!r})")
     if coded.least and (dtype.kind != "f" or coded.least >> (8 * dtype.itemsize - 1)):
-        raise CodingError(f"has {coded.least} for the least of {coded.dtype} numbers")
+        raise CodingError(f"has {coded.least} as the least of {coded.dtype} numbers")
     if any(stream.size > stream.raw for stream in coded.streams):
-        raise CodingError("has a stream that is longer than what it gives")
+        raise CodingError("has a stream that is longer than its decompressed content")
     masks = int(coded.mask != "none")
     if len(coded.streams) != masks + dtype.itemsize:
         raise CodingError(f"has {len(coded.streams)} streams; {masks + dtype.itemsize} are expected")
     kept = coded.streams[-1].raw
     if any(s.raw != kept for s in coded.streams[masks:]) or kept > count or (not masks and kept != count):
-        raise CodingError(f"has planes of other lengths than its {count} values ask for")
+        raise CodingError(f"has byte planes whose lengths do not fit {count} values")
     if masks and not _mask_fits(coded.mask, coded.streams[0].raw, kept, count):
         raise CodingError(
             f"has a mask of {coded.streams[0].raw} bytes, too many or too few for {count} values"
@@ -109,7 +116,7 @@ def check(coded: Coded, shape: Sequence[int]) -> None:
 
 
 def decode(coded: Coded, data: bytes, shape: Sequence[int]) -> NDArray:
-    """Bytes that check found no fault in -> the flat array. Raises CodingError."""
+    """Bytes with a coding that check accepts -> the flat array. Raises CodingError."""
     dtype = DTYPES[coded.dtype]
     view, parts = memoryview(data), []
     for stream in coded.streams:
@@ -132,7 +139,7 @@ def decode(coded: Coded, data: bytes, shape: Sequence[int]) -> NDArray:
 
 @dataclass(frozen=True)
 class _MaskCoding:
-    """bool row of a tensor of that shape -> bytes, and back."""
+    """Converts the bool row of a tensor of some shape into bytes, and back."""
 
     pack: Callable[[Mask, Sequence[int]], Bytes]
     unpack: Callable[[Bytes, Sequence[int]], Mask]
@@ -182,7 +189,7 @@ MASKS: dict[str, _MaskCoding | None] = {
 
 
 def _smallest_mask(kept: Mask, shape: Sequence[int]) -> tuple[str, tuple[bytes, int]]:
-    """The mask's name, and its bytes as they are stored with the length of what they give."""
+    """Return the name of the smallest mask, its bytes as they are stored, and their uncompressed length."""
     names = ["bits"]
     if len(shape) == 4 and shape[1] > 1 and shape[2] * shape[3] > 1:
         names.append("bits channels last")
@@ -201,10 +208,10 @@ def _mask_fits(mask: str, raw: int, kept: int, count: int) -> bool:
 
 
 def _above_least(numbers: NDArray) -> tuple[NDArray, int]:
-    """Floats' bits -> twice the magnitude above the least one, plus the sign; and the least magnitude.
+    """Bits of floats -> twice the magnitude above the least one, plus the sign; and the least magnitude.
 
-    What pruning leaves lies above a threshold, so that these numbers begin at 0, and the signs, which
-    nothing tells beforehand, keep to the lowest byte.
+    The weights that pruning keeps lie above a threshold, so these numbers start at 0. The signs cannot be
+    predicted. They affect only the lowest byte.
     """
     bits = 8 * numbers.itemsize - 1
     magnitudes = numbers & ((1 << bits) - 1)
@@ -220,13 +227,13 @@ def _add_least(numbers: NDArray, least: int) -> None:
 
 
 def _planes(numbers: NDArray) -> list[Bytes]:
-    """Unsigned numbers -> their bytes by place, highest first."""
+    """Unsigned numbers -> their byte planes, highest bytes first."""
     places = np.ascontiguousarray(numbers).view(np.uint8).reshape(-1, numbers.itemsize)
     return [np.ascontiguousarray(places[:, place]) for place in reversed(range(numbers.itemsize))]
 
 
 def _joined(planes: list[Bytes]) -> NDArray:
-    """What _planes took apart. Takes the planes out of the list as it goes, to spare memory."""
+    """Undo _planes. Empties the list of planes step by step, to save memory."""
     size = len(planes)
     places = np.empty((len(planes[0]), size), np.uint8)
     for place in range(size):
@@ -235,14 +242,14 @@ def _joined(planes: list[Bytes]) -> NDArray:
 
 
 def _compressed(raw: Bytes) -> tuple[bytes, int]:
-    """Through zstandard, or as it is where that is no longer; and the raw length."""
+    """Return the bytes compressed by zstandard, or unchanged if that is not longer, and their raw length."""
     plain = raw.tobytes()
     data = compress(plain)
     return (data if len(data) < len(plain) else plain), len(plain)
 
 
 def _raw(data: memoryview, raw: int) -> Bytes:
-    """What _compressed was given: raw bytes, or no bytes at all are taken."""
+    """Undo _compressed. Raises CodingError unless the result has exactly raw bytes."""
     if len(data) == raw:
         return np.frombuffer(data, np.uint8)
     plain = decompress(data, raw)
@@ -250,23 +257,23 @@ def _raw(data: memoryview, raw: int) -> Bytes:
 
 
 def compress(plain: bytes) -> bytes:
-    """One zstandard frame, which says how long plain is."""
+    """Return one zstandard frame, which records the length of plain."""
     zstandard = optional_module("zstandard", FORMAT_NAME)
     parameters = zstandard.ZstdCompressionParameters(strategy=zstandard.STRATEGY_FAST, **SEARCH)
     return zstandard.ZstdCompressor(compression_params=parameters).compress(plain)
 
 
 def decompress(data: bytes | memoryview, raw: int) -> bytes:
-    """One zstandard frame that says that it gives raw bytes, and does. Raises CodingError."""
+    """Return the content of one zstandard frame. Raises CodingError unless it records and gives raw bytes."""
     zstandard = optional_module("zstandard", FORMAT_NAME)
     try:
         if zstandard.frame_content_size(data) != raw:
-            raise CodingError(f"has a stream that does not give the {raw} bytes that it should")
+            raise CodingError(f"has a stream that does not give the expected {raw} bytes")
         return zstandard.ZstdDecompressor().decompress(data, max_output_size=raw, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise CodingError(f"has a stream that zstandard can't read ({error})") from None
+        raise CodingError(f"has a stream that zstandard cannot read ({error})") from None
 
 
 def crc32(data: bytes) -> int:
-    """The checksum of stored bytes."""
+    """Return the checksum of stored bytes."""
     return zlib.crc32(data)

@@ -1,8 +1,8 @@
-"""Our own .safetensors files: a network in about as few bytes as its zeros and weights take.
+"""Our own .safetensors files: a network in about as few bytes as its zeros and weights need.
 
-Every tensor of the file is a row of bytes that sparsity/formats/coding.py makes; what they mean stands
-in the header's metadata. Written by the package safetensors; read without it, so that what is damaged
-can be named. docs/format.md tells the format.
+Every tensor of the file is a row of bytes made by sparsity/formats/coding.py. The header's metadata define
+their meaning. The package safetensors writes the files. They are read without it, so that errors can name
+what is damaged. docs/format.md defines the format.
 """
 
 from __future__ import annotations
@@ -35,9 +35,12 @@ from sparsity.yolo.spec import Architecture
 
 LEAST_LIMIT = 384 * 2**20
 MOST_RATIO = 256
-"""Weights may take LEAST_LIMIT bytes in memory, or MOST_RATIO times their file, whichever is more."""
+"""The limit of the weights' size in memory, in bytes.
+
+It is LEAST_LIMIT, or MOST_RATIO times the size of the file if that is more.
+"""
 MOST_VALUES = 2**26
-"""In one tensor of the file; the largest layer of a YOLOv5 has 2**24."""
+"""The maximum number of values in one tensor of the file. The largest layer of a YOLOv5 has 2**24."""
 MOST_MODULES = 10_000
 HALF_BITS = 16
 FLOAT_BYTES = 4
@@ -45,7 +48,7 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class _Entry:
-    """A tensor of the file: the weights in it by name, one after the other, and how they are coded."""
+    """A tensor of the file: the weights in it by name, one after the other, and their coding."""
 
     name: str
     members: dict[str, tuple[int, ...]]
@@ -54,13 +57,13 @@ class _Entry:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the one weight in it, or of all of them in a row."""
+        """The shape of the only weight in it, or of several weights in a row."""
         shapes = list(self.members.values())
         return shapes[0] if len(shapes) == 1 else (sum(math.prod(shape) for shape in shapes),)
 
     @property
     def size(self) -> int:
-        """Bytes in the file."""
+        """The number of bytes in the file."""
         return sum(stream.size for stream in self.coded.streams)
 
     def __str__(self) -> str:
@@ -69,19 +72,19 @@ class _Entry:
 
 
 def write(network: Network, path: Path) -> None:
-    """Write a network, whole or not at all; read gives the same weights, bit for bit.
+    """Write a network, completely or not at all. read_network returns the same weights, bit for bit.
 
-    What float16 holds exactly is stored so, all else in float32: to make files small, round first
-    (formats.half.round_to_half). Raises InputError where path can't be written, and as encode does.
+    Tensors that float16 holds exactly are stored in float16, all others in float32. To get small files, round
+    first (formats.half.round_to_half). Raises InputError if path cannot be written, and as encode does.
     """
     write_bytes(path, encode(network))
 
 
 def encode(network: Network) -> bytes:
-    """The content of the file that write makes.
+    """Return the content of the file that write makes.
 
-    Raises InputError where a weight is not finite or of another type than float16, bfloat16, float32 or
-    int64, the network is so large that read would refuse it, or a package is missing.
+    Raises InputError if a weight is not finite or has another type than float16, bfloat16, float32 or int64,
+    if the network is too large for read_parts, or if a package is missing.
     """
     safetensors = optional_module("safetensors.numpy", coding.FORMAT_NAME)
     entries, tensors = [], {}
@@ -99,16 +102,18 @@ def encode(network: Network) -> bytes:
     try:
         _check_memory(entries, len(content))
     except UnreadableError as error:
-        raise InputError(f"the network can't be written, since read would refuse it: {error}") from None
+        raise InputError(
+            f"the network cannot be written, because it could not be read again: {error}"
+        ) from None
     return content
 
 
 def read_parts(path: Path) -> tuple[Architecture, dict[str, Tensor], tuple[str, ...]]:
-    """The architecture, the weights by name (float32; counters int64), and the class names.
+    """Return the architecture, the weights by name (float32; counters int64), and the class names.
 
-    They fit each other: yolo.network.build makes a network of them. Raises InputError where the file is
-    missing, of another format or a newer version of this one, damaged (and says at which layer), or its
-    weights don't fit its modules.
+    They fit each other: yolo.network.build makes a network from them. Raises InputError if the file is
+    missing, has another format or a newer version of this one, is damaged (the message names the layer), or
+    has weights that do not fit its modules.
     """
     try:
         with path.open("rb") as file:
@@ -128,7 +133,7 @@ def read_parts(path: Path) -> tuple[Architecture, dict[str, Tensor], tuple[str, 
 
 
 def read_network(path: Path) -> Network:
-    """Read a file that write made. Raises InputError where it is missing, damaged or no detector's."""
+    """Read a file that write made. Raises InputError if it is missing, damaged or not a detector."""
     checkpoint = Checkpoint(path, *read_parts(path))
     try:
         checked_head(checkpoint.architecture)
@@ -138,10 +143,11 @@ def read_network(path: Path) -> Network:
 
 
 def entropy_bound_bytes(network: Network) -> int:
-    """What a network takes whose zeros lie at random, at 16 bits for every other number.
+    """Return the size of a network whose zeros are at random places, with 16 bits for every other number.
 
-    Per Conv2d with n weights n * H(zeros / n) bits for the places of its zeros, H being the entropy of a
-    yes or no, and 16 bits per weight that is not zero; 16 bits for each other parameter and buffer.
+    A Conv2d with n weights takes n * H(zeros / n) bits for the places of its zeros, where H is the binary
+    entropy, and 16 bits for each weight that is not zero. Every other parameter and buffer takes 16 bits for
+    each number.
     """
     bits, numbers = 0.0, sum(tensor.numel() for tensor in network.state_dict().values())
     for _, conv in convolutions(network):
@@ -157,9 +163,9 @@ Row = tuple[str, dict[str, tuple[int, ...]], NDArray, bool]
 
 
 def _rows(network: Network) -> Iterator[Row]:
-    """What becomes a tensor of the file each: name, weights in it, their values, whether it is sparse.
+    """Yield the content of each tensor of the file: name, weights in it, their values, whether it is sparse.
 
-    Every Conv2d's weights by themselves, then all else, joined by type.
+    The weights of each Conv2d are a tensor of their own. All other numbers are joined by type.
     """
     weights = {name: _as_array(tensor, name) for name, tensor in network.state_dict().items()}
     for name, _ in convolutions(network):
@@ -173,7 +179,7 @@ def _rows(network: Network) -> Iterator[Row]:
 
 
 def _as_array(tensor: Tensor, name: str) -> NDArray:
-    """The tensor's values: float16 where that holds every one of them exactly, else float32; or int64."""
+    """Return a tensor's values: float16 if it holds each of them exactly, else float32; or int64."""
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype == torch.int64:
         return tensor.numpy()
@@ -181,7 +187,7 @@ def _as_array(tensor: Tensor, name: str) -> NDArray:
         raise InputError(f"{name}: is of type {tensor.dtype}; float16, float32 or int64 can be written")
     single = tensor.float()
     if not torch.isfinite(single).all():
-        raise InputError(f"{name}: a weight is not finite; such a network can't be written")
+        raise InputError(f"{name}: a weight is not finite; such a network cannot be written")
     half = single.half()
     exact = torch.equal(half.float().view(torch.int32), single.view(torch.int32))
     return (half if exact else single).numpy()
@@ -200,7 +206,7 @@ def _entry_as_data(entry: _Entry) -> dict[str, object]:
 
 
 def _described(header: Header) -> tuple[Architecture, tuple[str, ...], list[_Entry]]:
-    """What the description says, checked as far as that goes without the weights."""
+    """Return what the description contains, checked as far as possible without the weights."""
     description = header.description
     stored, names = description.get("tensors"), description.get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -221,12 +227,12 @@ def _architecture(stored: object, classes: int) -> Architecture:
     if head.kind not in HEADS:
         raise UnreadableError(f"its last layer is {head.kind}; Detect is expected")
     if head.attributes["nc"] != classes:
-        raise UnreadableError(f"has {classes} class names, but its head another number of classes")
+        raise UnreadableError(f"has {classes} class names, but its head has another number of classes")
     return architecture
 
 
 def _modules(stored: object) -> int:
-    """How many objects with a kind there are, at any depth."""
+    """Return the number of objects with a kind, at any depth."""
     count, left = 0, [stored]
     while left:
         one = left.pop()
@@ -239,15 +245,15 @@ def _modules(stored: object) -> int:
 
 
 def _expected_shapes(architecture: Architecture, names: list[str]) -> dict[str, tuple[int, ...]]:
-    """The shapes of the weights that the architecture's modules have, by name; takes no memory for them."""
+    """Return the shapes of the weights of the architecture's modules, by name. Allocates no weights."""
     try:
         with torch.device("meta"):
             network = Network(architecture, names)
         return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     except Exception as error:
-        # A module that is made with nonsense may raise anything at all.
+        # A module with invalid attributes can raise any exception.
         reason = " ".join(str(error).split())[:300]
-        raise UnreadableError(f"its modules can't be made: {reason}") from error
+        raise UnreadableError(f"its modules cannot be made: {reason}") from error
 
 
 def _entry(stored: object) -> _Entry:
@@ -314,14 +320,15 @@ def _check_members(entries: list[_Entry], expected: Mapping[str, tuple[int, ...]
 
 
 def _check_memory(entries: list[_Entry], file_size: int) -> None:
-    """Raise UnreadableError where the weights take more memory than a file of that size may ask for."""
+    """Raise UnreadableError if the weights take more memory than a file of this size can request."""
     counts = [math.prod(entry.shape) for entry in entries]
     sizes = [max(FLOAT_BYTES, coding.DTYPES[entry.coded.dtype].itemsize) for entry in entries]
     need = sum(count * size for count, size in zip(counts, sizes, strict=True))
     limit = max(LEAST_LIMIT, MOST_RATIO * file_size)
     if need > limit:
         raise UnreadableError(
-            f"its weights take {need} bytes in memory; a file of {file_size} bytes may hold {limit}"
+            f"its weights take {need} bytes in memory; at most {limit} are accepted for a file of "
+            f"{file_size} bytes"
         )
     for entry, count in zip(entries, counts, strict=True):
         if count > MOST_VALUES:
@@ -329,10 +336,10 @@ def _check_memory(entries: list[_Entry], file_size: int) -> None:
 
 
 def _places(header: Header, entries: list[_Entry]) -> list[Place]:
-    """Where each tensor lies. Raises UnreadableError where one does not lie whole in the file."""
-    lacking = [entry for entry in entries if entry.name not in header.places]
-    if lacking or len(header.places) != len(entries):
-        raise UnreadableError(f"damaged: its header has other tensors than its description{_named(lacking)}")
+    """Return where each tensor lies. Raises UnreadableError if one is not completely in the file."""
+    missing = [entry for entry in entries if entry.name not in header.places]
+    if missing or len(header.places) != len(entries):
+        raise UnreadableError(f"damaged: its header has other tensors than its description{_named(missing)}")
     places = [header.places[entry.name] for entry in entries]
     for entry, place in zip(entries, places, strict=True):
         if place.size != entry.size:

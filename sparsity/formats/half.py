@@ -1,4 +1,4 @@
-"""What saved files keep of weights: half precision, with every zero and nothing else zero."""
+"""Rounding to half precision, as in saved files: every zero stays zero, and nothing else becomes zero."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _TINIEST = torch.finfo(torch.float16).smallest_normal * torch.finfo(torch.float1
 
 
 def round_to_half(network: nn.Module) -> nn.Module:
-    """Round all floating-point parameters and buffers to float16, in place, kept in their dtype.
+    """Round all floating-point parameters and buffers to float16, in place. Their dtype stays the same.
 
-    Returns the network: what it then gives is what a saved file of it gives. What is too small for
-    float16 becomes the smallest number of its sign, so that the zeros stay what they are. Pruning leaves
-    -0.0 where a weight was negative; it becomes 0.0, since signs of zeros would only take room.
-    Raises InputError where a value is not finite or too large for float16.
+    Returns the network. Its outputs are then those of a saved file of it. A number too small for float16
+    becomes the smallest float16 of its sign, so that the zeros stay the same. Pruning leaves -0.0 where a
+    weight was negative. It becomes 0.0, because the signs of zeros would only take space.
+    Raises InputError if a value is not finite or too large for float16.
     """
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
@@ -26,10 +26,10 @@ def round_to_half(network: nn.Module) -> nn.Module:
 
 
 def to_half(tensor: Tensor, name: str) -> Tensor:
-    """The tensor in float16, as round_to_half says; always a copy."""
+    """Return a copy of the tensor in float16, rounded as round_to_half does."""
     half = tensor.detach().to(torch.float16) + 0.0
     if not torch.isfinite(half).all():
-        raise InputError(f"{name}: a weight is not finite or above 65504; such a network can't be saved")
+        raise InputError(f"{name}: a weight is not finite or above 65504; such a network cannot be saved")
     lost = (half == 0) & (tensor != 0)
     half[lost] = tensor.detach()[lost].sign().to(torch.float16) * _TINIEST
     return half

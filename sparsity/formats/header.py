@@ -1,4 +1,4 @@
-"""The header of our .safetensors files: what the file says of itself, believed only once it is checked."""
+"""The header of our .safetensors files: it describes the file, and is checked before it is used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DESCRIPTION_LEVEL = 19
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor's bytes lie: from start on, size of them, in bytes from the file's beginning."""
+    """Where a tensor's bytes lie: their start, from the beginning of the file, and their size, in bytes."""
 
     start: int
     size: int
@@ -31,7 +31,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: description as dump_header was given it, and its tensors' places.
+    """The header of a file: the description that dump_header was given, and the places of the tensors.
 
     end: where the header ends and the tensors begin. file_size: in bytes.
     """
@@ -43,7 +43,7 @@ class Header:
 
 
 def dump_header(description: dict[str, Any]) -> dict[str, str]:
-    """The metadata of a file that says description. Raises InputError where it is too long."""
+    """Return the metadata of a file with this description. Raises InputError if it is too long."""
     text = json.dumps(description, separators=(",", ":"), allow_nan=False).encode()
     zstandard = optional_module("zstandard", FORMAT_NAME)
     data = base64.b64encode(zstandard.ZstdCompressor(level=DESCRIPTION_LEVEL).compress(text)).decode()
@@ -58,7 +58,7 @@ def dump_header(description: dict[str, Any]) -> dict[str, str]:
 
 
 def in_order(content: bytes) -> bytes:
-    """A file's content with its metadata sorted by name: the package safetensors leaves that to chance."""
+    """Return a file's content with its metadata sorted by name: safetensors writes them in a random order."""
     end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     fields = json.loads(content[LENGTH_BYTES:end])
     fields["__metadata__"] = dict(sorted(fields["__metadata__"].items()))
@@ -67,7 +67,7 @@ def in_order(content: bytes) -> bytes:
 
 
 def read_header(file: BinaryIO, path: Path) -> Header:
-    """Read a file's header. Raises InputError where it is none of ours, and UnreadableError where damaged."""
+    """Read a file's header. Raises InputError for another format, and UnreadableError if it is damaged."""
     file_size = path.stat().st_size
     first = file.read(LENGTH_BYTES)
     length = int.from_bytes(first, "little")
@@ -75,8 +75,8 @@ def read_header(file: BinaryIO, path: Path) -> Header:
         raise InputError(f"{path}: empty (0 bytes); download or copy it again")
     if length > MOST_HEADER or len(first) < LENGTH_BYTES:
         raise InputError(
-            f"{path}: no safetensors file, or its header is damaged (the length of one up to {MOST_HEADER} "
-            f"bytes was expected, it begins with {first!r})"
+            f"{path}: not a safetensors file, or its header is damaged (a header length up to {MOST_HEADER} "
+            f"is expected, but the file begins with {first!r})"
         )
     end = LENGTH_BYTES + length
     if end > file_size:
@@ -92,7 +92,7 @@ def read_header(file: BinaryIO, path: Path) -> Header:
 def _description(metadata: object) -> dict[str, Any]:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise UnreadableError(
-            f"a safetensors file, but not one of ours: its metadata doesn't say format {FORMAT!r}"
+            f"a safetensors file, but not one of ours: its metadata do not name the format {FORMAT!r}"
         )
     version, data = metadata.get("version"), metadata.get("description")
     if not isinstance(version, str) or not isinstance(data, str):
@@ -101,7 +101,7 @@ def _description(metadata: object) -> dict[str, Any]:
         raise UnreadableError("its header is damaged: its description changed since it was written")
     if version != str(VERSION):
         raise UnreadableError(
-            f"is of version {version[:20]} of the format; up to {VERSION} is read here: update sparsity"
+            f"has version {version[:20]} of the format; versions up to {VERSION} can be read: update sparsity"
         )
     return _parsed(_decompressed(data), "its description is damaged")
 
@@ -112,20 +112,22 @@ def _decompressed(data: str) -> bytes:
         compressed = base64.b64decode(data, validate=True)
         size = zstandard.frame_content_size(compressed)
         if not 0 <= size <= MOST_DESCRIPTION:
-            raise UnreadableError(f"its description is damaged: over {MOST_DESCRIPTION} bytes, or none")
+            raise UnreadableError(
+                f"its description is damaged: over {MOST_DESCRIPTION} bytes, or without a size"
+            )
         return decompress(compressed, size)
     except (ValueError, CodingError, zstandard.ZstdError) as error:
         raise UnreadableError(f"its description is damaged ({error})") from None
 
 
 def _parsed(text: bytes, problem: str) -> dict[str, Any]:
-    """A JSON object. Raises UnreadableError, also for what JSON's readers disagree about."""
+    """Return a JSON object. Raises UnreadableError, also for text that JSON readers interpret differently."""
     try:
         parsed = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"{problem} ({error})") from None
     if not isinstance(parsed, dict):
-        raise UnreadableError(f"{problem} (no JSON object)")
+        raise UnreadableError(f"{problem} (not a JSON object)")
     return parsed
 
 
@@ -141,18 +143,18 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _place(name: str, stored: object, end: int) -> Place:
-    """A tensor's place, from its entry in the header."""
+    """Return a tensor's place, from its entry in the header."""
     stored = stored if isinstance(stored, dict) else {}
     shape, offsets = stored.get("shape"), stored.get("data_offsets")
     numbers = (*shape, *offsets) if isinstance(shape, list) and isinstance(offsets, list) else ()
     sizes = [n for n in numbers if type(n) is int and 0 <= n < 2**48]
     if len(numbers) != 3 or len(sizes) != 3 or len(offsets) != 2 or stored.get("dtype") != "U8":
-        raise UnreadableError(f"its header is damaged: {name[:200]} is no row of bytes at a place")
+        raise UnreadableError(f"its header is damaged: {name[:200]} is not a row of bytes with a place")
     if offsets[1] - offsets[0] != shape[0]:
-        raise UnreadableError(f"its header is damaged: {name[:200]} has other bytes than its shape says")
+        raise UnreadableError(f"its header is damaged: {name[:200]} has a size that differs from its shape")
     return Place(end + offsets[0], shape[0])
 
 
 def _checksum(version: str, description: str) -> str:
-    """What stands under crc32 in the metadata of every version."""
+    """Return the value of crc32 in the metadata. It is defined in the same way in every version."""
     return str(zlib.crc32(f"{version} {description}".encode("utf-8", "replace")))

@@ -1,4 +1,4 @@
-"""A saved network of any form that can be pruned and trained -> the network."""
+"""Loads a saved network of any form that can be pruned and trained."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sparsity.yolo.network import Network, fuse
 
 
 def load(weights: str | PathLike[str], *, fused: bool = True) -> Network:
-    """Load a detection checkpoint of YOLOv5 (v5 to v7) or YOLOv8, or our .safetensors, as a float32 network.
+    """Load a YOLOv5 (v5 to v7) or YOLOv8 detection checkpoint, or our .safetensors, as a float32 network.
 
-    It is in evaluation mode. Of a checkpoint, `ema` is taken where there is one, else its `model`. With
-    fused, each batch norm is folded into its convolution, as pruning expects. Raises InputError where the
-    file is missing, damaged, no detection checkpoint, or names anything but the classes of one.
+    The network is in evaluation mode. From a checkpoint, `ema` is loaded if it has one, else `model`. With
+    fused, each batch norm is folded into its convolution, as pruning expects. Raises InputError if the file
+    is missing, damaged, not a detection checkpoint, or names anything except the classes of one.
     """
     path = Path(weights)
-    # A checkpoint under another name is still one; its reader says what it is where it isn't.
+    # A checkpoint can have any other suffix. Its reader refuses other files, and says what they are.
     form = FORMS[path.suffix if path.suffix in FORMS else ".pt"]
     if not form.trainable:
         raise InputError(
-            f"{path}: an exported network: val_sparse.py validates it as it is; give the .pt or .safetensors "
-            "it was made from"
+            f"{path}: an exported network, which val_sparse.py validates as it is; give the .pt or "
+            ".safetensors that it was made from"
         )
     network = form.read(path)
     return fuse(network) if fused else network

@@ -1,4 +1,4 @@
-"""The stored modules of a checkpoint -> architecture, and where its tensors lie."""
+"""The stored modules of a checkpoint -> architecture, and the places of its tensors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sparsity.yolo.yolov5.published import LEGACY_BUFFERS
 MOST_MODULES = 100_000
 DEEPEST_MODULE = 50
 NOTES = frozenset({"training", "dump_patches", "i", "f", "type", "np"})
-"""Attributes of any module that say nothing of what it computes."""
+"""Attributes of any module that have no effect on what it computes."""
 
 
 class TreeReader:
-    """Walks the stored modules: specs come back, tensors gather by name."""
+    """Walks the stored modules. Returns their specs, and collects their tensors by name."""
 
     def __init__(self, stored: StoredFile) -> None:
         self.stored = stored
@@ -46,7 +46,7 @@ class TreeReader:
         if self._modules_left < 0 or name.count(".") > DEEPEST_MODULE:
             raise UnreadableError("its modules are nested without end")
         if not isinstance(record, Record) or record.class_name not in KINDS.keys() | CHOICES.keys():
-            raise UnreadableError(f"{name} is no module of a YOLOv5 or YOLOv8 network")
+            raise UnreadableError(f"{name} is not a module of a YOLOv5 or YOLOv8 network")
         kind = _kind(record, name)
         _check_attributes(record, kind, name)
         self._gather_tensors(record, name)
@@ -57,7 +57,7 @@ class TreeReader:
     def _gather_tensors(self, record: Record, name: str) -> None:
         transient = record.state.get("_non_persistent_buffers_set", set())
         if not isinstance(transient, set):
-            raise UnreadableError(f"{name}._non_persistent_buffers_set is no set")
+            raise UnreadableError(f"{name}._non_persistent_buffers_set is not a set")
         for key, value in _tensors(record):
             if key not in transient and key not in LEGACY_BUFFERS:
                 self.tensors[f"{name}.{key}"] = value
@@ -82,11 +82,11 @@ class TreeReader:
 
 
 def _children(record: Record) -> dict[str, Any]:
-    """Submodules by name, without those that are None."""
+    """Return the submodules by name, without those that are None."""
     modules = record.state.get("_modules")
     modules = modules if isinstance(modules, dict) else {}
     if not all(isinstance(name, str) for name in modules):
-        raise UnreadableError("a module without a name")
+        raise UnreadableError("has a module without a name")
     return {name: module for name, module in modules.items() if module is not None}
 
 
@@ -99,7 +99,7 @@ def _tensors(record: Record) -> Iterator[tuple[str, StoredTensor]]:
 
 
 def _kind(record: Record, name: str) -> str:
-    """The kind of a stored module: by its class, or by what it holds where several kinds share the class."""
+    """Return the kind of a stored module: by its class, or by its content if kinds share the class."""
     choose = CHOICES.get(record.class_name)
     if choose is None:
         return record.class_name
@@ -110,7 +110,7 @@ def _kind(record: Record, name: str) -> str:
 
 
 def _check_attributes(record: Record, kind: str, name: str) -> None:
-    """Refuse a module that stores an attribute which may change what it computes."""
+    """Refuse a module that stores an attribute which could change what it computes."""
     known = KINDS[kind]
     for key, value in record.state.items():
         if not isinstance(key, str):
@@ -121,7 +121,7 @@ def _check_attributes(record: Record, kind: str, name: str) -> None:
                 raise UnreadableError(f"{name} has {key} {shown}; {known.fixed[key][0]} is expected")
         elif not (key.startswith("_") or key in NOTES or key in known.attributes or key in known.notes):
             raise UnreadableError(
-                f"{name} ({kind}) has an attribute {key[:100]!r} that is not supported; it may change what "
+                f"{name} ({kind}) has an attribute {key[:100]!r} that is not supported; it could change what "
                 "the module computes"
             )
 
@@ -138,7 +138,7 @@ def _sources(record: Record, index: int) -> tuple[int, ...]:
 
 
 def _plain(value: object, name: str, *, part: bool = False) -> Value:
-    """A number, a word, None or a tuple of those."""
+    """Return a number, a text, None or a tuple of these. Raises UnreadableError for anything else."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple) and len(value) <= 16 and not part:

@@ -1,4 +1,4 @@
-"""A network as an ONNX file, boxes decoded; and what such a file says of itself."""
+"""Networks as ONNX files with decoded boxes, and the metadata of such files."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ FLOAT = 1
 """onnx.TensorProto.FLOAT."""
 INPUT, OUTPUT, RAW = "images", "output0", "raw"
 CELLS = "cells"
-"""The name of the dimension of cells in what is exported here."""
+"""The name of the dimension of cells in our own exports."""
 LIKELY_MOST_CLASSES = 100_000
 PREFIX = "network."
-"""Before the names of weights: what is exported holds the network in an attribute."""
+"""The prefix of the names of weights: the exported module holds the network in an attribute."""
 
 
 class OnnxNetwork(nn.Module):
-    """The network of an ONNX file: engines run the file; here stand what it is called and its convolutions.
+    """The network of an ONNX file. Engines run the file; this object holds its names and convolutions.
 
-    names: the class names. strides: the largest one alone is known. file: the file's path.
-    dialect: the key of families.DIALECTS, by the form of its output.
+    names: the class names. strides: only the largest one is known. file: the file's path.
+    dialect: the key of families.DIALECTS, by the form of the file's output.
     Its modules are Conv2d layers with the file's weights (as float32 where they are int8), for counting.
     """
 
@@ -58,12 +58,12 @@ class OnnxNetwork(nn.Module):
             _put(self, name, conv)
 
     def forward(self, *_images: Tensor) -> list[Tensor]:
-        """Raise InputError: PyTorch does not run it."""
-        raise InputError(f"{self.file}: an ONNX file; --engine onnxruntime or openvino runs it")
+        """Raise InputError: PyTorch does not run an ONNX file."""
+        raise InputError(f"{self.file}: an ONNX file; `engine` onnxruntime or openvino runs it")
 
 
 class _Raw(nn.Module):
-    """Images to raw maps."""
+    """Images -> raw maps."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class _Raw(nn.Module):
 
 
 class _Decoded(_Raw):
-    """Images to boxes and confidences, as the head decodes them."""
+    """Images -> boxes and confidences, as the head decodes them."""
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network.head.decode(self.network(images))
@@ -82,23 +82,23 @@ class _Decoded(_Raw):
 
 @dataclass
 class Exporter:
-    """Makes ONNX graphs of networks. Of those that differ in weights alone it traces the first only.
+    """Exports networks as ONNX graphs. Of networks that differ only in weights, only the first is traced.
 
     decoded: whether the graph ends in boxes (OUTPUT) or in raw maps (RAW0, RAW1, ...). Both take images
     [batch, 3, height, width], RGB in 0 to 1, any batch, sides multiples of the largest stride.
-    asked_by: what to name where the package onnx is missing.
+    asked_by: what needs the package onnx; an error names it if the package is missing.
     """
 
     decoded: bool
     asked_by: str = "an .onnx file"
 
     def __post_init__(self) -> None:
-        """Raise InputError where a package is missing."""
+        """Raise InputError if a package is missing."""
         self._onnx = optional_module("onnx", self.asked_by)
         self._traced: tuple[str, Any] | None = None
 
     def export(self, network: Network) -> Any:
-        """An onnx.ModelProto of the network in float32; batch norms that stand apart are fused first."""
+        """Return an onnx.ModelProto of the network in float32. Separate batch norms are fused first."""
         if has_norms(network):
             network = fuse(copy.deepcopy(network).eval())
         shape = _shape_key(network)
@@ -109,10 +109,10 @@ class Exporter:
         return self._trace(network) if missing else model
 
     def _trace(self, network: Network) -> Any:
-        """Trace a copy whose weights all differ, so that no two of them are taken for one."""
+        """Trace a copy whose weights all differ, so that no two of them are merged."""
         stand_in = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
         for module in stand_in.modules():
-            # A module that a detector adapted to its device traces as what it was.
+            # Detectors can adapt the class of a convolution to their device. The plain class is traced.
             if isinstance(module, nn.Conv2d):
                 module.__class__ = nn.Conv2d
         generator = torch.Generator().manual_seed(0)
@@ -127,7 +127,7 @@ class Exporter:
 
 
 def set_weights(model: Any, network: Network, onnx: Any) -> list[str]:
-    """Put the network's weights in their places in the graph; the names of those without one."""
+    """Set the network's weights in the graph. Returns the names of those that have no place in it."""
     places = {tensor.name: tensor for tensor in model.graph.initializer}
     missing = []
     for name, parameter in _weights(network):
@@ -141,38 +141,38 @@ def set_weights(model: Any, network: Network, onnx: Any) -> list[str]:
 
 
 def _weights(network: Network) -> Iterator[tuple[str, Tensor]]:
-    """Parameters, and the statistics of batch norms that no fusing takes away."""
+    """Yield the parameters, and the statistics of batch norms that fusing does not remove."""
     yield from network.named_parameters()
     statistics = ("running_mean", "running_var")
     yield from ((name, buffer) for name, buffer in network.named_buffers() if name.endswith(statistics))
 
 
 def describe(network: Network) -> dict[str, str]:
-    """What the file says of itself, in the words that the families' own exports have: stride and names."""
+    """Return the metadata of the file, in the form of the families' own exports: stride and names."""
     return {"stride": str(max(network.strides)), "names": repr(dict(enumerate(network.names)))}
 
 
 def write(network: Network, path: Path) -> None:
-    """Write a fused network as ONNX, boxes decoded, whole or not at all.
+    """Write a fused network as ONNX with decoded boxes, completely or not at all.
 
-    Input `images` float32 [batch, 3, height, width], RGB in 0 to 1; output `output0` float32, of YOLOv5
-    [batch, cells, 5 + nc]: cx, cy, w, h in pixels, objectness, classes; of YOLOv8 [batch, 4 + nc, cells]:
-    cx, cy, w, h, classes. Raises InputError where a
-    package is missing, or path can't be written.
+    Input: `images`, float32 [batch, 3, height, width], RGB in 0 to 1.
+    Output: `output0`, float32. For YOLOv5 it is [batch, cells, 5 + nc]: cx, cy, w, h in pixels, objectness,
+    classes. For YOLOv8 it is [batch, 4 + nc, cells]: cx, cy, w, h in pixels, classes.
+    Raises InputError if a package is missing or path cannot be written.
     """
     write_model(Exporter(decoded=True, asked_by=str(path)).export(network), path)
 
 
 def write_model(model: Any, path: Path) -> None:
-    """Write an onnx.ModelProto, whole or not at all."""
+    """Write an onnx.ModelProto, completely or not at all."""
     write_bytes(path, model.SerializeToString())
 
 
 def read(path: Path) -> OnnxNetwork:
-    """Read a detector's ONNX file, ours or YOLOv5's or YOLOv8's own export.
+    """Read a detector's ONNX file: one of ours, or YOLOv5's or YOLOv8's own export.
 
-    Raises InputError where it is none, or lacks what detection needs: class names, stride, `images`, one
-    output of boxes.
+    Raises InputError if it is not one, or lacks what detection needs: class names, stride, the input
+    `images`, one output of boxes.
     """
     onnx = optional_module("onnx", str(path))
     try:
@@ -184,10 +184,10 @@ def read(path: Path) -> OnnxNetwork:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:
-        # protobuf raises its own DecodeError, without a public base, and others on damage.
-        raise InputError(f"{path}: no ONNX file, truncated or damaged; export it again") from error
-    said = {entry.key: entry.value for entry in model.metadata_props}
-    names, stride = _names(path, said.get("names")), _stride(path, said.get("stride"))
+        # For a damaged file, protobuf raises its own DecodeError, which has no public base, and others.
+        raise InputError(f"{path}: not an ONNX file, or truncated or damaged; export it again") from error
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    names, stride = _names(path, metadata.get("names")), _stride(path, metadata.get("stride"))
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise InputError(f"{path}: its weights lie in another file; export it as one file")
     try:
@@ -200,7 +200,7 @@ def read(path: Path) -> OnnxNetwork:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what the exporter and onnxruntime tell of themselves to themselves."""
+    """Suppress the messages of the exporter and of onnxruntime."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -214,7 +214,7 @@ def quiet() -> Iterator[None]:
 def _names(path: Path, text: str | None) -> tuple[str, ...]:
     if text is None:
         raise InputError(
-            f"{path}: has no class names (metadata `names`); --save x.onnx and YOLOv5's export.py write them"
+            f"{path}: has no class names (metadata `names`); files of `save` and YOLOv5's export.py have them"
         )
     try:
         names = ast.literal_eval(text)
@@ -227,7 +227,7 @@ def _names(path: Path, text: str | None) -> tuple[str, ...]:
     if set(names) != set(range(len(names))) or not all(isinstance(name, str) for name in names.values()):
         names = {}
     if not names:
-        raise InputError(f"{path}: its metadata `names` is no dict of names from 0 on: {text[:80]!r}")
+        raise InputError(f"{path}: its metadata `names` is not a dict of names from 0 on: {text[:80]!r}")
     return tuple(names[i] for i in range(len(names)))
 
 
@@ -244,7 +244,7 @@ def _stride(path: Path, text: str | None) -> int:
 
 
 def _dialect(path: Path, model: Any, classes: int, onnx: Any) -> str:
-    """The dialect whose input and output the model has. Raises InputError where it is none's."""
+    """Return the dialect whose input and output the model has. Raises InputError if there is none."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [one for one in model.graph.input if one.name not in weights]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
@@ -256,7 +256,7 @@ def _dialect(path: Path, model: Any, classes: int, onnx: Any) -> str:
         raise InputError(f"{path}: its images are not float32 of 3 channels; export it in float32")
     if sizes[0] or sizes[2] or sizes[3]:
         raise InputError(
-            f"{path}: it takes images of {sizes} alone, and validation has batches of several shapes; export "
+            f"{path}: it takes only images of {sizes}, but validation has batches of several shapes; export "
             "it with free batch, height and width (YOLOv5's export.py: --dynamic)"
         )
     dims = _output_dims(model)
@@ -273,7 +273,7 @@ def _dialect(path: Path, model: Any, classes: int, onnx: Any) -> str:
 
 
 def _dialect_by_cells(dims: Sequence[Any]) -> str | None:
-    """The dialect of our own exports, whose dimension of cells has a name; None for others."""
+    """Return the dialect of our own exports, whose dimension of cells has a name; None for others."""
     if len(dims) != 3 or any(dim.dim_value for dim in dims[1:]):
         return None
     return next((key for key, one in DIALECTS.items() if dims[one.head.cells_dim].dim_param == CELLS), None)
@@ -292,7 +292,7 @@ def _output_dims(model: Any) -> Sequence[Any]:
 
 
 def _convolutions(path: Path, model: Any, onnx: Any) -> dict[str, nn.Conv2d]:
-    """The convolutions by the name of their weights, with those as float32."""
+    """Return the convolutions, with float32 weights, by the names of their weights."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     behind = {node.output[0]: node.input for node in model.graph.node if node.op_type == "DequantizeLinear"}
     convs = {}
@@ -310,7 +310,7 @@ def _convolutions(path: Path, model: Any, onnx: Any) -> dict[str, nn.Conv2d]:
 
 
 def _counts_up(weight: np.ndarray) -> bool:
-    """Whether it is YOLOv8's dfl, of the numbers 0, 1, 2, ...: a constant that other exports make a Conv."""
+    """Whether weight is YOLOv8's dfl, the constant 0, 1, 2, ..., which other exporters write as a Conv."""
     return weight.size > 1 and np.array_equal(weight.reshape(-1), np.arange(weight.size))
 
 
@@ -319,7 +319,7 @@ def _put(root: nn.Module, name: str, conv: nn.Conv2d) -> None:
     *parts, last = name.split(".")
     for part in parts:
         root = root._modules.setdefault(part, nn.Module())
-    # Not by add_module: a file may call its weights what it likes.
+    # add_module would refuse some names that a file can contain.
     root._modules[last] = conv
 
 
@@ -333,15 +333,15 @@ def _conv2d(weight: np.ndarray, bias: list[np.ndarray]) -> nn.Conv2d:
 
 
 def _shape_key(network: Network) -> str:
-    """What networks share that differ in the values of their weights alone."""
+    """Return a key that is equal for networks that differ only in the values of their weights."""
     shapes = sorted((name, tuple(p.shape)) for name, p in network.named_parameters())
     constants = [(name, buffer.flatten().tolist()) for name, buffer in network.named_buffers()]
     return repr((network.architecture, shapes, constants, network.names))
 
 
 def _export(module: _Raw) -> Any:
-    stride, levels = max(module.network.strides), len(module.network.strides)
-    outputs = [OUTPUT] if isinstance(module, _Decoded) else [f"{RAW}{i}" for i in range(levels)]
+    stride, maps = max(module.network.strides), len(module.network.strides)
+    outputs = [OUTPUT] if isinstance(module, _Decoded) else [f"{RAW}{i}" for i in range(maps)]
     free = {INPUT: {0: "batch", 2: "height", 3: "width"}}
     for name in outputs:
         free[name] = {0: "batch", 2: "rows", 3: "columns"}
@@ -349,7 +349,7 @@ def _export(module: _Raw) -> Any:
         free[OUTPUT] = {0: "batch", module.network.head.cells_dim: CELLS}
     content = io.BytesIO()
     with quiet():
-        # The exporter that traces: the newer one takes ten times as long for the same graph.
+        # The tracing exporter is used, because the newer one takes ten times as long for the same graph.
         torch.onnx.export(
             module.eval(),
             (torch.zeros(2, 3, 2 * stride, 3 * stride),),

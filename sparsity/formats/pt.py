@@ -1,4 +1,4 @@
-"""The .pt of a network's family, which that family's own tools open."""
+"""The .pt form of a network's family, which the family's own tools can open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparsity.formats.saved_form import SavedForm
 from sparsity.yolo.network import Network
 
 WRITERS: Mapping[str, ModuleType] = {"yolov5": yolov5_pt, "yolov8": yolov8_pt}
-"""By the dialect of the network (see yolo.families)."""
+"""Key of a dialect -> the module that writes its .pt (see yolo.families)."""
 
 
 def read(path: Path) -> Network:
@@ -22,12 +22,12 @@ def read(path: Path) -> Network:
 
 
 def write(network: Network, path: Path) -> None:
-    """Write the file, whole or not at all. Raises InputError as the family's write does."""
+    """Write the file, completely or not at all. Raises InputError as the family's write does."""
     WRITERS[network.dialect].write(network, path)
 
 
 def encode(network: Network) -> memoryview:
-    """The content of the file that write makes, in memory."""
+    """Return the content of the file that write makes."""
     return WRITERS[network.dialect].encode(network)
 
 

@@ -1,4 +1,4 @@
-"""A published .pt -> architecture, weights and names; nothing in it is run."""
+"""A published .pt -> architecture, weights and names. Nothing in the file is run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sparsity.yolo.families import CLASS_NAMES, OTHER_TASKS
 
 
 def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
-    """Read a checkpoint of a published family, `ema` where there is one, else `model`.
+    """Read a checkpoint of a published family: `ema` if it has one, else `model`.
 
-    Raises InputError where the file is missing, damaged, no detection checkpoint, or names anything but the
-    classes of one.
+    Raises InputError if the file is missing, damaged, not a detection checkpoint, or names anything except
+    the classes of one.
     """
     path = Path(path)
     try:
@@ -42,9 +42,8 @@ def _refusal(name: str) -> str:
         return f"{OTHER_TASKS[name]} ({name}); {expected}"
     name = name if len(name) < 200 else name[:200] + "..."
     return (
-        f"refused: it names {name}, which no YOLOv5 detection checkpoint needs, nor a YOLOv8 one; "
-        "nothing in the file was run. If you trust it, save its weights again with YOLOv5's or YOLOv8's own "
-        "classes"
+        f"refused: it names {name}, which no YOLOv5 or YOLOv8 detection checkpoint needs; nothing in the "
+        "file was run. If you trust it, save its weights again with YOLOv5's or YOLOv8's own classes"
     )
 
 
@@ -56,15 +55,15 @@ def _model_record(stored: StoredFile) -> Record:
         raise InputError(f"{stored.path}: not a YOLOv5 or YOLOv8 checkpoint: it holds no dict at its root")
     if root.get("format") == "sparsity":
         raise InputError(
-            f"{stored.path}: of a .pt form that an early finetune.py wrote and nothing reads any more; train "
-            "again, or convert it with the version that wrote it"
+            f"{stored.path}: a .pt form of an early finetune.py, which is no longer read; train again, or "
+            "convert it with the version that wrote it"
         )
     model = root.get("ema") or root.get("model")
     if not isinstance(model, Record) or model.class_name != "Model":
         keys = ", ".join(str(key) for key in list(root)[:8]) or "nothing"
         raise InputError(
             f"{stored.path}: no YOLOv5 or YOLOv8 detection model under 'ema' or 'model' (it holds: {keys}); "
-            "a bare state dict is not enough, give the checkpoint that training wrote"
+            "a bare state dict is not enough: give the checkpoint that training wrote"
         )
     return model
 

@@ -1,4 +1,4 @@
-"""What the families' .pt forms share: modules under their published names, weights in half precision."""
+"""Common parts of the families' .pt forms: modules under their published names, weights in half precision."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from sparsity.yolo.registry import HEADS, KINDS
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec
 
 ClassName: TypeAlias = tuple[str, str]
-"""Module and name."""
+"""Module and name of a class."""
 Parts: TypeAlias = dict[str, Any]
-"""A module's attributes and submodules by name."""
+"""A module's attributes and submodules, by name."""
 
 
 class Publisher:
-    """Makes stand-ins of modules, under the class names of one family.
+    """Makes stand-ins for modules, under the class names of one family.
 
-    names: kind -> the class under which it is written. made: kind -> what makes its stand-in of what it holds
-    here, where its published class holds something else.
+    names: kind -> the class under which it is written.
+    made: kind -> a function that makes its stand-in from the module's parts, for kinds whose published class
+    has other parts.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Publisher:
         self.names, self.made = names, made
 
     def model(self, name: ClassName, network: Network) -> StandIn:
-        """The whole under that name, with its weights: what both families' models hold."""
+        """Return the whole network under this name, with its weights and what both families' models store."""
         architecture = current_architecture(network)
         with torch.device("meta"):
             layers = nn.Sequential(*(self._layer(layer, i) for i, layer in enumerate(architecture)))
@@ -47,7 +48,7 @@ class Publisher:
         return whole.requires_grad_(False).eval()
 
     def _layer(self, layer: Layer, index: int) -> nn.Module:
-        """One layer, with what is noted on it: i, f, type and np (its number of parameters)."""
+        """Return one layer, with the attributes that are noted on it: i, f, type and np (its parameters)."""
         module = self._module(layer.module)
         as_list = len(layer.sources) > 1 or layer.module.kind in HEADS
         module.i, module.f = index, list(layer.sources) if as_list else layer.sources[0]
@@ -66,12 +67,12 @@ class Publisher:
 
 
 def half_strides(strides: tuple[int, ...]) -> Tensor:
-    """Strides as checkpoints hold them."""
+    """Return the strides as checkpoints store them."""
     return torch.tensor(strides, dtype=torch.float16, device="cpu")
 
 
 def _as_published(conv: Parts) -> Parts:
-    """A Conv's modules, with a batch norm in place of the bias where there is none."""
+    """Return a Conv's modules. If it has no batch norm, one takes the place of the bias."""
     if hasattr(conv["act"], "inplace"):
         conv["act"].inplace = True
     if "bn" in conv:
@@ -90,7 +91,10 @@ def _half_weights(network: Network) -> dict[str, Tensor]:
 
 
 def _with_neutral_norms(weights: dict[str, Tensor], whole: nn.Module) -> dict[str, Tensor]:
-    """The weights, with those of the norms that whole has and the network lacks: biases move into them."""
+    """Return the weights, and those of the batch norms that only whole has.
+
+    The biases move into these batch norms.
+    """
     weights = dict(weights)
     for name, norm in whole.named_modules():
         if isinstance(norm, nn.BatchNorm2d) and f"{name}.weight" not in weights:
@@ -103,14 +107,14 @@ def _with_neutral_norms(weights: dict[str, Tensor], whole: nn.Module) -> dict[st
 
 
 def _kept(architecture: Architecture) -> list[int]:
-    """The layers whose output another than the next one takes.
+    """Return the layers whose output is used by another layer than the next one.
 
-    Raises InputError where a layer after the first takes the image itself.
+    Raises InputError if a layer after the first takes the image itself.
     """
     kept = set()
     for index, layer in enumerate(architecture):
         sources = {s if s >= 0 else index + s for s in layer.sources if s != -1}
         if -1 in sources:
-            raise InputError(f"model.{index} takes the image itself, which a .pt of YOLOv5's can't say")
+            raise InputError(f"model.{index} takes the image itself, which YOLOv5's .pt cannot express")
         kept |= sources
     return sorted(kept)

@@ -1,4 +1,4 @@
-"""What a saved form of a network is: a way to read it and a way to write it."""
+"""The type of a saved form: a way to read a network and a way to write it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SavedForm:
-    """One form, known by the suffix of its files.
+    """One saved form. The suffix of a file selects it.
 
-    read: path -> a Network in evaluation mode, float32, with its batch norms where the file has them; a form
-    that is only run, such as ONNX, gives an OnnxNetwork. Raises InputError for a file that can't be used.
-    write: writes a network whose floats are rounded to half precision, whole or not at all. Raises InputError
-    where it can't be written.
-    packages: what write and read need beside the core packages.
-    trainable: whether what read gives can be pruned and trained.
+    read: path -> a Network in evaluation mode, float32, with its batch norms if the file has them. A form
+    that is only run, such as ONNX, gives an OnnxNetwork. Raises InputError for a file that cannot be used.
+    write: writes a network whose floats are rounded to half precision, completely or not at all. Raises
+    InputError if the network cannot be written.
+    packages: packages that write and read need besides the core packages.
+    trainable: whether the network that read returns can be pruned and trained.
     """
 
     read: Callable[[Path], Any]

@@ -1,4 +1,4 @@
-"""Saved forms of a network, by the suffix of the file."""
+"""Saves networks, in the form that the file's suffix names."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sparsity.yolo.network import Network
 
 
 def save(network: Network, path: str | Path, *, int8_images: Sequence[Tensor] = ()) -> None:
-    """Write a network, whole or not at all, in the form that the path's suffix names.
+    """Write a network, completely or not at all, in the form that the path's suffix names.
 
-    .pt: that of the network's family, which YOLOv5 or the ultralytics package opens. .safetensors: ours,
-    compressed (docs/format.md). .onnx: boxes decoded, and quantised to int8 by int8_images where there are
-    some (see onnx_int8.quantize).
-    All floats are rounded to half precision, as YOLOv5 keeps them, without a zero more or less: give
-    round_to_half(network) to validate, and the figures are the file's to the last digit.
-    Raises InputError for another suffix, a weight that half precision can't hold, or a file that can't be
-    written.
+    .pt: the form of the network's family, which YOLOv5 or the ultralytics package opens.
+    .safetensors: our own form, compressed (docs/format.md).
+    .onnx: with decoded boxes, quantised to int8 by int8_images if there are any (see onnx_int8.quantize).
+    All floats are rounded to half precision, as YOLOv5 stores them. The zeros stay the same. To get exactly
+    the figures of the file, validate round_to_half(network).
+    Raises InputError for another suffix, for a weight that half precision cannot hold, or if the file cannot
+    be written.
     """
     path = check_form(path)
     network = round_to_half(copy.deepcopy(network))
@@ -36,12 +36,12 @@ def save(network: Network, path: str | Path, *, int8_images: Sequence[Tensor] = 
 
 
 def check_form(path: str | Path, *, int8: bool = False) -> Path:
-    """The path. Raises InputError for a suffix that is no saved form's, or where a package is missing."""
+    """Return the path. Raises InputError if no saved form has its suffix, or if a package is missing."""
     path = Path(path)
     if path.suffix not in FORMS or path.is_dir():
         raise InputError(f"{path}: a file that ends in {', '.join(FORMS)} is expected")
     for package in FORMS[path.suffix].packages:
         optional_module(package, str(path))
     if int8 and path.suffix == ".onnx":
-        optional_module("onnxruntime.quantization", "--int8")
+        optional_module("onnxruntime.quantization", "`int8`")
     return path

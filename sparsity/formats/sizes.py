@@ -1,4 +1,4 @@
-"""How many bytes a network takes in each saved form, and how few it could."""
+"""The size of a network in each saved form, and the size that its entropy suggests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ MB = 1e6
 class Sizes:
     """Megabytes (1e6 bytes) of a network's files, rounded to half precision.
 
-    size_dense_mb: the dense network's .pt. size_pt_mb: this one's; zeros take as much room as any number.
-    size_safetensors_mb: the compressed form. size_bound_mb: where the zeros are (their entropy) and 16 bit
-    for each weight that is none, which the compressed form may fall below, since weights have patterns.
+    size_dense_mb: the .pt of the dense network.
+    size_pt_mb: the .pt of this network. Zeros take as much space as other numbers.
+    size_safetensors_mb: the compressed form.
+    size_bound_mb: the entropy of the zeros' places, and 16 bits for each other weight. The compressed form
+    can be smaller, because weights have patterns.
     """
 
     size_dense_mb: float
@@ -31,7 +33,7 @@ SIZE_COLUMNS = tuple(field.name for field in fields(Sizes))
 
 
 def measure_sizes(network: Network, dense: Sizes | None = None) -> Sizes:
-    """The sizes of a fused network's files. dense: the dense network's; without, it is that itself."""
+    """Return the sizes of a fused network's files. dense: the dense network's sizes, None if this is it."""
     rounded = round_to_half(copy.deepcopy(network))
     checkpoint = len(pt.encode(rounded)) / MB
     return Sizes(

@@ -1,4 +1,4 @@
-"""Modules written under the name of a class that is not installed here: it need not be, to write for it."""
+"""Modules that are written under the name of a class, which need not be installed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import nn
 
 
 class StandIn(nn.Module):
-    """Holds what the class it stands for holds, and can't do what that does."""
+    """Holds the parts of the class that it stands for, but cannot compute."""
 
 
 def stand_in(module: str, name: str, **parts: object) -> StandIn:
-    """A module with these parts (submodules and plain attributes) that is written as module.name."""
+    """Return a module with these parts (submodules and plain attributes) that is written as module.name."""
     instance = _stand_in_class(module, name)()
     for key, part in parts.items():
         setattr(instance, key, part)
@@ -24,7 +24,7 @@ def stand_in(module: str, name: str, **parts: object) -> StandIn:
 
 
 def saved(root: object) -> memoryview:
-    """What torch.save writes for root, stand-ins under the names of the classes they stand for."""
+    """Return what torch.save writes for root, with stand-ins under the names of their classes."""
     buffer = io.BytesIO()
     torch.save(root, buffer, pickle_module=SimpleNamespace(__name__=__name__, Pickler=_Pickler))
     return buffer.getbuffer()
@@ -36,9 +36,10 @@ def _stand_in_class(module: str, name: str) -> type[StandIn]:
 
 
 class _Pickler(pickle._Pickler):
-    """Writes a stand-in's class by its name alone.
+    """Writes a stand-in's class by its name only.
 
-    The one in Python, not the one in C, which imports every class it writes to see that it is there.
+    It extends the pickler in Python. The one in C imports every class that it writes, to check that it
+    exists.
     """
 
     def save_global(self, obj: object, name: str | None = None) -> None:

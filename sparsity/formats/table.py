@@ -1,4 +1,4 @@
-"""The table of saved forms, by the suffix of the file. Listing the suffixes imports none of them."""
+"""The table of saved forms, by the suffix of the file. Listing the suffixes imports none of the forms."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Reads what torch.save wrote into inert records; nothing in the file can run.
+"""Reads files of torch.save into inert records. Nothing in the file can run.
 
-Python's documented way (pickle, "Restricting Globals"): every global that a file names is looked up
-in a table, and the table holds only classes of this file that store what they are given.
+This is Python's documented way (pickle, "Restricting Globals"): every global that a file names is looked up
+in a table. The table holds only classes of this module, which store what they are given.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ INERT_GLOBALS = frozenset(
         ("numpy._core.multiarray", "_reconstruct"),
     }
 )
-"""What training checkpoints hold beside the network; kept as records that nobody reads."""
+"""Objects that training checkpoints hold besides the network, kept as records that are never read."""
 
 
 class UnknownGlobalError(Exception):
@@ -59,7 +59,7 @@ class UnknownGlobalError(Exception):
 
 
 class Record:
-    """An object of the file: the name of its class, and the attributes stored for it."""
+    """An object of the file: the name of its class, and its stored attributes."""
 
     class_name = ""
     state: dict[str, Any]
@@ -70,7 +70,7 @@ class Record:
         return record
 
     def __init__(self, *_arguments: object, **_keywords: object) -> None:
-        """Take what the file gives; a pickle may make an object without this being called."""
+        """Accept the arguments in the file. A pickle can also create an object without this call."""
 
     def __setstate__(self, state: object) -> None:
         if isinstance(state, dict):
@@ -78,15 +78,15 @@ class Record:
 
 
 class StoredDict(dict):
-    """collections.OrderedDict in the file: a dict, without the attributes stored for it."""
+    """A collections.OrderedDict of the file: a dict without its stored attributes."""
 
     def __setstate__(self, state: object) -> None:
-        """Drop them: no name in the file may shadow a method."""
+        """Drop the stored attributes: no name in the file can shadow a method."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor of the file that is not read yet: a view into the storage called key."""
+    """A tensor of the file that is not read yet: a view into the storage named key."""
 
     dtype: torch.dtype
     key: str
@@ -105,7 +105,7 @@ class StoredFile:
     root: Any = field(repr=False)
 
     def read_tensors(self, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-        """Read tensors by name, as stored. Raises InputError where the file does not hold one whole."""
+        """Read tensors by name, as stored. Raises InputError if the file does not hold one completely."""
         for tensor in stored.values():
             _check_view(self.path, tensor)
         size = sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in stored.values())
@@ -126,9 +126,9 @@ class StoredFile:
 def read_file(path: Path, class_names: Mapping[tuple[str, str], str]) -> StoredFile:
     """Read the object that torch.save wrote to path.
 
-    class_names says which (module, name) globals may appear as modules; they become Records whose
-    class_name is the mapped value. Raises InputError where the file is missing, damaged or of
-    another format, and UnknownGlobalError where it names anything else.
+    class_names: the (module, name) globals that can occur as modules -> the class_name of their Records.
+    Raises InputError if the file is missing, damaged or of another format, and UnknownGlobalError if it names
+    any other global.
     """
     _check_head(path)
     with _open_archive(path) as archive:
@@ -143,7 +143,7 @@ def read_file(path: Path, class_names: Mapping[tuple[str, str], str]) -> StoredF
 
 @contextmanager
 def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip, with whatever zipfile raises on a damaged one made an InputError."""
+    """Open the zip. Errors that zipfile raises for a damaged one become an InputError."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -155,7 +155,7 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _check_head(path: Path) -> None:
-    """Refuse what is no zip with a word on what it is instead."""
+    """Refuse a file that is not a zip. The error says what it is instead."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -169,8 +169,8 @@ def _check_head(path: Path) -> None:
         raise InputError(f"{path}: a Git LFS pointer, not the file itself; run git lfs pull")
     if not head.startswith(b"PK\x03\x04"):
         raise InputError(
-            f"{path}: not a checkpoint that torch.save wrote (a zip file was expected, "
-            f"it begins with {head[:16]!r})"
+            f"{path}: not a checkpoint that torch.save wrote (a zip file is expected, "
+            f"but it begins with {head[:16]!r})"
         )
 
 
@@ -184,20 +184,20 @@ def _check_format(archive: zipfile.ZipFile, path: Path, prefix: str) -> None:
 
 
 def _read_member(archive: zipfile.ZipFile, path: Path, name: str, expected: int | None = None) -> bytes:
-    """One member's bytes, checked by its CRC. Compressed members are refused: torch writes none."""
+    """Return one member's bytes, checked by its CRC. Compressed members are refused: torch writes none."""
     try:
         info = archive.getinfo(name)
     except KeyError:
-        raise InputError(f"{path}: damaged: {name} is missing in it") from None
+        raise InputError(f"{path}: damaged: {name} is missing") from None
     if info.compress_type != zipfile.ZIP_STORED:
         raise InputError(f"{path}: {name} is compressed, which torch.save never does")
     if expected is not None and info.file_size != expected:
-        raise InputError(f"{path}: {name} has {info.file_size} bytes, expected {expected}")
+        raise InputError(f"{path}: {name} has {info.file_size} bytes; {expected} are expected")
     return archive.read(info)
 
 
 def _check_view(path: Path, stored: StoredTensor) -> None:
-    """A view must lie inside its storage and be no larger than it."""
+    """Raise InputError unless the view lies inside its storage and is no larger than it."""
     numbers = (stored.offset, *stored.shape, *stored.strides)
     last = stored.offset + sum(
         (size - 1) * stride for size, stride in zip(stored.shape, stored.strides, strict=True)
@@ -214,7 +214,7 @@ def _unpickle(path: Path, data: bytes, class_names: Mapping[tuple[str, str], str
     except UnknownGlobalError:
         raise
     except Exception as error:
-        # Any exception at all can come out of a damaged pickle.
+        # A damaged pickle can raise any exception.
         raise InputError(f"{path}: damaged: {type(error).__name__}: {error}") from error
 
 
@@ -223,22 +223,22 @@ _REFUSED_OPCODES = (
     *(pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.FROZENSET),
     *(pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.DICT, pickle.PERSID),
 )
-"""What torch.save never writes."""
+"""Opcodes that torch.save never writes."""
 
 
 def _check_keys(keys: Iterable[object]) -> None:
-    """Hashing anything but plain values can be made to run for ever."""
+    """Raise UnpicklingError for keys that are not plain values: hashing these could run forever."""
     for key in keys:
         if not isinstance(key, _PLAIN_KEYS):
             raise pickle.UnpicklingError(f"a key or set member that is a {type(key).__name__}")
 
 
 class _Reader(pickle._Unpickler):
-    """An unpickler that knows only the table.
+    """An unpickler that knows only the globals of the table.
 
-    The one in Python, not the one in C: only there can the opcodes be narrowed down to those that
-    are safe on hostile input (a memo without bounds, states for the reader's own objects, keys whose
-    hash never ends are not).
+    It extends the unpickler in Python, not the one in C: only the former can be restricted to opcodes that
+    are safe on hostile input. Not safe are a memo without bounds, states for the reader's own objects, and
+    keys whose hash never ends.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
@@ -272,14 +272,14 @@ class _Reader(pickle._Unpickler):
 
     def _set_items(self, pairs: list[Any]) -> None:
         if not isinstance(self.stack[-1], dict) or len(pairs) % 2:
-            raise pickle.UnpicklingError("items for what is no dict")
+            raise pickle.UnpicklingError("items for an object that is not a dict")
         _check_keys(pairs[::2])
         self.stack[-1].update(zip(pairs[::2], pairs[1::2], strict=True))
 
     def load_additems(self) -> None:
         items = self.pop_mark()
         if not isinstance(self.stack[-1], set):
-            raise pickle.UnpicklingError("members for what is no set")
+            raise pickle.UnpicklingError("members for an object that is not a set")
         _check_keys(items)
         self.stack[-1].update(items)
 
@@ -299,7 +299,7 @@ class _Reader(pickle._Unpickler):
     def persistent_load(self, pid: Any) -> StoredTensor:
         tag, dtype, key, _location, elements = pid
         if tag != "storage" or not isinstance(dtype, _StorageType):
-            raise ValueError("a persistent id that is no storage")
+            raise ValueError("a persistent id that is not a storage")
         if not isinstance(key, str) or not isinstance(elements, int) or elements < 0:
             raise ValueError("a storage without a key and a size")
         return StoredTensor(dtype.dtype, key, elements)
@@ -307,7 +307,7 @@ class _Reader(pickle._Unpickler):
 
 @dataclass(frozen=True)
 class _StorageType:
-    """torch.HalfStorage and its like, as a value: it can't be called."""
+    """torch.HalfStorage and similar classes, as a value that cannot be called."""
 
     dtype: torch.dtype
 
@@ -315,7 +315,7 @@ class _StorageType:
 def _tensor(storage: StoredTensor, offset: int, shape: tuple, strides: tuple, *_rest: object) -> StoredTensor:
     numbers = (offset, *shape, *strides)
     if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise ValueError("a tensor whose shape is no list of sizes")
+        raise ValueError("a tensor whose shape is not a list of sizes")
     return StoredTensor(
         storage.dtype, storage.key, storage.storage_elements, offset, tuple(shape), tuple(strides)
     )
@@ -335,7 +335,7 @@ def _size(items: tuple = ()) -> tuple:
 
 
 def _device(*_arguments: object) -> None:
-    """torch.device: where a tensor lay does not matter."""
+    """Replace torch.device: the device of a stored tensor does not matter."""
 
 
 _GLOBALS: dict[tuple[str, str], Any] = {

@@ -21,22 +21,25 @@ PUBLISHED = {
     for (module, name), kind in CLASS_NAMES.items()
     if module in ("models.common", "models.yolo") and name == kind
 }
-"""The class under which a kind of block is written: the plain one, where several are read as that kind."""
+"""Kind of block -> the class under which it is written: the plain class, if several are read as this kind."""
 
 
 def write(network: Network, path: Path) -> None:
-    """Write a checkpoint as YOLOv5 (v6.2 on) publishes them, whole or not at all; load reads it, too.
+    """Write a checkpoint in YOLOv5's published form (v6.2 on), completely or not at all. load reads it, too.
 
-    Every floating-point tensor is kept in half precision, what is not zero stays so; no mask, no
-    optimizer. YOLOv5 expects a batch norm in every Conv: one that was fused gets a neutral one, which
-    only adds the bias (see drop_neutral_norms). Raises InputError where path can't be written, a weight
-    is not finite or too large for float16, or a layer after the first takes the image itself.
+    Every floating-point tensor is stored in half precision, and nonzero values stay nonzero. The file has no
+    mask and no optimiser. YOLOv5 expects a batch norm in every Conv. A fused Conv gets a neutral one, which
+    only adds the bias (see drop_neutral_norms). Raises InputError if path cannot be written, if a weight is
+    not finite or too large for float16, or if a layer after the first takes the image itself.
     """
     write_bytes(path, encode(network))
 
 
 def encode(network: Network) -> memoryview:
-    """The content of the file that write makes, in memory: torch.save raises no OSError on a full disk."""
+    """Return the content of the file that write makes.
+
+    It is made in memory, because torch.save raises no OSError on a full disk.
+    """
     root = {
         **{"epoch": -1, "best_fitness": None, "model": _model(network), "ema": None, "updates": None},
         **{"optimizer": None, "opt": None, "git": None, "date": datetime.now().isoformat()},

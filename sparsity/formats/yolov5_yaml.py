@@ -1,4 +1,4 @@
-"""An architecture as YOLOv5's yaml tells it, where that can tell it."""
+"""An architecture in the form of YOLOv5's yaml, if rows can describe it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsity.formats.yaml_rows import SHARED, Told, sizes, tell_rows, width
+from sparsity.formats.yaml_rows import SHARED, Described, describe_rows, sizes, width
 from sparsity.yolo.spec import Architecture, ModuleSpec
 from sparsity.yolo.yolov5.architectures import c3
 
 
 def describe(architecture: Architecture, anchors: Tensor) -> dict[str, Any]:
-    """The yaml's dict, with backbone and head where rows can tell them (see tell_rows).
+    """Return the yaml's dict, with backbone and head if rows can describe them (see describe_rows).
 
-    anchors: [levels, na, 2], in pixels.
+    anchors: [maps, na, 2], in pixels.
     """
     return {
         **{"nc": architecture[-1].module.attributes["nc"], "ch": 3},
         **{"depth_multiple": 1.0, "width_multiple": 1.0, "anchors": anchors.flatten(1).tolist()},
-        **tell_rows(architecture, _TELL),
+        **describe_rows(architecture, _DESCRIBERS),
     }
 
 
-def _tell_c3(spec: ModuleSpec) -> Told:
+def _describe_c3(spec: ModuleSpec) -> Described:
     blocks = spec.children["m"].children
     shortcut = all(block.attributes.get("add", True) for block in blocks.values())
     c1, c2 = sizes(spec.children["cv1"])[0], width(spec)
@@ -31,4 +31,4 @@ def _tell_c3(spec: ModuleSpec) -> Told:
     return c3(c1, c2, n, shortcut), n, "C3", [c2] if shortcut else [c2, False]
 
 
-_TELL = {**SHARED, "C3": _tell_c3, "Detect": lambda spec: (spec, 1, "Detect", ["nc", "anchors"])}
+_DESCRIBERS = {**SHARED, "C3": _describe_c3, "Detect": lambda spec: (spec, 1, "Detect", ["nc", "anchors"])}

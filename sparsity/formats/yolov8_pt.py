@@ -22,20 +22,20 @@ PUBLISHED = {
     for path, kind in CLASS_NAMES.items()
     if path[1] != "DWConv" and kind != "Model"
 }
-"""The class under which a kind of block is written: the plain one, where several are read as that kind."""
+"""Kind of block -> the class under which it is written: the plain class, if several are read as this kind."""
 
 
 def write(network: Network, path: Path) -> None:
-    """Write a checkpoint as the ultralytics package keeps them, whole or not at all; load reads it, too.
+    """Write a checkpoint in the ultralytics package's form, completely or not at all. load reads it, too.
 
-    Weights as yolov5_pt.write keeps them, with neutral batch norms where they were fused. Raises InputError
-    as that does.
+    Weights are stored as yolov5_pt.write stores them, with neutral batch norms where they were fused. Raises
+    InputError as yolov5_pt.write does.
     """
     write_bytes(path, encode(network))
 
 
 def encode(network: Network) -> memoryview:
-    """The content of the file that write makes, in memory."""
+    """Return the content of the file that write makes."""
     root = {
         **{"epoch": -1, "best_fitness": None, "model": _model(network), "ema": None, "updates": None},
         **{"optimizer": None, "scaler": None, "train_args": {}, "train_metrics": {}, "train_results": {}},
@@ -45,7 +45,7 @@ def encode(network: Network) -> memoryview:
 
 
 VERSION = "8.0.0"
-"""Of the package, that files of this form are at least as new as."""
+"""The oldest version of the package that has this form of file."""
 
 
 def _model(network: Network) -> StandIn:
@@ -71,8 +71,8 @@ def _dfl(parts: Parts) -> StandIn:
 
 
 def _head(parts: Parts) -> StandIn:
-    nc, bins, levels = parts["nc"], parts["reg_max"], len(parts["cv2"])
-    head = stand_in(*PUBLISHED["AnchorFreeDetect"], nc=nc, nl=levels, reg_max=bins, no=nc + 4 * bins)
+    nc, bins, maps = parts["nc"], parts["reg_max"], len(parts["cv2"])
+    head = stand_in(*PUBLISHED["AnchorFreeDetect"], nc=nc, nl=maps, reg_max=bins, no=nc + 4 * bins)
     for name in ("cv2", "cv3", "dfl"):
         setattr(head, name, parts[name])
     head.stride, head.shape = _strides(parts["strides"]), None

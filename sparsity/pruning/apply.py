@@ -1,4 +1,4 @@
-"""Masks made permanent by torch.nn.utils.prune."""
+"""Masks, applied permanently with torch.nn.utils.prune."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def apply_masks(network: Module, masks: Mapping[str, Tensor]) -> Module:
-    """Set the weights where a mask is False to zero, permanently and in place; returns the network.
+    """Set the weights where a mask is False to zero, permanently and in place. Return the network.
 
     masks: bool [out, in / groups, height, width] by the name of the Conv2d.
     """

@@ -1,4 +1,4 @@
-"""How much a network's outputs change with each layer's: what an error of a channel costs."""
+"""The cost of an error in a channel: how much it changes the outputs of the network."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from torch import Tensor, nn
 from sparsity.pruning.layers import convolutions
 
 Weigh = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-"""A network's outputs -> how much each number of them counts, of the same shapes."""
+"""The outputs of a network -> the weight of each number in them, in the same shapes."""
 
 
 def channel_costs(
     network: nn.Module, batches: Sequence[Tensor], weigh: Weigh, *, seed: int = 0
 ) -> dict[str, Tensor]:
-    """What an error of variance 1 in a channel costs: [out channels] by the name of the Conv2d.
+    """Return the cost of an error of variance 1 in a channel: [out channels] by the name of the Conv2d.
 
-    batches: images [n, 3, height, width]. weigh: by it the outputs' squared errors are summed; the cost is
-    that sum of an image, to first order in the error. It is the diagonal of J^T W J, J being the outputs'
-    derivatives by the channel and W the weights, estimated by random signs (Hutchinson).
+    batches: images [n, 3, height, width]. weigh: gives the weights of the squared errors of the outputs. The
+    cost is the weighted sum of these squared errors for an image, to first order in the error. It is the
+    diagonal of J^T W J, where J is the derivative of the outputs by the channel and W the weights. Random
+    signs estimate it (Hutchinson).
 
     Source: Gauss-Newton approximation; Hutchinson 1990.
     """
@@ -48,7 +49,7 @@ def channel_costs(
 
 
 def _watcher(costs: Tensor) -> Callable[[nn.Module, object, Tensor], None]:
-    """A forward hook that has the squared gradients of the layer's output added to costs."""
+    """Return a forward hook. It adds the squared gradients of the layer's output to costs."""
 
     def add(gradient: Tensor) -> None:
         costs.add_(gradient.square().sum((0, 2, 3)))

@@ -1,4 +1,4 @@
-"""The table of criteria, and the names that stand for a criterion with an allocation of its own."""
+"""The table of criteria, and names that stand for a criterion together with a scope."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ CRITERIA: Table[type[Criterion]] = Table(
     "criterion",
     {"l1": "sparsity.pruning.magnitude:Magnitude", "obs": "sparsity.pruning.obs:Obs"},
 )
-"""Name -> class of the criterion. Add one with CRITERIA.register(name, class)."""
+"""Name -> class of the criterion. CRITERIA.register(name, class) adds one."""
 SHORTHANDS: Mapping[str, tuple[str, Scope]] = {"lamp": ("l1", "lamp"), "erk": ("l1", "erk")}
-"""Name on the command line -> criterion and scope that it stands for."""
+"""Short name -> the criterion and the scope that it stands for."""

@@ -1,4 +1,4 @@
-"""What a criterion is: it decides which weights of each Conv2d become zero."""
+"""The base classes of criteria. A criterion decides which weights of each Conv2d become zero."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sparsity.pruning.scopes import Scope
 
 @dataclass(frozen=True)
 class PruningContext:
-    """What a criterion may use while it prunes.
+    """What a criterion can use while it prunes.
 
-    images: calibration batches, float32 [n, 3, height, width], on the network's device; empty where the
-    criterion does not need images. pattern: N:M, or None. seed: of every random choice.
-    tick: call it with the name of each layer that is done; it moves the progress bar.
+    images: calibration batches, float32 [n, 3, height, width], on the network's device; empty if the
+    criterion does not need images. pattern: N:M, or None. seed: of all random choices.
+    tick: to be called with the name of each finished layer; it advances the progress bar.
     """
 
     images: Sequence[Tensor] = field(default=(), repr=False)
@@ -33,12 +33,12 @@ class PruningContext:
 class Criterion(ABC):
     """Decides which weights become zero, given how many weights each layer keeps.
 
-    Subclass it for a criterion of your own, and pass an instance to Pruner, Method or sweep().
+    For your own criterion, make a subclass, and pass an instance to Pruner, Method or sweep().
 
-    name: the name in tables, files and on the command line. title: the same in a few words, for reports.
-    own_scope: the allocation among layers that is used where none is given (see keep_counts).
-    needs_images: whether prune reads calibration images.
-    updates_weights: whether prune also changes weights that stay.
+    name: the name in tables, files and on the command line. title: a short description, for reports.
+    own_scope: the allocation among the layers if no scope is given (see keep_counts).
+    needs_images: whether prune needs calibration images.
+    updates_weights: whether prune also changes kept weights.
     """
 
     name: ClassVar[str]
@@ -49,23 +49,23 @@ class Criterion(ABC):
 
     @abstractmethod
     def prune(self, network: nn.Module, counts: Mapping[str, int], context: PruningContext) -> None:
-        """Prune a fused network in place, so that each named Conv2d keeps counts[name] weights.
+        """Prune a fused network in place. Each named Conv2d keeps counts[name] weights.
 
-        network: in evaluation mode, without gradients; on the context's images' device where there are any.
-        Raises InputError for what can't be used.
+        network: in evaluation mode, without gradients. If the context has images, it is on their device.
+        Raises InputError for input that can't be used.
         """
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that change what prune does, as JSON values; a resumed sweep compares them."""
+        """Return the settings that affect what prune does, as JSON values. A resumed sweep compares them."""
         return {}
 
 
 class ScoreCriterion(Criterion):
-    """A criterion that scores each weight by itself: the lowest scores of a layer become zero."""
+    """A criterion that scores each weight. The weights with the lowest scores in a layer become zero."""
 
     @abstractmethod
     def scores(self, name: str, conv: nn.Conv2d) -> Tensor:
-        """Return one score for each weight: [out, in / groups, height, width], finite, higher is kept."""
+        """Return a finite score for each weight: [out, in / groups, height, width]. High scores are kept."""
 
     def prune(self, network: nn.Module, counts: Mapping[str, int], context: PruningContext) -> None:
         apply_masks(network, self.masks(network, counts, context.pattern))
@@ -75,7 +75,8 @@ class ScoreCriterion(Criterion):
     ) -> dict[str, Tensor]:
         """Return bool masks by the name of the Conv2d: True for the counts[name] highest scores.
 
-        Layers that counts lacks get no mask. pattern: applied to the layers that fit and are not dense.
+        Layers that are not in counts get no mask. pattern: applied to the layers that fit it and are not
+        dense.
         Raises InputError for a score that is NaN or a count out of range.
         """
         masks = {}

@@ -1,4 +1,4 @@
-"""What pruning a layer costs, by how much is pruned: measured on calibration images, for every layer."""
+"""Cost curves: the cost of pruning each layer at several sparsities, measured on calibration images."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ GRID = (0.2, 0.4, 0.55, 0.7, 0.8, 0.9, 0.96)
 SUPPORT_STEPS, REFIT_STEPS = 24, 15
 CURVE_PATCHES = 30_000
 FLOOR = 0.01
-"""A channel counts at least as this share of its layer's mean channel."""
+"""The smallest weight of a channel, as a share of the mean channel of its layer."""
 TINIEST = 1e-30
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A layer's cost at each sparsity of GRID, and how many weights it has."""
+    """The cost of a layer at each sparsity of GRID, and its number of weights."""
 
     weights: int
     costs: tuple[float, ...]
 
     def marginals(self) -> np.ndarray:
-        """What each further weight costs, from the last that would be pruned to the first: falling [weights].
+        """Return the cost of pruning one more weight: [weights], falling, from the last pruned to the first.
 
-        Costs are interpolated in their logarithm; from 0 to the first of GRID they grow with the square.
+        The logarithm of the cost is interpolated. From 0 to the first sparsity of GRID, the cost grows with
+        the square of the sparsity.
         """
         fraction = np.arange(self.weights + 1) / self.weights
         logs = np.log(np.maximum(self.costs, TINIEST))
@@ -57,11 +58,11 @@ def measure_curves(
     settings: ObsSettings | None = None,
     tick: Callable[[str], None] = lambda _name: None,
 ) -> dict[str, Curve]:
-    """Prune each Conv2d alone, as obs does, at every sparsity of GRID, and tell what it costs; by name.
+    """Prune each Conv2d alone, as obs does, at every sparsity of GRID. Return the cost curves by name.
 
-    The network stays as it is. channel_costs: the cost of an error of variance 1 in a channel, [out channels]
-    by the name of the Conv2d (see channel_costs.channel_costs); a layer's cost is the sum over its channels
-    of the errors' variances times that.
+    The network is not changed. channel_costs: the cost of an error of variance 1 in a channel, [out channels]
+    by the name of the Conv2d (see channel_costs.channel_costs). The cost of a layer is the sum, over its
+    channels, of the variance of the error times this cost.
     """
     settings = settings or ObsSettings()
     names = {conv: name for name, conv in convolutions(network)}

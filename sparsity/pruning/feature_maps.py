@@ -1,4 +1,4 @@
-"""The memory that feature maps of calibration images take while a network is pruned."""
+"""The memory for the feature maps of calibration images while a network is pruned."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sparsity.base.memory import free_memory
 from sparsity.base.progress import say
 
 MAPS = 6
-"""An image takes this many times its largest feature map: dense, pruned, and kept for later layers."""
+"""The memory of an image, in units of its largest feature map: dense, pruned, and kept for later layers."""
 MEMORY_SHARE = 0.5
-"""The share of the free memory that feature maps may take."""
+"""The share of the free memory that feature maps can take."""
 
 
 def image_bytes(network: nn.Module, shape: Sequence[int]) -> int:
@@ -36,7 +36,7 @@ def limit_by_memory(
     device: torch.device,
     say: Callable[[str], None] = say,
 ) -> int:
-    """Return how many images, up to count, fit in memory while obs prunes; a warning says where fewer do.
+    """Return how many images, at most count, fit in memory while obs prunes. Warn if it is less than count.
 
     shape: the largest (height, width) of an image.
     """
@@ -44,5 +44,8 @@ def limit_by_memory(
     if count <= fitting:
         return count
     fitting = max(1, fitting)
-    say(f"WARNING: --calib-images is {count}, but memory holds the feature maps of {fitting}: {fitting} used")
+    say(
+        f"WARNING: {count} calibration images are asked for, but memory holds the feature maps of {fitting}; "
+        f"{fitting} are used"
+    )
     return fitting

@@ -1,4 +1,4 @@
-"""The layers that pruning is about: every Conv2d of a network, by its name."""
+"""The layers that are pruned: every Conv2d of a network, by its name."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sparsity.base.errors import InputError
 
 
 def convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Every Conv2d of a network by its name, in the network's order."""
+    """Return every Conv2d of a network with its name, in the network's order."""
     return ((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
 
 
 def require_convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
-    """Every Conv2d by its name, in the network's order. Raises InputError where there is none."""
+    """Return every Conv2d by its name, in the network's order. Raises InputError where there is none."""
     convs = dict(convolutions(network))
     if not convs:
         raise InputError(f"{type(network).__name__} has no Conv2d to prune")

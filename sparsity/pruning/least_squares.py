@@ -1,7 +1,8 @@
-"""The best weights that have so many zeros: sparse least squares for all outputs of a layer together.
+"""Sparse least squares: the best weights with a given number of zeros, for all outputs of a layer together.
 
-Minimises tr((w - target) h (w - target)^T) over weights w with zeros where a mask of a given count, or
-pattern, has them. Weights are [groups, rows, k], h is [groups, k, k], positive definite.
+It minimises tr((w - target) h (w - target)^T) over weights w that are zero outside a mask. The mask has a
+given count, and a pattern if there is one. Weights are [groups, rows, k]; h is [groups, k, k], positive
+definite.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ import torch
 from torch import Tensor
 
 Select = Callable[[Tensor], Tensor]
-"""Scores [groups, rows, k] -> which of them stay, bool, always as many."""
+"""Scores [groups, rows, k] -> which are kept: bool, always with the same number of True."""
 FIRST_PENALTY = 0.1
 STEPS, STEPS_BETWEEN = 120, 3
 REFIT_STEPS = 60
 GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
-"""Share of the kept weights that changed since the penalty grew -> by what it grows now."""
+"""(share, factor): the penalty grows by the factor if at least this share of the kept weights changed."""
 
 
 def find_support(target: Tensor, h: Tensor, select: Select, steps: int = STEPS) -> Tensor:
-    """Which weights to keep, bool like target, by the alternating direction method of multipliers.
+    """Return which weights to keep: bool, shaped like target. h: with a diagonal of ones.
 
-    Optimal Brain Surgeon's problem (Hassibi and Stork 1993) for many weights at once: where SparseGPT
-    (arXiv:2301.00774) and OBC (arXiv:2208.11580) remove weights one after another for good, this may take
-    a weight back. The penalty grows until the choice settles. h: with a diagonal of ones.
+    The alternating direction method of multipliers solves Optimal Brain Surgeon's problem (Hassibi and Stork
+    1993) for many weights at once. SparseGPT (arXiv:2301.00774) and OBC (arXiv:2208.11580) remove weights one
+    after another and never take one back; this method can. The penalty grows until the choice is stable.
     Source: Meng et al., "ALPS", arXiv:2406.07831.
     """
     values, vectors = torch.linalg.eigh(h)
@@ -50,9 +51,10 @@ def find_support(target: Tensor, h: Tensor, select: Select, steps: int = STEPS) 
 
 
 def refit(target: Tensor, h: Tensor, support: Tensor, start: Tensor, steps: int = REFIT_STEPS) -> Tensor:
-    """The best weights with zeros outside support, by conjugate gradients, each row for itself.
+    """Return the best weights that are zero outside support, by conjugate gradients, separately for each row.
 
-    start: weights to begin from; no step makes them worse. Exact after as many steps as a row keeps weights.
+    start: the initial weights; no step makes them worse. The result is exact when the number of steps reaches
+    the number of weights that a row keeps.
     """
     weights = start * support
     residual = ((target - weights) @ h) * support
@@ -71,8 +73,8 @@ def refit(target: Tensor, h: Tensor, support: Tensor, start: Tensor, steps: int 
 
 
 def error(weights: Tensor, xx: Tensor, yx: Tensor, dense: Tensor) -> float:
-    """How far outputs of weights on x are from those of dense on y, squared, summed over outputs.
+    """Return the squared difference of the outputs of weights on x and of dense on y, summed over outputs.
 
-    xx, yx: see Moments. Less a term that does not depend on weights, so that it may be below 0.
+    xx, yx: see Moments. A term that does not depend on weights is left out, so the result can be negative.
     """
     return float(((weights @ xx - 2 * dense @ yx) * weights).sum())

@@ -1,4 +1,4 @@
-"""Running a network on several batches at once, all of them halted at each layer in turn."""
+"""Run a network on several batches together: all batches stop at each layer in turn."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 Visit = Callable[[nn.Module, list[Tensor]], Iterator[Tensor]]
-"""A layer and each batch's input to it -> each batch's output, in order. It may empty the list of inputs."""
+"""A layer and the input of each batch to it -> the output of each batch, in order. It can empty the list."""
 
 
 def run_in_lockstep(
     network: nn.Module, batches: Sequence[Tensor], layers: Collection[nn.Module], visit: Visit
 ) -> None:
-    """Run network on every batch; wherever it calls one of layers, visit gives that layer's outputs.
+    """Run network on every batch. Where it calls one of layers, visit computes the outputs of that layer.
 
-    visit is called once for each call of a layer, in the order in which the network calls them, when all
-    batches have come there; what it changes in the layer is what the batches go on with. One batch runs at
-    a time, each in a thread of its own, without gradients. All batches' feature maps are in memory at once.
-    Batches may differ in shape. Whatever a batch raises is raised here.
+    visit is called once for each call of a layer, in the order of the calls, after all batches have reached
+    the layer. It can change the layer before it computes the outputs. Each batch has its own thread, but only
+    one batch runs at a time, without gradients. The feature maps of all batches are in memory at the same
+    time. Batches can differ in shape. An exception of a batch is raised here.
     """
     runners = [_Runner(network, batch) for batch in batches]
     try:
@@ -40,7 +40,7 @@ def _advance(runners: Sequence[_Runner], visit: Visit) -> None:
     halts = [runner.resume() for runner in runners]
     while halts and halts[0] is not None:
         layers = {halt[0] for halt in halts if halt is not None}
-        assert len(layers) == 1, "the batches take different ways through the network"
+        assert len(layers) == 1, "the batches take different paths through the network"
         inputs = [halt[1] for halt in halts]
         del halts
         outputs = visit(layers.pop(), inputs)
@@ -48,18 +48,18 @@ def _advance(runners: Sequence[_Runner], visit: Visit) -> None:
 
 
 def _arrive(layer: nn.Module, x: Tensor) -> Tensor:
-    """What a layer does instead of its forward: wait for its output."""
+    """Replace the forward of a layer: wait for the output."""
     runner = threading.current_thread()
     assert isinstance(runner, _Runner)
     return runner.halt(layer, x)
 
 
 class _CancelledError(Exception):
-    """Nobody waits for this batch any more."""
+    """The batch is cancelled."""
 
 
 class _Runner(threading.Thread):
-    """A batch on its way through the network; moves only between resume and the next halt."""
+    """The thread of a batch. It runs only between resume and the next halt."""
 
     def __init__(self, network: nn.Module, batch: Tensor) -> None:
         super().__init__(daemon=True)
@@ -80,7 +80,7 @@ class _Runner(threading.Thread):
             self._news.put(error)
 
     def resume(self, output: Tensor | None = None) -> tuple[nn.Module, Tensor] | None:
-        """Go on with a layer's output; the next layer and its input, None at the end of the network."""
+        """Continue with the output of a layer. Return the next layer and its input; None at the end."""
         self._orders.put(output)
         del output
         news = self._news.get()
@@ -89,13 +89,13 @@ class _Runner(threading.Thread):
         return news
 
     def halt(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """Called within the batch's thread: report the layer, and wait for its output."""
+        """Report a layer and its input, and wait for the output. Called in the thread of the batch."""
         self._news.put((layer, x))
         del x
         return self._wait()
 
     def cancel(self) -> None:
-        """End the thread wherever it waits."""
+        """End the thread, wherever it waits."""
         self._orders.put(_CancelledError())
         self.join()
 

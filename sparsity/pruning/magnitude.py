@@ -1,4 +1,4 @@
-"""The criterion of magnitude pruning: the smallest weights become zero."""
+"""Magnitude pruning: the smallest weights become zero."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparsity.pruning.scopes import Scope, check_amount, check_scope
 
 
 class Magnitude(ScoreCriterion):
-    """Magnitude pruning: |w| is the score. Source: Han et al., arXiv:1506.02626."""
+    """Magnitude pruning: the score is |w|. Source: Han et al., arXiv:1506.02626."""
 
     name = "l1"
     title = "magnitude"
@@ -30,7 +30,7 @@ class Magnitude(ScoreCriterion):
 def magnitude_masks(
     network: nn.Module, counts: Mapping[str, int], pattern: Pattern | None = None
 ) -> dict[str, Tensor]:
-    """Return masks of the counts[name] largest weights of each Conv2d, as ScoreCriterion.masks does."""
+    """Return masks of the counts[name] largest weights of each Conv2d (see ScoreCriterion.masks)."""
     return Magnitude().masks(network, counts, pattern)
 
 
@@ -42,17 +42,17 @@ def prune(
     keep: Sequence[str] = (),
     pattern: str | Pattern | None = None,
 ) -> Module:
-    """Set the smallest weights of every Conv2d to zero, permanently and in place; returns the network.
+    """Set the smallest weights of every Conv2d to zero, permanently and in place. Return the network.
 
-    amount: the fraction to prune, 0 <= amount < 1. Per layer torch prunes round(amount * weights).
-    scope: "layer" prunes that fraction of each layer (l1_unstructured), "global" that fraction of
-    all layers' weights together (global_unstructured); "lamp" and "erk" prune as much in all, and share
-    it out as keep_counts says.
+    amount: the fraction to prune, 0 <= amount < 1. In a layer, torch prunes round(amount * weights).
+    scope: the allocation. "layer" prunes this fraction of each layer (l1_unstructured). "global" prunes this
+    fraction of all weights together (global_unstructured). "lamp" and "erk" prune the same total as "global",
+    allocated as in keep_counts.
     keep: names of layers that stay dense, with wildcards: 'model.24.*'.
-    pattern: N:M as "2:4", at most n of every m consecutive input channels; "" or None for none.
-    Fuse batch norms first: it changes which weights are smallest.
-    Raises InputError for another amount, scope or pattern, a name that matches no layer, an amount
-    that can't be reached, or a network without Conv2d.
+    pattern: N:M as "2:4", at most n of every m consecutive input channels; "" or None for no pattern.
+    Fuse batch norms first: this changes which weights are smallest.
+    Raises InputError for another amount, scope or pattern, a name that matches no layer, an amount that
+    can't be reached, or a network without Conv2d.
 
     Source: torch.nn.utils.prune; Han et al., arXiv:1506.02626.
     """
@@ -69,7 +69,7 @@ def prune(
 def _prune_by_torch(network: Module, amount: float, scope: Scope) -> Module:
     convs = list(require_convolutions(network).values())
     for conv in convs:
-        # torch's pruning methods view the weights as one row.
+        # torch's pruning methods call view(-1) on the weights, which needs contiguous memory.
         conv.weight.data = conv.weight.data.contiguous()
     if scope == "layer":
         for conv in convs:
@@ -83,7 +83,7 @@ def _prune_by_torch(network: Module, amount: float, scope: Scope) -> Module:
 
 
 class _LeanL1Unstructured(torch_prune.L1Unstructured):
-    """L1Unstructured that selects by a threshold instead of topk, for many weights at once.
+    """L1Unstructured that selects by a threshold instead of topk, which takes less memory.
 
     topk over the 87 million weights of YOLOv5x takes 1.4 GB for its pairs of value and index.
     """

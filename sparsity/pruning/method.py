@@ -1,4 +1,4 @@
-"""A method: a criterion, and how the amount is allocated among the layers."""
+"""A method: a criterion and a scope."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Method:
     """Which weights become zero, and how the amount is allocated among the layers.
 
     criterion: a name in CRITERIA ("l1": the smallest magnitudes; "obs": least squares on calibration
-    images, see prune_obs), or a criterion object of your own.
-    scope: see keep_counts; "" takes the criterion's own scope, l1's "layer", obs's "measured".
+    images, see prune_obs), or your own criterion object.
+    scope: see keep_counts. "" means the criterion's own scope: "layer" for l1, "measured" for obs.
     Raises InputError for an unknown criterion or scope.
     """
 
@@ -51,12 +51,12 @@ class Method:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether the criterion or the scope learns from images."""
+        """Whether the criterion or the scope needs calibration images."""
         return self.resolved.needs_images or self.scope == "measured"
 
 
 def as_method(method: Method | Criterion | str) -> Method:
-    """Return the method; of a criterion or its name, the one with the criterion's own scope.
+    """Return the method. For a criterion or its name, return the method with the criterion's own scope.
 
     Raises InputError for anything else.
     """

@@ -1,4 +1,4 @@
-"""What a convolution's inputs are like on calibration images: second moments of their patches."""
+"""Statistics of a convolution's inputs on calibration images: the second moments of their patches."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from torch import Tensor, nn
 from torch.nn.functional import unfold
 
 ROUNDINGS = 10
-"""Steps of the floating-point type that a mean square may be off."""
+"""The assumed rounding error of a mean square, in units of the floating-point type's epsilon."""
 LEAST_PATCHES = 16
-"""Taken of every image, however many images there are."""
+"""The smallest number of patches drawn from an image, for any number of images."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of patches x that the layer sees and y that it saw in the dense network, in the same places.
+    """Moments of patches x, which the layer reads, and y, which it reads in the dense network.
 
-    xx: covariance of x, [groups, k, k]; k is inputs a group x kernel height x kernel width.
-    yx: covariance of y with x, [groups, k, k]. x, y: means, [groups, k].
-    About zero instead of the means where the layer has no bias to take the means up.
+    x and y are from the same places. k is inputs of a group x kernel height x kernel width.
+    xx: covariance of x, [groups, k, k]. yx: covariance of y with x, [groups, k, k]. x, y: means, [groups, k].
+    If the layer has no bias, which could compensate for the means, the moments are about zero, and the means
+    are 0.
     """
 
     xx: Tensor
@@ -31,9 +32,15 @@ class Moments:
 
 
 def patches(conv: nn.Conv2d, images: Tensor) -> Tensor:
-    """Inputs [n, channels, height, width] -> what each output cell sees, [n, groups, k, cells]."""
+    """Return the patch that each output cell reads: [n, groups, k, cells].
+
+    images: inputs [n, channels, height, width]. Raises NotImplementedError for padding other than a number
+    of zeros.
+    """
     if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-        raise NotImplementedError(f"padding {conv.padding!r}, {conv.padding_mode}: only numbers of zeros")
+        raise NotImplementedError(
+            f"padding is {conv.padding!r}, {conv.padding_mode}; numbers, with mode zeros, are expected"
+        )
     if conv.kernel_size == conv.stride == (1, 1) and conv.padding == (0, 0):
         columns = images.flatten(2)
     else:
@@ -49,10 +56,10 @@ def gather_moments(
     *,
     paired: bool = True,
 ) -> Moments:
-    """Moments over at most about most_patches patches, drawn evenly from all images.
+    """Return the moments of about most_patches patches at most, drawn evenly from all images.
 
-    batches: inputs [n, channels, height, width]; where paired, [2 * n, ...]: the first half the dense
-    network's, the second those of the same images in the network as pruned so far; else y is x.
+    batches: inputs [n, channels, height, width]. If paired, [2 * n, ...]: the first half is from the dense
+    network, the second half is for the same images from the network as pruned so far. Otherwise y is x.
     generator: on the CPU.
     """
     k, like = conv.weight[0].numel(), {"dtype": conv.weight.dtype, "device": conv.weight.device}
@@ -78,13 +85,16 @@ def gather_moments(
 
 
 def _rounding(xx: Tensor) -> Tensor:
-    """What summing may have lost of each square [groups, k]: without it, constant inputs look singular."""
+    """Return the rounding error to assume for each square, [groups, k].
+
+    Without it, xx looks singular for constant inputs.
+    """
     squares = xx.diagonal(dim1=1, dim2=2)
     return ROUNDINGS * torch.finfo(xx.dtype).eps * squares.mean(-1, keepdim=True).expand_as(squares)
 
 
 def _sample(columns: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """At most so many of the last dimension, drawn at random."""
+    """Draw at most this many columns of the last dimension at random."""
     count = columns.shape[-1]
     if count <= most:
         return columns

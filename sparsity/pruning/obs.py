@@ -1,7 +1,7 @@
-"""Optimal Brain Surgeon for a network's convolutions: remove weights, and have the others make up for it.
+"""Optimal Brain Surgeon for convolutions: remove weights, and update the others to compensate.
 
-Layer by layer in the order in which they run, each on what it sees behind the layers that were pruned before
-it; its target is what the layer gave in the dense network, so that errors do not pile up.
+The layers are pruned one after another, in execution order. Each layer is fitted on its inputs in the network
+as pruned so far. Its target is its output in the dense network, so errors do not accumulate.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SMALLEST_VARIANCE = 1e-12
 
 @dataclass(frozen=True)
 class ObsSettings:
-    """How the update is made.
+    """The settings of the update.
 
-    damping: added to the inputs' variances, as a share of their mean (SparseGPT's 0.01).
-    pull: how much the target is held to the dense weights where it makes up for earlier layers' errors,
-    as a share of the mean variance. patches: how many a layer's moments are taken of, at most.
-    seed: of the choice of patches.
+    damping: added to the variances of the inputs, as a share of their mean (0.01, as in SparseGPT).
+    pull: how strongly the target is pulled to the dense weights, as a share of the mean variance. It limits
+    the compensation for errors of earlier layers. patches: the largest number of patches for the moments of a
+    layer. seed: of the choice of patches.
     """
 
     damping: float = 0.01
@@ -75,22 +75,20 @@ def prune_obs(
     settings: ObsSettings | None = None,
     tick: Callable[[str], None] = lambda _name: None,
 ) -> nn.Module:
-    """Prune every Conv2d of a network in evaluation mode, in place and for good; returns the network.
+    """Prune every Conv2d of a network in evaluation mode, permanently and in place. Return the network.
 
-    counts: how many weights each Conv2d keeps, by name. batches: calibration images
-    [n, 3, height, width] as forward takes them, on the network's device. Biases take up what the outputs'
-    means lost. tick: told the name of each layer that is done.
-    Every batch's feature maps are in memory at once, twice; besides, a layer takes about ten times k^2
-    numbers, k being its inputs x kernel area.
+    counts: how many weights each Conv2d keeps, by name. batches: calibration images [n, 3, height, width], as
+    forward takes them, on the network's device. tick: called with the name of each finished layer.
+    Biases compensate for the change in the mean outputs.
+    The feature maps of all batches are in memory at the same time, dense and pruned. In addition, a layer
+    takes about ten times k^2 numbers, where k is its inputs x kernel area.
     Raises InputError where there is no batch.
 
     Source: Hassibi and Stork 1993; Frantar and Alistarh, arXiv:2208.11580, arXiv:2301.00774;
     the target on the dense network's inputs: Li et al., "GPTAQ", arXiv:2504.02692.
     """
     if not batches:
-        raise InputError(
-            "obs prunes by calibration images, but there is none; --calib names a folder of them"
-        )
+        raise InputError("obs needs calibration images, but there are none; give some as `calibration`")
     settings = settings or ObsSettings()
     names = {conv: name for name, conv in convolutions(network)}
     generator = torch.Generator().manual_seed(settings.seed)
@@ -117,10 +115,9 @@ def prune_obs(
 def prune_layer(
     conv: nn.Conv2d, moments: Moments, count: int, pattern: Pattern | None, settings: ObsSettings
 ) -> None:
-    """Give a Conv2d the best weights that have all but count zeros, and the bias that goes with them.
+    """Prune a Conv2d to count weights, update these weights, and correct its bias.
 
-    Its outputs are never further from the dense layer's than those of plain magnitude pruning, with the
-    same bias correction, are.
+    The error of its outputs is never larger than that of magnitude pruning with the same bias correction.
     """
     dense = grouped(conv.weight, conv.groups)
     stays = _selector(conv, count, pattern)
@@ -134,7 +131,7 @@ def prune_layer(
 
 
 def _solve(dense: Tensor, moments: Moments, stays: least_squares.Select, settings: ObsSettings) -> Tensor:
-    """The weights by sparse least squares, in units in which every input has variance 1."""
+    """Return the weights by sparse least squares, solved in units in which each input has variance 1."""
     target = _target(dense, moments, ridge(moments.xx, settings.pull))
     h, unit = normalised(moments.xx, settings.damping)
     target = target * unit[:, None]
@@ -143,13 +140,13 @@ def _solve(dense: Tensor, moments: Moments, stays: least_squares.Select, setting
 
 
 def _target(dense: Tensor, moments: Moments, pull: Tensor) -> Tensor:
-    """The dense weights that come nearest to the dense network's outputs on what the layer sees now."""
+    """Return dense weights that best reproduce the dense network's outputs on the layer's present inputs."""
     outputs = dense @ (moments.yx + pull)
     return torch.linalg.solve(moments.xx + pull, outputs.mT).mT
 
 
 def _selector(conv: nn.Conv2d, count: int, pattern: Pattern | None) -> least_squares.Select:
-    """Scores of a layer as [groups, rows, k] -> which count of them stay."""
+    """Return a function that selects the count highest scores. Its scores are [groups, rows, k]."""
     shape = conv.weight.shape
     takes = pattern is not None and count < conv.weight.numel() and pattern.fits(shape)
     fitting = pattern if takes else None
@@ -162,19 +159,19 @@ def _selector(conv: nn.Conv2d, count: int, pattern: Pattern | None) -> least_squ
 
 
 def ridge(xx: Tensor, share: float) -> Tensor:
-    """A diagonal matrix [groups, k, k] of that share of the mean variance in xx."""
+    """Return a diagonal matrix [groups, k, k] with this share of the mean variance in xx."""
     variance = xx.diagonal(dim1=1, dim2=2)
     mean = variance.mean(-1, keepdim=True).clamp(min=SMALLEST_VARIANCE)
     return torch.diag_embed((share * mean).expand_as(variance))
 
 
 def normalised(xx: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """xx, damped, in units in which its diagonal is 1; and these units [groups, k]."""
+    """Return xx with damping, in units in which its diagonal is 1, and these units [groups, k]."""
     h = xx + ridge(xx, damping)
     unit = h.diagonal(dim1=1, dim2=2).sqrt()
     return h / (unit[:, :, None] * unit[:, None]), unit
 
 
 def grouped(weight: Tensor, groups: int) -> Tensor:
-    """[out, in / groups, height, width] -> [groups, out / groups, k]."""
+    """Reshape a weight [out, in / groups, height, width] to [groups, out / groups, k]. Return a copy."""
     return weight.flatten(1).unflatten(0, (groups, -1)).clone()

@@ -1,4 +1,4 @@
-"""The highest scores of a layer, freely or at most n of every m input channels (N:M)."""
+"""Selection of the highest scores of a layer, with or without an N:M pattern."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST = 64
 
 @dataclass(frozen=True)
 class Pattern:
-    """N:M: of every m consecutive input channels at most n weights stay non-zero.
+    """N:M sparsity: at most n weights of every m consecutive input channels are non-zero.
 
     The m weights of a group belong to one output channel and one kernel position.
     Raises InputError unless 1 <= n < m <= 64.
@@ -32,7 +32,7 @@ class Pattern:
     def __post_init__(self) -> None:
         if not 1 <= self.n < self.m <= LONGEST:
             raise InputError(
-                f"--pattern is '{self}'; N:M with 1 <= N < M <= {LONGEST}, such as 2:4, is expected"
+                f"`pattern` is '{self}'; N:M with 1 <= N < M <= {LONGEST}, such as 2:4, is expected"
             )
 
     def __str__(self) -> str:
@@ -40,50 +40,56 @@ class Pattern:
 
     @property
     def sparsity(self) -> float:
-        """The least sparsity of a layer that follows the pattern, 1 - n / m."""
+        """The smallest sparsity of a layer that has the pattern, 1 - n / m."""
         return (self.m - self.n) / self.m
 
     def fits(self, conv_shape: Sequence[int]) -> bool:
-        """Whether a weight [out, in / groups, height, width] has channels in whole groups of m."""
+        """Whether a weight [out, in / groups, height, width] divides into groups of m input channels."""
         return conv_shape[1] % self.m == 0
 
     def most(self, weights: int) -> int:
-        """How many of the weights of a layer that fits may stay."""
+        """Return the largest number of weights that a layer with the pattern keeps. weights: all of them."""
         return weights // self.m * self.n
 
 
 def parse_pattern(text: str) -> Pattern | None:
-    """--pattern as a Pattern: "2:4", "4:8"; None for "" and "unstructured". Raises InputError else."""
+    """Parse a pattern: "2:4", "4:8". Return None for "" and "unstructured".
+
+    Raises InputError for any other text.
+    """
     if text in ("", "unstructured"):
         return None
     found = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", text)
     if not found:
         raise InputError(
-            f"--pattern is {text!r}; unstructured, or N:M with 1 <= N < M <= {LONGEST}, "
+            f"`pattern` is {text!r}; unstructured, or N:M with 1 <= N < M <= {LONGEST}, "
             "such as 2:4, is expected"
         )
     return Pattern(int(found[1]), int(found[2]))
 
 
 def select(scores: Tensor, count: int, pattern: Pattern | None = None) -> Tensor:
-    """Mark the highest scores of a layer: a bool mask of the scores' shape with exactly count True.
+    """Select the highest scores of a layer. Return a bool mask of the scores' shape with exactly count True.
 
-    scores: any shape; [out, in / groups, height, width] with a pattern, which must fit. Infinities are
-    scores like others. Of equal scores the first in index order is left out first.
-    pattern: at most n of every m along dim 1; within that the highest scores.
-    Raises InputError for NaN, or a count that is negative or more than may stay.
+    scores: of any shape. With a pattern, [out, in / groups, height, width], and the pattern must fit.
+    Infinities are allowed. Of equal scores, the first in index order is left out first.
+    pattern: at most n of every m along dim 1 are selected, and among these the highest scores.
+    Raises InputError for NaN, or a count that is negative or more than can be selected.
     """
     scores = scores.detach().contiguous()
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
     if pattern and not pattern.fits(scores.shape):
-        raise InputError(f"pattern {pattern} doesn't fit scores of shape {tuple(scores.shape)}")
+        raise InputError(
+            f"`pattern` {pattern} does not fit scores of shape {tuple(scores.shape)}; "
+            f"a multiple of {pattern.m} along dim 1 is expected"
+        )
     most = pattern.most(scores.numel()) if pattern else scores.numel()
     if not 0 <= count <= most:
-        raise InputError(f"count is {count}; from 0 to {most} of {scores.numel()} weights can stay")
-    # amax passes NaN on, in one pass and without a tensor of its own.
+        raise InputError(f"`count` is {count}; from 0 to {most} of {scores.numel()} weights is expected")
+    # amax returns NaN if there is one. It needs one pass and no further tensor.
     if scores.numel() and torch.isnan(scores.amax()):
-        raise InputError("scores hold NaN; numbers are expected")
+        raise InputError("`scores` holds NaN; numbers are expected")
     if not pattern:
         return _highest(scores.view(-1), count).view(scores.shape)
     allowed = _highest_of_groups(scores, pattern)
@@ -93,7 +99,7 @@ def select(scores: Tensor, count: int, pattern: Pattern | None = None) -> Tensor
 
 
 def _highest(scores: Tensor, count: int, allowed: Tensor | None = None) -> Tensor:
-    """Mark the count highest of scores [N], among the allowed where given; of equal ones the last."""
+    """Mark the count highest of scores [N], among the allowed if given. Of equal scores, take the last."""
     if count in (0, len(scores)):
         return torch.full_like(scores, count > 0, dtype=torch.bool)
     if allowed is None:
@@ -111,19 +117,19 @@ def _highest(scores: Tensor, count: int, allowed: Tensor | None = None) -> Tenso
 
 
 def _largest(scores: Tensor, rank: int) -> Tensor:
-    """The rank-th largest of scores [N], from 1; a tensor of one number."""
+    """Return the rank-th largest of scores [N], as a tensor of one number. The rank counts from 1."""
     if scores.device.type == "cpu":
-        # NumPy's selection is several times as fast as torch's, and takes no indices.
+        # NumPy's selection is several times as fast as torch's, and needs no memory for indices.
         place = len(scores) - rank
         return torch.as_tensor(np.partition(scores.numpy(), place)[place])
     return scores.topk(rank, sorted=False).values.min()
 
 
 def _highest_of_groups(scores: Tensor, pattern: Pattern) -> Tensor:
-    """Mark the n highest of every m along dim 1 of scores [out, in, height, width]; of equal ones the last.
+    """Mark the n highest of every m along dim 1 of scores [out, in, height, width].
 
-    A weight's rank is the number of its group's weights that go before it: m (m - 1) / 2 comparisons
-    of whole rows, cheaper than a sort of so many short groups.
+    Of equal scores, take the last. The rank of a weight is the number of weights in its group that go before
+    it. This takes m (m - 1) / 2 comparisons of whole rows, and is cheaper than sorting many short groups.
     """
     out, channels, height, width = scores.shape
     grouped = scores.view(out, channels // pattern.m, pattern.m, height, width).movedim(2, 0)

@@ -1,4 +1,4 @@
-"""Pruned copies of a network by any method; what calibration images teach is computed once for all."""
+"""Pruned copies of a network, by any method. The cost curves are measured once for all copies."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from sparsity.pruning.obs import Obs, ObsSettings
 from sparsity.pruning.patterns import Pattern, parse_pattern
 
 UNSTRUCTURED = "unstructured"
-"""The name in rows of no pattern."""
+"""The pattern's name in rows where there is no pattern."""
 COST_IMAGES = 32
-"""The number of calibration images that channel costs are estimated on; 8 are nearly as good."""
+"""The number of calibration images for the estimate of the channel costs; 8 are nearly as good."""
 
 
 class Prunable(Protocol):
-    """A detector that can be pruned by methods that learn from images: an nn.Module with importance."""
+    """A detector that every method can prune: an nn.Module with importance, which scope "measured" needs."""
 
     def importance(self, raw: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the weights of the squared errors of the outputs, in the shapes of the outputs."""
 
 
 class Pruner:
-    """Makes pruned copies of a network, on the CPU; the network itself stays as it is.
+    """Makes pruned copies of a network, on the CPU. The network itself is not changed.
 
-    network: as load gives it, fused. criterion: what prune uses where it is given none: a criterion object
-    of your own, a Method or a name. calibration: batches of images, as read_calibration gives them.
+    network: fused, as load returns it. criterion: the default of prune: your own criterion object, a Method
+    or a name. calibration: batches of images, as read_calibration returns them.
     keep: names of layers that stay dense, with wildcards: 'model.24.*'. pattern: N:M as "2:4".
-    seed: of every random choice. device: where methods that learn from images compute.
-    progress: show bars.
+    seed: of all random choices. device: for the computations of methods that need images.
+    progress: whether to show progress bars.
     """
 
     def __init__(
@@ -73,41 +73,44 @@ class Pruner:
 
     @property
     def rules(self) -> dict[str, str]:
-        """What holds for every method, as a row of figures says it: pattern and keep."""
+        """The settings for all methods, as rows of figures hold them: pattern and keep."""
         return {"pattern": str(self._pattern or UNSTRUCTURED), "keep": " ".join(self._keep)}
 
     def identity(self, methods: Sequence[Method]) -> dict[str, Any]:
-        """Return what two pruners must share to prune alike by these methods, as JSON values."""
+        """Return the settings that affect pruning by these methods, as JSON values.
+
+        Two pruners of a network prune alike if these are equal.
+        """
         about = dict(self.rules)
         if any(method.needs_calibration for method in methods):
             images = {"calibration": self._describe_images(), "calibration_seed": self._seed}
-            about |= images | Obs().identity()  # curves are measured by obs
+            about |= images | Obs().identity()  # The curves are measured with obs.
         for method in methods:
             about |= method.resolved.identity()
         return about
 
     def working_bytes(self, methods: Sequence[Method]) -> int:
-        """About how much of the device's memory pruning by these methods takes."""
+        """Return an estimate of the device memory for pruning by these methods, in bytes."""
         if not any(method.needs_calibration for method in methods):
             return 0
         return sum(len(batch) * image_bytes(self.network, batch.shape[2:]) for batch in self._calibration)
 
     def check(self, method: Method | Criterion | str, amount: float) -> None:
-        """Raise InputError where prune would refuse, before anything is computed that takes long."""
+        """Raise InputError where prune would raise one, before any long computation."""
         method = as_method(method)
         if method.needs_calibration and not self._calibration:
             raise InputError(no_calibration(method))
-        # What can be reached depends on the scope no further, and erk's needs no scores.
+        # Which amounts can be reached is the same for all scopes but "layer". "erk" needs no scores.
         scope = "layer" if method.scope == "layer" else "erk"
         keep_counts(self.network, amount, scope, keep=self._keep, pattern=self._pattern)
 
     def prune(self, method: Method | Criterion | str | None = None, amount: float = 0.0) -> nn.Module:
-        """Return a copy in which that fraction of the weights is zero, made permanent.
+        """Return a copy in which this fraction of the weights is zero, permanently.
 
-        method: a Method, a criterion object or a name; None takes the pruner's own criterion.
+        method: a Method, a criterion object or a name; None for the pruner's own criterion.
         amount: see keep_counts; 0 gives a dense copy.
-        Raises InputError for an amount out of range or reach, a name in keep that matches no layer, no
-        calibration images where the method needs them, or more of them than memory holds.
+        Raises InputError for an amount that is out of range or can't be reached, a name in keep that matches
+        no layer, missing calibration images if the method needs them, or more images than memory holds.
         """
         method = self.method if method is None else as_method(method)
         self.check(method, amount)
@@ -153,7 +156,7 @@ class Pruner:
 
     @contextmanager
     def _learning(self, title: str) -> Iterator[tqdm]:
-        """A bar over the layers, and one line where memory is not enough."""
+        """Show a progress bar over the layers. Lack of memory becomes an InputError."""
         layers = sum(1 for _ in convolutions(self.network))
         try:
             with progress_bar(
@@ -165,7 +168,7 @@ class Pruner:
                 raise
             images = sum(map(len, self._calibration))
             raise InputError(
-                f"--calib-images: memory does not hold the feature maps of {images} images; give fewer"
+                f"`calib_images`: memory does not hold the feature maps of {images} images; give fewer"
             ) from error
 
     def _describe_images(self) -> str:
@@ -177,13 +180,13 @@ class Pruner:
 
 
 def no_calibration(method: Method) -> str:
-    """What to say where a method lacks its images."""
-    needy = method.resolved.needs_images
-    what = f"--criterion {method.name}" if needy else f"--scope {method.scope}"
-    return f"{what} learns from images: --calib FOLDER names some (no labels needed)"
+    """Return the error message for a method whose calibration images are missing."""
+    by_criterion = method.resolved.needs_images
+    what = f"`criterion` {method.name}" if by_criterion else f"`scope` {method.scope}"
+    return f"{what} learns from images, but `calibration` is missing; give some images (no labels needed)"
 
 
 def _first(batches: Sequence[Tensor], images: int) -> list[Tensor]:
-    """The batches with so many images in all, taken evenly from them."""
+    """Return some of the batches, evenly spaced, with about this many images in total."""
     every = max(1, round(sum(map(len, batches)) / images))
     return list(batches[::every])

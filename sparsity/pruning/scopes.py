@@ -1,4 +1,4 @@
-"""How an amount of sparsity is allocated among the layers, by name, and which amounts are valid."""
+"""The scopes, which allocate an amount of sparsity among the layers, and checks of scope and amount."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_amount(amount: float) -> float:
     """Return the amount. Raises InputError unless it is a number with 0 <= amount < 1."""
     if not isinstance(amount, Real) or not 0 <= amount < 1 or math.isnan(amount):
         raise InputError(
-            f"sparsity is {amount!r}; a fraction from 0 (dense) to less than 1 is expected, "
+            f"`amount` is {amount!r}; a fraction from 0 (dense) to less than 1 is expected, "
             "for example 0.3 for 30%"
         )
     return float(amount)
@@ -25,4 +25,4 @@ def check_amount(amount: float) -> float:
 def check_scope(scope: str) -> None:
     """Raise InputError for an unknown scope."""
     if scope not in SCOPES:
-        raise InputError(f"scope is {scope!r}; one of {', '.join(SCOPES)} is expected")
+        raise InputError(f"`scope` is {scope!r}; one of {', '.join(SCOPES)} is expected")

@@ -1,4 +1,4 @@
-"""How much of a network is zero, by layer and in all."""
+"""The sparsity of a network, for each layer and in total."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparsity.pruning.layers import convolutions
 
 @dataclass(frozen=True)
 class LayerSparsity:
-    """One Conv2d: its name and shape [out, in / groups, height, width], its weights, how many are 0."""
+    """The sparsity of a Conv2d. shape: [out, in / groups, height, width]. weights, zeros: their numbers."""
 
     name: str
     shape: tuple[int, ...]
@@ -21,16 +21,16 @@ class LayerSparsity:
 
     @property
     def sparsity(self) -> float:
-        """Zeros over weights, in [0, 1]."""
+        """The fraction of weights that are zero, in [0, 1]."""
         return self.zeros / self.weights
 
 
 @dataclass(frozen=True)
 class Sparsity:
-    """How much of a network is zero.
+    """The sparsity of a network.
 
-    conv_*: the weights of every Conv2d, without biases.
-    parameters, parameter_zeros: all parameters, biases included (what YOLOv5's log calls global).
+    conv_layers: the number of Conv2d layers. conv_weights, conv_zeros: of all Conv2d, without biases.
+    parameters, parameter_zeros: of all parameters, with biases (what YOLOv5's log calls global).
     """
 
     conv_layers: int
@@ -41,17 +41,17 @@ class Sparsity:
 
     @property
     def conv(self) -> float:
-        """Zeros over the weights of every Conv2d, in [0, 1]."""
+        """The fraction of Conv2d weights that are zero, in [0, 1]."""
         return self.conv_zeros / self.conv_weights
 
     @property
     def model(self) -> float:
-        """Zeros over all parameters, in [0, 1]."""
+        """The fraction of all parameters that are zero, in [0, 1]."""
         return self.parameter_zeros / self.parameters
 
 
 def layer_sparsity(network: nn.Module) -> list[LayerSparsity]:
-    """Count each Conv2d's zeros, in the network's order."""
+    """Count the zeros of each Conv2d, in the network's order."""
     return [
         LayerSparsity(name, tuple(conv.weight.shape), conv.weight.numel(), _zeros(conv.weight))
         for name, conv in convolutions(network)

@@ -1,4 +1,4 @@
-"""A comparison of techniques -> a table, a CSV and a plot."""
+"""Report a comparison of techniques: a table, a CSV and a plot."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ SHOWN = {
 
 PANELS = {
     "AP": "AP (COCO), 0 to 1",
-    "latency_ms": "ms an image",
+    "latency_ms": "ms per image",
     "file_mb": "file, 1e6 bytes",
     "peak_memory_mb": "peak memory, 1e6 bytes",
 }
 
 
 def write_comparison(folder: Path, rows: Sequence[ComparedRow], title: str, machine: str) -> None:
-    """Write compare.csv and compare.png. machine: where the latency was taken."""
+    """Write compare.csv and compare.png. machine: where the latency was measured."""
     frame = pd.DataFrame([asdict(row) for row in rows])
     with writing_into(folder):
         write_text(folder / "compare.csv", encodable(frame.to_csv(index=False)))
@@ -47,7 +47,7 @@ def write_comparison(folder: Path, rows: Sequence[ComparedRow], title: str, mach
 
 
 def plot_comparison(frame: pd.DataFrame, title: str, machine: str) -> Figure:
-    """A line for each row: its AP, latency (10th to 90th percentile as a whisker), file and memory."""
+    """Return a plot with a bar for each row: AP, latency (whisker: 10th to 90th percentile), size, memory."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(12.0, 1.6 + 0.32 * len(frame)), layout="constrained")
         panels = figure.subplots(1, len(PANELS), sharey=True)
@@ -78,7 +78,7 @@ def _plot_bars(axis: Axes, frame: pd.DataFrame, column: str, label: str) -> None
 
 
 def format_comparison(rows: Sequence[ComparedRow]) -> str:
-    """The table for the terminal, then what each technique is."""
+    """Return the table for the terminal, followed by the note of each technique."""
     table = [["technique", "engine", "file", *(head for head, _ in SHOWN.values())]]
     for row in rows:
         cells = (form.format(getattr(row, name)) for name, (_, form) in SHOWN.items())

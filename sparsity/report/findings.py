@@ -1,4 +1,4 @@
-"""What a sweep's figures say, in words; every number is one of the frame's."""
+"""Sentences about the figures of a sweep. Every number is computed from its frame."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import pandas as pd
 from sparsity.sweeping.table import Legend, Sweep, batch_sizes, by_method
 
 KEPT = (0.99, 0.95, 0.90)
-"""Shares of the dense AP that users ask about, falling."""
-SHARED_OUT = {
-    "layer": "the same share of each layer",
-    "global": "over all layers together",
-    "lamp": "shared out by LAMP scores",
-    "erk": "shared out by Erdos-Renyi-kernel densities",
-    "measured": "shared out by what each layer costs",
+"""Shares of the dense AP that are reported, in falling order."""
+ALLOCATIONS = {
+    "layer": "the same sparsity in each layer",
+    "global": "allocated over all layers together",
+    "lamp": "allocated by LAMP scores",
+    "erk": "allocated by Erdos-Renyi kernel densities",
+    "measured": "allocated by the measured cost of each layer",
 }
+"""Scope -> its description in a sentence."""
 UNSTEADY = 2.0
-"""A 90th percentile of so many times the 10th, of the median level, tells nothing about small gains."""
+"""Timing is too unsteady to show small gains if the 90th percentile divided by the 10th (the median of the
+levels) is above this."""
 SAME_AP = 0.002
-"""Further apart, AP of one network in two engines is flagged."""
+"""A larger difference in AP between two engines is flagged."""
 
 
 def findings(sweep: Sweep) -> list[str]:
-    """Sentences: what accuracy each method keeps, which differ, what engines and zeros do to speed."""
+    """Return sentences: the accuracy that each method keeps, differences between methods, sizes and speed."""
     frame = sweep.frame
     dense = frame[frame.amount == 0].iloc[0]
     sentences = [f"Dense: AP {dense.AP:.3f}, AP50 {dense.AP50:.3f} on {dense.images} images."]
@@ -49,41 +51,41 @@ def findings(sweep: Sweep) -> list[str]:
 
 
 def _size(pruned: pd.DataFrame, dense: pd.Series) -> str:
-    """What the smallest file saves, and that a .pt saves nothing."""
+    """Return the size of the smallest file beside the dense one, and that zeros do not make a .pt smaller."""
     row = pruned.loc[pruned.size_safetensors_mb.idxmin()]
-    went = f"; dead channels that went: {row.channels_removed}" if row.channels_removed else ""
+    removed = f"; {row.channels_removed} dead channels are removed" if row.channels_removed else ""
     return (
-        f"Files: the dense .pt has {dense.size_dense_mb:.2f} MB, {dense.size_safetensors_mb:.2f} compressed "
-        f"(.safetensors). At {row.amount:.9g} ({row.method}) the .pt still has {row.size_pt_mb:.2f} MB: "
-        "a zero takes as much room in it as any number. Compressed it is "
-        f"{row.size_safetensors_mb:.2f} MB ({row.size_dense_mb / row.size_safetensors_mb:.1f} times "
-        f"smaller){went}."
+        f"Files: the dense .pt has {dense.size_dense_mb:.2f} MB, the compressed form (.safetensors) "
+        f"{dense.size_safetensors_mb:.2f} MB. At {row.amount:.9g} ({row.method}) the .pt still has "
+        f"{row.size_pt_mb:.2f} MB, because a zero takes as much space as any other number. The compressed "
+        f"form has {row.size_safetensors_mb:.2f} MB ({row.size_dense_mb / row.size_safetensors_mb:.1f} times "
+        f"smaller than the dense .pt){removed}."
     )
 
 
 def _same_answers(first: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """Whether an engine's AP is that of the first one, level by level."""
+    """Return how far AP in an engine differs from AP in the first engine, over all levels."""
     one, other = first.engine.iloc[0], rows.engine.iloc[0]
     gaps = rows.assign(gap=rows.AP.to_numpy() - first.AP.to_numpy())
     off = gaps[gaps.gap.abs() > SAME_AP].drop_duplicates(["method", "amount"])
     if off.empty:
-        return f"AP by {other} is that by {one} to {gaps.gap.abs().max():.4f} at every level."
-    said = ", ".join(f"{row.method} {row.amount:.9g} ({row.gap:+.3f})" for row in off.itertuples())
-    return f"WARNING: AP by {other} is off that by {one} by more than {SAME_AP}: {said}."
+        return f"AP in {other} differs from AP in {one} by at most {gaps.gap.abs().max():.4f} at every level."
+    levels = ", ".join(f"{row.method} {row.amount:.9g} ({row.gap:+.3f})" for row in off.itertuples())
+    return f"WARNING: AP in {other} differs from AP in {one} by more than {SAME_AP}: {levels}."
 
 
 def _engine_speed(frame: pd.DataFrame, size: int) -> str:
-    """The dense network's latency in each engine."""
+    """Return the latency of the dense network in each engine."""
     dense = frame[frame.amount == 0].drop_duplicates("engine")
     times = dict(zip(dense.engine, dense[f"latency_ms_b{size}"], strict=True))
     first = next(iter(times.values()))
-    said = ", ".join(f"{engine} {ms:.1f} ms ({first / ms:.2f}x)" for engine, ms in times.items())
-    return f"Batch {size}, the dense network by engine: {said}."
+    latencies = ", ".join(f"{engine} {ms:.1f} ms ({first / ms:.2f}x)" for engine, ms in times.items())
+    return f"Batch {size}, the dense network in each engine: {latencies}."
 
 
 def _kept(rows: pd.DataFrame, dense: pd.Series, legend: Legend) -> list[str]:
     first = rows.iloc[0]
-    name = f"{first.method} ({legend.criteria[first.criterion]}, {SHARED_OUT[first.scope]})"
+    name = f"{first.method} ({legend.criteria[first.criterion]}, {ALLOCATIONS[first.scope]})"
     if not dense.AP > 0:
         return [f"{name}: the dense network has AP {dense.AP:.3f} here, so nothing can be kept."]
     best = {share: rows[rows.AP.ge(share * dense.AP)] for share in KEPT}
@@ -92,7 +94,7 @@ def _kept(rows: pd.DataFrame, dense: pd.Series, legend: Legend) -> list[str]:
     if missed:
         least = rows.loc[rows.amount.idxmin()]
         lines.append(
-            f"{name}: no sparsity tried keeps {missed[-1]:.0%} of the dense AP; the smallest, "
+            f"{name}: no tested sparsity keeps {missed[-1]:.0%} of the dense AP; the smallest, "
             f"{least.amount:.9g}, keeps {least.AP / dense.AP:.1%} (AP {least.AP:.3f})."
         )
     for share in KEPT[len(missed) :]:
@@ -105,7 +107,7 @@ def _kept(rows: pd.DataFrame, dense: pd.Series, legend: Legend) -> list[str]:
 
 
 def _beyond_chance(differences: pd.DataFrame) -> list[str]:
-    """By amount, which methods are above which others by more than the choice of images makes."""
+    """Return, for each amount, the differences between methods whose interval excludes 0."""
     lines = []
     for amount, rows in differences.groupby("amount") if len(differences) else ():
         above: dict[str, list[str]] = {}
@@ -113,43 +115,44 @@ def _beyond_chance(differences: pd.DataFrame) -> list[str]:
             if row.low > 0 or row.high < 0:
                 better, worse = (row.method, row.other) if row.low > 0 else (row.other, row.method)
                 above.setdefault(better, []).append(worse)
-        said = "; ".join(f"{better} is above {', '.join(worse)}" for better, worse in above.items())
-        said = said or "no method differs from another by more than that"
-        lines.append(f"Sparsity {amount:.9g}, beyond the choice of images (95% intervals of AP): {said}.")
+        order = "; ".join(f"{better} is above {', '.join(worse)}" for better, worse in above.items())
+        order = order or "none"
+        lines.append(f"Sparsity {amount:.9g}, differences in AP whose 95% interval excludes 0: {order}.")
     return lines
 
 
 def _speed(rows: pd.DataFrame, dense: pd.Series, size: int, engine: str, legend: Legend) -> str:
-    """Whether any level's latency is off the dense one's by more than both their spreads."""
+    """Return which levels are faster or slower than the dense network by more than both spreads."""
     median, p10, p90 = (f"latency{part}_ms_b{size}" for part in ("", "_p10", "_p90"))
     dense_p10, dense_p90 = (f"latency_dense_{part}_ms_b{size}" for part in ("p10", "p90"))
-    base = f"{dense[median]:.1f} ms ({dense[p10]:.1f} to {dense[p90]:.1f})"
-    start = f"Batch {size}{engine}: the dense network takes {base}, median and 10th to 90th percentile."
+    base = f"{dense[median]:.1f} ms (median; 10th to 90th percentile: {dense[p10]:.1f} to {dense[p90]:.1f})"
+    start = f"Batch {size}{engine}: the dense network takes {base}."
     low, high = rows[f"speedup_b{size}"].min(), rows[f"speedup_b{size}"].max()
     spread = (rows[p90] / rows[p10]).median()
     faster, slower = rows[rows[p90] < rows[dense_p10]], rows[rows[p10] > rows[dense_p90]]
     parts = [start]
     if len(faster):
-        parts.append(f"Faster beyond the spread: {_speedups(faster, size)}.")
+        parts.append(f"Faster by more than the spread: {_speedups(faster, size)}.")
     elif spread > UNSTEADY:
         parts.append(
-            f"The clock was too unsteady to tell whether zeros bought speed: a level's 90th percentile is "
-            f"{spread:.1f} times its 10th (speedups {low:.2f}x to {high:.2f}x); measure on a quiet machine."
+            f"The timing is too unsteady to show whether zeros give a speedup: a level's 90th percentile is "
+            f"{spread:.1f} times its 10th (speedups {low:.2f}x to {high:.2f}x). Measure on a machine that "
+            "runs nothing else."
         )
     else:
         parts.append(
-            f"Zeros bought no speed: no level is faster beyond the spread (speedups {low:.2f}x to "
+            f"Zeros give no speedup: no level is faster by more than the spread (speedups {low:.2f}x to "
             f"{high:.2f}x){_why_none(dense.engine, legend)}."
         )
     if len(slower):
-        parts.append(f"Slower beyond the spread: {_speedups(slower, size)}.")
+        parts.append(f"Slower by more than the spread: {_speedups(slower, size)}.")
     return " ".join(parts)
 
 
 def _why_none(engine: str, legend: Legend) -> str:
     if engine in legend.skipping:
-        return ": there are too few for this engine, which skips them"
-    return f"; {legend.engines[engine]} multiplies by zeros like by any number"
+        return "; this engine skips zeros, but there are too few of them"
+    return f"; {legend.engines[engine]} multiplies by zero as by any other number"
 
 
 def _speedups(rows: pd.DataFrame, size: int) -> str:

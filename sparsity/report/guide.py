@@ -1,4 +1,4 @@
-"""The figures that Ultralytics' guide publishes, and which of our runs repeat one of them."""
+"""The rows of figures that Ultralytics' guide publishes, and which of them a run repeats."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ COMPARED = (
 )
 """The figures that the guide publishes."""
 _SAME_SETUP = ("amount", "scope", "images", "instances", "imgsz", "batch_size", "conf_thres", "iou_thres")
-"""What a run must share with one of the guide's to be compared to it."""
+"""The fields that must be equal for a run to be compared with a row of the guide."""
 
 _PLAIN = ("l1", "unstructured", "")
-"""Criterion, pattern and layers kept, of the guide's."""
+"""Criterion, pattern and kept layers of the guide's rows."""
 
 
 def read_guide(path: Path) -> list[dict[str, Any]]:
-    """The published rows, with the columns of Metrics; none where there is no such file."""
+    """Return the published rows, with the columns of Metrics; none if the file is missing."""
     return pd.read_csv(path).to_dict("records") if path.is_file() else []
 
 
 def repeated_row(metrics: Metrics, path: Path) -> dict[str, Any] | None:
-    """The published row whose setup is that of metrics."""
+    """Return the published row with the setup of metrics; None if there is none."""
     ours = asdict(metrics)
     plain = (metrics.criterion, metrics.pattern, metrics.keep) == _PLAIN
     if metrics.amount and not plain:

@@ -1,4 +1,4 @@
-"""The layers that mind: a plot, and words."""
+"""Report layer sensitivity: a plot, and a table of the most sensitive layers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ MOST_NAMED = 10
 
 
 def write_plot(path: Path, frame: pd.DataFrame, title: str) -> None:
-    """Write the plot of plot_sensitivity, whole or not at all. title: may hold bytes that are no UTF-8."""
+    """Write the plot of plot_sensitivity, completely or not at all.
+
+    title: can have bytes that are not UTF-8.
+    """
     with writing_into(path.parent):
         save(plot_sensitivity(frame, encodable(title)), path)
 
 
 def plot_sensitivity(frame: pd.DataFrame, title: str) -> Figure:
-    """The drop of AP, and the raw maps' error, of each layer pruned alone; a line for each amount.
+    """Return a plot of the drop in AP and the error of the raw maps, for each layer pruned alone.
 
-    frame: layer, amount, AP_drop, output_error; layers in the network's order.
+    There is a line for each amount. frame: layer, amount, AP_drop, output_error; layers in the network's
+    order.
     """
     names = list(dict.fromkeys(frame.layer))
     with mpl.rc_context(STYLE):
@@ -51,7 +55,7 @@ def plot_sensitivity(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def format_sensitivity(frame: pd.DataFrame) -> str:
-    """The layers that mind most, at the largest amount, and how to keep them."""
+    """Return the most sensitive layers at the largest amount, and the flags that keep some of them dense."""
     most = frame[frame.amount == frame.amount.max()].sort_values("AP_drop", ascending=False, kind="stable")
     most = most.head(MOST_NAMED)
     lines = [f"{'layer':>28}{'weights':>10}{'sparsity':>10}{'AP drop':>10}{'output error':>14}"]
@@ -59,7 +63,10 @@ def format_sensitivity(frame: pd.DataFrame) -> str:
         f"{row.layer:>28}{row.weights:>10}{row.amount:>10.3g}{row.AP_drop:>+10.3f}{row.output_error:>14.3g}"
         for row in most.itertuples()
     ]
-    minding = most[most.AP_drop > 0].layer.head(3)
-    if len(minding):
-        lines += ["", "To keep the first ones dense: " + " ".join(f"--keep {name}" for name in minding)]
+    sensitive = most[most.AP_drop > 0].layer.head(3)
+    if len(sensitive):
+        lines += [
+            "",
+            "To keep the most sensitive ones dense: " + " ".join(f"--keep {name}" for name in sensitive),
+        ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A sweep as one HTML file that needs no network."""
+"""Report a sweep as one HTML file that loads nothing from the internet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEMPLATE = "page.html.jinja"
 
 
 def render_page(sweep: Sweep, title: str, folder: Path) -> str:
-    """The page: findings, plots (sweep.svg and layers.png of the folder), the table, the setup."""
+    """Return the page: findings, plots (sweep.svg and layers.png in folder), the table, the setup."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -50,7 +50,7 @@ def render_page(sweep: Sweep, title: str, folder: Path) -> str:
 
 
 def _table(sweep: Sweep) -> dict[str, Any]:
-    """Heads, and rows of (shown, value to sort by)."""
+    """Return the column heads, and rows of (text, value to sort by)."""
     frame = sweep.frame
     shown = ["engine"] if frame.engine.nunique() > 1 else []
     shown += ["method", "amount", "sparsity_conv", "AP", "AP_drop"]
@@ -65,7 +65,7 @@ def _table(sweep: Sweep) -> dict[str, Any]:
 
 
 def _differences(sweep: Sweep) -> dict[str, Any]:
-    """As _table: a row for every two methods at the same amount."""
+    """Return the same as _table, with a row for each pair of methods at the same amount."""
     heads = list(sweep.differences.columns)
     return {"heads": heads, "rows": _cells(sweep.differences, heads)}
 

@@ -1,4 +1,4 @@
-"""A sweep's figures as plots, legible in grey."""
+"""Plots of a sweep, legible in greyscale too."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ STYLE = {
     "svg.hashsalt": "sparsity",
 }
 COLOURS = ("#0b3c5d", "#d95f02", "#66a61e", "#7b3294", "#c9a227", "#c51b7d", "#4d9de0", "#6b4f2a")
-"""By method and engine; neighbours differ in grey as well, and all by their markers."""
+"""The colours of methods and engines. Neighbours differ in greyscale too, and all have their own markers."""
 MARKERS, LINES = "osD^vPX*", ("-", "--", "-.", ":")
 MOST_WITH_AP50 = 2
-"""So many methods have AP50 drawn as well; with more of them it hides their AP."""
+"""The largest number of methods for which AP50 is drawn too. With more, AP50 would hide AP."""
 DPI = 150
 ASIDE = 0.006
-"""How far lines of latency stand beside one another, so that their spreads can be told apart."""
+"""The horizontal distance between lines or bars at one sparsity, so that their spreads do not overlap."""
 LEAST_LABELLED = 0.05
-"""Of the highest AP; points below lie on top of each other."""
+"""The share of the highest AP below which points get no label, because they overlap."""
 
 
 def plot_sweep(frame: pd.DataFrame, title: str, published: Sequence[dict[str, Any]] = ()) -> Figure:
-    """AP against sparsity; latency against sparsity; AP against latency.
+    """Return plots of AP against sparsity, latency against sparsity, and AP against latency.
 
-    published: rows with amount and AP to mark in the first, with weights and data to name them.
+    Without latency, there is only the first. published: rows to mark in the first plot, with amount, AP,
+    weights and data.
     """
     sizes = batch_sizes(frame)
     with mpl.rc_context(STYLE):
@@ -61,7 +62,7 @@ def plot_sweep(frame: pd.DataFrame, title: str, published: Sequence[dict[str, An
 
 
 def plot_layers(layers: pd.DataFrame, title: str) -> Figure:
-    """The sparsity of every Conv2d, a row for each amount and a panel for each method."""
+    """Return a plot of the sparsity of every Conv2d: a row for each amount, a panel for each method."""
     methods = list(dict.fromkeys(layers.method))
     names = list(dict.fromkeys(layers.name))
     amounts = sorted(set(layers.amount))
@@ -75,7 +76,7 @@ def plot_layers(layers: pd.DataFrame, title: str) -> Figure:
             grid = rows.pivot_table(index="amount", columns="name", values="sparsity")
             image = axis.imshow(grid[names], aspect="auto", origin="lower", vmin=0, vmax=1, cmap="Greys")
             axis.set_yticks(range(len(grid)), [f"{amount:.9g}" for amount in grid.index])
-            axis.set_ylabel(f"sparsity asked\n{method}")
+            axis.set_ylabel(f"target sparsity\n{method}")
         axes[-1].set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         axes[-1].set_xlabel("Conv2d, in the network's order")
         figure.colorbar(image, ax=list(axes), label="zeros of the layer's weights", pad=0.01)
@@ -84,14 +85,14 @@ def plot_layers(layers: pd.DataFrame, title: str) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure, whole or not at all, in the format that the path's suffix names."""
+    """Write a figure in the format of the path's suffix, completely or not at all."""
     kind = path.suffix.removeprefix(".")
     with (
         mpl.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"]}),
         warnings.catch_warnings(),
         replacing(path) as temporary,
     ):
-        warnings.filterwarnings("ignore", message="Glyph")  # a title in another script shows boxes
+        warnings.filterwarnings("ignore", message="Glyph")  # missing glyphs of a title are drawn as boxes
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(temporary, format=kind, dpi=DPI, metadata=metadata, facecolor="white")
 
@@ -116,7 +117,7 @@ def _plot_accuracy(axis: Axes, frame: pd.DataFrame, published: Sequence[dict[str
     axis.set_ylabel("AP (COCO), 0 to 1")
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False)
-    bars = " (bars: 95% of the change)" if "AP_change_low" in frame else ""
+    bars = " (bars: 95% interval of the change)" if "AP_change_low" in frame else ""
     axis.set_title(f"Accuracy{bars}", fontsize=10)
 
 
@@ -137,7 +138,7 @@ def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None
                 label=f"batch {size}, {name}",
             )
     _sparsity_axis(axis)
-    axis.set_ylabel("latency, ms an image")
+    axis.set_ylabel("latency, ms per image")
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False)
     axis.set_title("Latency (median, 10th to 90th percentile)", fontsize=10)
@@ -160,7 +161,7 @@ def _plot_trade(axis: Axes, frame: pd.DataFrame, size: int) -> None:
         for x, y, amount in zip(median, rows.AP, rows.amount, strict=True):
             if y >= LEAST_LABELLED * frame.AP.max() and (amount or number == 0):
                 axis.annotate(f"{amount:.9g}", (x, y), (5, 4), textcoords="offset points", fontsize=7)
-    axis.set_xlabel(f"latency, ms an image at batch {size}")
+    axis.set_xlabel(f"latency, ms per image at batch {size}")
     axis.set_ylabel("AP (COCO), 0 to 1")
     axis.set_xlim(left=0)
     axis.set_ylim(bottom=0)
@@ -169,12 +170,12 @@ def _plot_trade(axis: Axes, frame: pd.DataFrame, size: int) -> None:
 
 
 def _of(styles: Sequence[str], number: int) -> str:
-    """The style of a series or batch size, by its number; they come again where there are more."""
+    """Return the style with this number. The styles repeat if there are more series."""
     return styles[number % len(styles)]
 
 
 def _spread(rows: pd.DataFrame, size: int) -> tuple[pd.Series, pd.Series, pd.Series]:
-    """Median latency of an image, and how far the 10th and 90th percentile are below and above."""
+    """Return the median latency per image, and the distances down to p10 and up to p90, in milliseconds."""
     median, p10, p90 = (rows[f"latency{part}_ms_b{size}"] / size for part in ("", "_p10", "_p90"))
     return median, median - p10, p90 - median
 

@@ -1,4 +1,4 @@
-"""The scales of a sparse training by epoch -> a ridge plot."""
+"""Report the batch norm scales of a sparse training by epoch: a ridge plot."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from sparsity.base.files import writing_into
 from sparsity.report.plots import COLOURS, STYLE, save
 
 MOST_RIDGES = 40
+"""The largest number of epochs that are drawn."""
 OVERLAP = 3.5
-"""As many ridges high is the highest."""
+"""The height of the highest ridge, in units of the distance between two ridges."""
 FAINTEST = 0.45
-"""How far from white the ridge at the back is."""
+"""The colour strength of the ridge at the back: 0 is white, 1 the full colour."""
 
 
 def write_scales(folder: Path, bins: Sequence[Any]) -> None:
-    """Write scales.png. bins: dataclasses with epoch, low, high, channels, in the order of epochs."""
+    """Write scales.png. bins: dataclasses with epoch, low, high, channels, in order of the epochs."""
     if bins:
         frame = pd.DataFrame([asdict(one) for one in bins])
         with writing_into(folder):
@@ -31,9 +32,9 @@ def write_scales(folder: Path, bins: Sequence[Any]) -> None:
 
 
 def plot_scales(frame: pd.DataFrame) -> Figure:
-    """A histogram of the scales for each epoch, the first at the back, the last in front.
+    """Return a plot with a histogram of the scales for each epoch: the first at the back, the last in front.
 
-    Heights are square roots, since in the end most channels are in the first bin.
+    Heights are square roots of the counts, because at the end most channels are in the first bin.
     """
     epochs = frame.epoch.unique()
     if len(epochs) > MOST_RIDGES:

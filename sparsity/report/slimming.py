@@ -1,4 +1,4 @@
-"""What slimming cut: a table, a CSV, JSON and a plot of the layers."""
+"""Report what slimming cut: a table, a CSV, JSON and a plot of the layers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_slimming(
 ) -> None:
     """Write slim.csv, slim.json and slim.png.
 
-    about: what was asked and found, with weights, free and removed. figures: before and after.
+    about: the settings and results of slimming; it has weights, free and removed. figures: before and after.
     """
     before, after = (asdict(one) for one in figures)
     frame = pd.DataFrame([asdict(layer) for layer in layers])
@@ -37,7 +37,7 @@ def write_slimming(
 
 
 def plot_channels(frame: pd.DataFrame, title: str) -> Figure:
-    """The channels of every Conv2d, before and after. frame: layer, before, free, after."""
+    """Return a plot of the channels of every Conv2d, before and after. frame: layer, before, free, after."""
     places = range(len(frame))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(max(7.0, 0.17 * len(frame) + 2), 4.6), layout="constrained")
@@ -46,7 +46,7 @@ def plot_channels(frame: pd.DataFrame, title: str) -> Figure:
         axis.bar(places, frame.after, width=0.8, color=COLOURS[0], label="after")
         fixed = frame.free == 0
         at = [place for place, one in zip(places, fixed, strict=True) if one]
-        axis.plot(at, frame.before[fixed], "v", color=COLOURS[1], markersize=4, label="none could go")
+        axis.plot(at, frame.before[fixed], "v", color=COLOURS[1], markersize=4, label="no free channels")
         axis.set_xticks(places, frame.layer, rotation=90, fontsize=6)
         axis.set_xlim(-1, len(frame))
         axis.set(xlabel="Conv2d, in the network's order", ylabel="output channels")
@@ -57,7 +57,7 @@ def plot_channels(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def format_channels(layers: Sequence[SlimmedLayer]) -> str:
-    """A row for each Conv2d: channels before, how many were free to go, channels after."""
+    """Return a table with a row for each Conv2d: channels before, free channels, channels after."""
     width = max(28, *(len(one.layer) + 2 for one in layers))
     lines = [f"{'layer':>{width}}{'channels':>10}{'free':>8}{'left':>8}"]
     lines += [f"{one.layer:>{width}}{one.before:>10}{one.free:>8}{one.after:>8}" for one in layers]
@@ -65,30 +65,36 @@ def format_channels(layers: Sequence[SlimmedLayer]) -> str:
 
 
 def format_extent(extent: Extent, percent: float, min_channels: int) -> str:
-    """How many channels went, and how far one can go safely. percent, min_channels: as asked for."""
+    """Return how many channels were cut, and the largest cut that empties no layer.
+
+    percent, min_channels: as requested.
+    """
     share = extent.removed / extent.free
-    # Rounded down, so that it is safe as it is printed.
+    # Rounded down, so that the printed value is safe.
     safe = math.floor(extent.safe_percent * 1e4) / 1e4
     lines = [
-        f"Cut {extent.removed} of {extent.free} free channels ({share:.1%}; {percent:.1%} asked for), "
-        f"scores up to {extent.threshold:.4g}",
-        f"Safe, so that no layer is emptied: scores below {extent.safe_threshold:.4g}, --percent {safe:.4f}",
+        f"Cut {extent.removed} of {extent.free} free channels ({share:.1%}; {percent:.1%} requested), "
+        f"with scores up to {extent.threshold:.4g}",
+        f"Largest cut that empties no layer: scores below {extent.safe_threshold:.4g}, --percent {safe:.4f}",
     ]
     if percent > extent.safe_percent:
         lines.append(
-            "WARNING: more is asked for than that; each layer kept the best of its channels, "
-            f"{min_channels} at least (--min-channels)"
+            "WARNING: more than that is requested; each layer keeps its best channels, "
+            f"at least {min_channels} (--min-channels)"
         )
     elif extent.removed < round(percent * extent.free):
         lines.append(
-            "WARNING: fewer went than were asked for; layers keep --min-channels, and --round-to brings "
-            "channels back up to a multiple"
+            "WARNING: fewer channels are cut than requested: each layer keeps at least --min-channels, and "
+            "--round-to rounds its channels up to a multiple"
         )
     return "\n".join(lines)
 
 
 def format_figures(before: Figures, after: Figures) -> str:
-    """Parameters, GFLOPs, sizes, and AP where it was measured: before, after, and the share left."""
+    """Return a table: parameters, GFLOPs and sizes before and after, and the share left.
+
+    If AP was measured, it follows with AP50: before, after, and the difference.
+    """
     rows = [
         ("parameters", before.parameters, after.parameters, "d"),
         ("GFLOPs", before.gflops, after.gflops, ".2f"),

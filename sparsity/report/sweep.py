@@ -1,4 +1,4 @@
-"""A sweep -> CSV, JSON, plots, a page, and the table that is printed."""
+"""Report a sweep: CSV, JSON, plots, an HTML page, and the printed table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sparsity.sweeping.table import Sweep, batch_sizes
 def write_sweep(folder: Path, sweep: Sweep, guide: Path = GUIDE, title: str = "") -> None:
     """Write sweep.csv, sweep.json, sweep.png, sweep.svg, layers.png and report.html.
 
-    guide: a CSV of published rows; they are marked where the network's file is theirs.
+    guide: a CSV of published rows. They are marked in the plot if they are about the network's file.
     """
     frame = sweep.frame
     title = title or sweep.about.get("title") or default_title(sweep)
@@ -39,18 +39,18 @@ def write_sweep(folder: Path, sweep: Sweep, guide: Path = GUIDE, title: str = ""
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON takes them: what is no number is null."""
+    """Return the rows as JSON values. NaN becomes null."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def default_title(sweep: Sweep) -> str:
-    """Which network on which data."""
+    """Return a title: the network's file and the data."""
     weights, data = (Path(str(sweep.about[name])).name for name in ("weights", "data"))
     return f"{weights or 'network'} on {data}"
 
 
 def format_sweep(sweep: Sweep) -> str:
-    """The table for the terminal, each engine's dense row first, and the findings."""
+    """Return the table for the terminal, with the dense row of each engine first, and the findings."""
     frame = sweep.frame
     rows = frame[~frame.duplicated("engine") | (frame.amount > 0)].to_dict("records")
     table = [_cells(row, frame) for row in rows]
@@ -66,7 +66,7 @@ def _width(name: str, cells: Sequence[str]) -> int:
 
 
 def _cells(row: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, str]:
-    """A row's figures as they are shown, by the names of the columns."""
+    """Return the texts of a row, by column."""
     sizes, pruned = batch_sizes(frame), row["amount"] > 0
     cells = {"engine": row["engine"]} if frame.engine.nunique() > 1 else {}
     cells |= {"method": row["method"] if pruned else "dense", "sparsity": f"{row['amount']:.9g}"}

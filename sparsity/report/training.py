@@ -1,4 +1,4 @@
-"""The epochs of a training -> a plot."""
+"""Report the epochs of a training: a plot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sparsity.report.plots import COLOURS, LINES, MARKERS, STYLE, save
 
 
 def write_training(folder: Path, rows: Sequence[Any]) -> None:
-    """Write epochs.png: losses, AP and sparsity by epoch. rows: dataclasses, one an epoch."""
+    """Write epochs.png: losses, AP and sparsity by epoch. rows: dataclasses, one for each epoch."""
     frame = pd.DataFrame([asdict(row) for row in rows])
     if len(frame):
         with writing_into(folder):
@@ -25,7 +25,7 @@ def write_training(folder: Path, rows: Sequence[Any]) -> None:
 
 
 def plot_training(frame: pd.DataFrame) -> Figure:
-    """Losses against epochs; AP, AP50 and sparsity against epochs where they were measured."""
+    """Return a plot of the losses by epoch, and of sparsity, AP and AP50, if they were measured, by epoch."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 4), layout="constrained")
         losses, accuracy = figure.subplots(1, 2)
@@ -34,7 +34,7 @@ def plot_training(frame: pd.DataFrame) -> Figure:
         for number, name in enumerate(shown):
             style = {"color": COLOURS[number], "linestyle": LINES[number], "marker": MARKERS[number]}
             losses.plot(frame.epoch, frame[name], label=name, markersize=3, **style)
-        losses.set(xlabel="epoch", ylabel="loss of an image", title="Losses")
+        losses.set(xlabel="epoch", ylabel="loss per image", title="Losses")
         losses.set_ylim(bottom=0)
         measured = frame[frame.AP >= 0]
         for number, name in enumerate(("AP", "AP50") if len(measured) else ()):

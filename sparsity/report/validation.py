@@ -1,4 +1,4 @@
-"""One validation -> the text that is printed."""
+"""The printed text of a validation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sparsity.validation.metrics import Metrics
 
 
 def format_model(counted: Sparsity) -> str:
-    """The model's summary."""
+    """Return the summary of the model."""
     return f"Model summary: {counted.conv_layers} Conv2d layers, {counted.parameters} parameters, 0 gradients"
 
 
 def format_sparsity(counted: Sparsity) -> str:
-    """Global sparsity as YOLOv5's log tells it, and that of the convolutions' weights."""
+    """Return the global sparsity, as in YOLOv5's log, and the sparsity of the convolutions' weights."""
     return (
         f"{counted.model:.3g} global sparsity "
         f"({counted.conv_zeros} of {counted.conv_weights} Conv2d weights, {counted.conv:.3f})"
@@ -29,13 +29,13 @@ def format_sparsity(counted: Sparsity) -> str:
 
 
 def format_scan(scan: Scan) -> str:
-    """The data set's line, and a line for each image that was left out."""
+    """Return the counts of the data set, and a line for each image that was left out."""
     counts = f"{scan.found} found, {scan.missing} missing, {scan.empty} empty, {scan.corrupt} corrupt"
     return "\n".join([counts, *(f"  left out: {problem}" for problem in scan.problems)])
 
 
 def format_table(own: AveragePrecision, images: int, names: Sequence[str], *, verbose: bool = False) -> str:
-    """Class, images, labels, P, R, mAP50 and mAP50-95: all, and each class if verbose."""
+    """Return a table of class, images, labels, P, R, mAP50 and mAP50-95: all, and each class if verbose."""
     head = ("Class", "Images", "Labels", "P", "R", "mAP50", "mAP50-95")
     lines = [f"{head[0]:>22}" + "".join(f"{title:>11}" for title in head[1:])]
     lines.append(_table_row("all", images, own.instances, own.P, own.R, own.mAP50, own.mAP50_95))
@@ -50,7 +50,7 @@ def _table_row(name: str, images: int, labels: int, *figures: float) -> str:
 
 
 def format_layers(layers: Sequence[LayerSparsity]) -> str:
-    """A row for each Conv2d: name, shape, weights, zeros, sparsity."""
+    """Return a table with a row for each Conv2d: name, shape, weights, zeros, sparsity."""
     rows = [("layer", "shape", "weights", "zeros", "sparsity")]
     rows += [
         (one.name, "x".join(map(str, one.shape)), str(one.weights), str(one.zeros), f"{one.sparsity:.3f}")
@@ -62,25 +62,28 @@ def format_layers(layers: Sequence[LayerSparsity]) -> str:
 
 
 def format_saved(file: Path, *, int8: bool = False) -> str:
-    """A saved file's line: its size, and for int8 that the figures are not its own."""
+    """Return the line of a saved file: its size, and for int8 the flags that validate it.
+
+    The figures of the run are not those of the int8 file.
+    """
     line = f"Saved {file}: {file.stat().st_size / MB:.2f} MB"
     if int8 and file.suffix == ".onnx":
-        line += f", int8; its own figures: --weights {file} --engine onnxruntime"
+        line += f", int8; to validate it: --weights {file} --engine onnxruntime"
     return line
 
 
 def format_sizes(sizes: Sizes) -> str:
-    """What the compressed form saves beside the dense .pt."""
+    """Return the sizes of the files, compared with the dense .pt."""
     return (
         f"Sizes: dense .pt {sizes.size_dense_mb:.2f} MB, .pt {sizes.size_pt_mb:.2f} MB, "
         f".safetensors {sizes.size_safetensors_mb:.2f} MB "
-        f"({sizes.size_dense_mb / sizes.size_safetensors_mb:.1f} times smaller than the dense .pt; zeros' "
-        f"entropy and 16 bit a weight: {sizes.size_bound_mb:.2f} MB)"
+        f"({sizes.size_dense_mb / sizes.size_safetensors_mb:.1f} times smaller than the dense .pt; entropy "
+        f"of the zeros and 16 bits for each other weight: {sizes.size_bound_mb:.2f} MB)"
     )
 
 
 def format_speed(metrics: Metrics) -> str:
-    """The Speed line."""
+    """Return the line of speeds."""
     return (
         f"Speed: {metrics.preprocess_ms:.1f}ms pre-process, {metrics.inference_ms:.1f}ms inference, "
         f"{metrics.nms_ms:.1f}ms NMS per image at batch {metrics.batch_size}, {metrics.imgsz} px, "
@@ -89,10 +92,10 @@ def format_speed(metrics: Metrics) -> str:
 
 
 def format_guide(metrics: Metrics, path: Path = GUIDE) -> str:
-    """The guide's row beside ours, where the run repeats one of the guide's; else nothing.
+    """Return our figures beside the guide's, if the run repeats one of its rows; else "".
 
-    path: a CSV of published rows with the columns of Metrics. A run repeats a row where weights,
-    amount, scope, images, instances, image and batch size and thresholds are the row's.
+    path: a CSV of published rows with the columns of Metrics. A run repeats a row if weights, amount, scope,
+    images, instances, image size, batch size and thresholds are equal.
     """
     row = guide.repeated_row(metrics, path)
     if row is None:

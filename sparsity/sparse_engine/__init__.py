@@ -1,4 +1,4 @@
-"""An engine for CPUs in which zeros cost nothing. Needs the package numba."""
+"""The sparse engine: runs networks on a CPU and skips zero weights. Needs the package numba."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ __all__ = ["CompiledNetwork", "Line", "compile", "explain", "format_lines", "tun
 
 
 def compile(network: Network, imgsz: int = 640, threads: int | None = None) -> CompiledNetwork:
-    """Make a network ready for images of imgsz x imgsz pixels; others run as well, by choices not measured.
+    """Compile a network, and tune it for images of imgsz x imgsz pixels.
 
-    threads: for one call; as many as torch is set to in the calling thread where None.
-    Takes some seconds, most of them once for a machine: code and choices stay in the user's cache folder.
-    Raises InputError for a network with operations that the engine does not know.
+    Images of other sizes run too, with estimated instead of measured choices.
+    threads: the number of threads of one call. None: torch.get_num_threads() in the calling thread.
+    The first call on a machine takes some seconds. Machine code and choices are then stored in the user's
+    cache folder, and later calls are faster.
+    Raises InputError for a network with operations that the engine does not support.
     """
     compiled = CompiledNetwork(network, threads)
     tune(compiled, imgsz, imgsz)

@@ -1,4 +1,4 @@
-"""The kernels, compiled for this CPU; the machine code is kept in the user's cache folder."""
+"""Compiles the kernels for this CPU, and stores the machine code in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ _LOCK = Lock()
 
 
 def load_kernels() -> Callable[..., None]:
-    """kernels.run_program as machine code: from the cache, or compiled, which takes some seconds."""
+    """Return kernels.run_program as machine code.
+
+    It comes from the cache folder, or is compiled, which takes some seconds.
+    """
     with _LOCK:
         return _load()
 
@@ -33,20 +36,20 @@ def load_kernels() -> Callable[..., None]:
 @lru_cache(maxsize=1)
 def _load() -> Callable[..., None]:
     try:
-        kept = njit(kernels.run_program, **kernels.OPTIONS)
+        cached = njit(kernels.run_program, **kernels.OPTIONS)
         with _caching_into(_folder()):
-            kept.enable_caching()
-        _compile(kept)
-        return kept
+            cached.enable_caching()
+        _compile(cached)
+        return cached
     except Exception:
-        # A cache that can't be written, or holds a damaged file, is as good as none.
+        # The cache can't be written, or a file in it is damaged: compile without a cache.
         fresh = njit(kernels.run_program, **kernels.OPTIONS)
         _compile(fresh)
         return fresh
 
 
 def _compile(function: Callable[..., None]) -> None:
-    """Have numba compile it, by a program without operations."""
+    """Make numba compile the function, by calling it with an empty program."""
     floats, ints = np.zeros(0, np.float32), np.zeros(0, np.int32)
     program, counters = np.zeros((0, WIDTH), np.int64), np.zeros(0, np.int64)
     tables = (floats, ints, counters, floats, np.zeros((0, 3), np.int32), ints)
@@ -54,7 +57,10 @@ def _compile(function: Callable[..., None]) -> None:
 
 
 def _folder() -> Path:
-    """A folder for this very source, these versions, this width of vectors: numba itself sees one file."""
+    """Return the cache folder for this source, these versions and this machine.
+
+    numba's own cache checks one source file only; this folder's name depends on all of them.
+    """
     folder = cache_folder()
     if folder is None:
         raise OSError("no home folder")
@@ -66,7 +72,7 @@ def _folder() -> Path:
 
 @contextmanager
 def _caching_into(folder: Path) -> Iterator[None]:
-    """Have numba keep in the folder what is said to be cached inside."""
+    """Let numba use this folder for functions whose caching is enabled inside the context."""
     config: ModuleType | Any = numba.config
     before = config.CACHE_DIR
     config.CACHE_DIR = str(folder)

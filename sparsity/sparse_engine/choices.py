@@ -1,4 +1,4 @@
-"""How each convolution is cut into pieces: tiles, blocks of input channels, spans of outputs."""
+"""How each convolution is divided: into tiles, blocks of input channels and spans of outputs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from sparsity.sparse_engine.layout import Cells
 from sparsity.sparse_engine.machine import MACHINE
 
 CACHE = 20_000
-"""Bytes of a core's first cache that a block's part of the input may fill."""
+"""Maximum bytes of a core's first-level cache for the input of one block."""
 LEAST_OUTPUTS = 8
-"""Outputs that a span has at least."""
+"""Minimum number of outputs in a span."""
 ITEMS = 6
-"""Pieces for each thread, so that none waits long for the last one."""
+"""Work items per thread; with several, no thread waits long for the last item."""
 PER_WEIGHT, PER_VECTOR = 0.75, 0.5
-"""Cycles that a weight costs beside its multiply-adds, and that each of these costs."""
+"""Estimated cycles per weight, without its multiply-adds; and per multiply-add of a vector."""
 PER_OUTPUT, PER_SUM = 20.0, 1.5
-"""Cycles that an output of a block costs, and each vector of its sums."""
+"""Estimated cycles per output of a block; and per vector of its sums."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """tile: rows and columns of vectors. block: input channels (of a group of the convolution).
+    """How one convolution is computed.
 
-    spans: pieces of the outputs. group: outputs at a time; 1 skips zeros, more does not.
+    tile: rows and columns of vectors. block: input channels in a block (of one group of the convolution).
+    spans: the number of parts that the outputs are divided into.
+    group: outputs that are computed together. The kernels with 1 skip zeros; those with more do not.
     """
 
     tile: tuple[int, int]
@@ -39,9 +41,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Task:
-    """What a choice depends on. rows, columns: of the result, in vectors. weights: those that are not zero.
+    """The properties of a convolution that a choice depends on.
 
-    whole: whether each output is made of all inputs. taps: of the kernel.
+    rows, columns: the size of the result, in vectors. extent: the side of the dilated kernel, in cells.
+    outputs: output channels. per_group: input channels of one group. weights: the number of nonzero weights.
+    whole: whether the convolution has one group only. taps: the number of kernel positions.
     """
 
     rows: int
@@ -57,12 +61,12 @@ class Task:
 
     @property
     def all_weights(self) -> int:
-        """With those that are zero."""
+        """The number of weights, including zeros."""
         return self.outputs * self.per_group * self.taps
 
 
 def task_of(step: Convolution, result: Cells, threads: int) -> Task:
-    """result: the size of what the convolution gives."""
+    """Return the task of a convolution. result: the size of its output map."""
     outputs, per_group, kernel = step.weight.shape[:3]
     extent, whole = step.dilation * (kernel - 1) + 1, step.groups == 1
     sizes = (result.rows, result.columns, step.stride, extent, outputs, per_group)
@@ -70,12 +74,12 @@ def task_of(step: Convolution, result: Cells, threads: int) -> Task:
 
 
 def choose(task: Task) -> Choice:
-    """The choice whose reckoned time is least."""
+    """Return the choice with the smallest estimated time."""
     return ranked(task)[0]
 
 
 def ranked(task: Task) -> list[Choice]:
-    """Choices with the block that fills the cache, the one whose reckoned time is least first."""
+    """Return choices for a task, whose blocks fill the cache, sorted by estimated time."""
     tiles = [*((*tile, 1) for tile in MACHINE.tiles), *MACHINE.dense_tiles]
     choices = [
         with_block(task, tile[:2], fitting_block(task, tile[:2]), tile[2])
@@ -86,9 +90,9 @@ def ranked(task: Task) -> list[Choice]:
 
 
 def fits(task: Task, choice: Choice) -> bool:
-    """Whether there is such a kernel on this machine, and the task's map and channels are enough for it.
+    """Whether this machine has the choice's kernel, and the task's map and channels are large enough for it.
 
-    Kernels rely on it: they check no bounds.
+    The kernels rely on this: they do not check bounds.
     """
     known = (
         choice.tile in MACHINE.tiles
@@ -105,19 +109,22 @@ def _holds(task: Task, rows: int, columns: int, group: int) -> bool:
 
 
 def with_block(task: Task, tile: tuple[int, int], block: int, group: int) -> Choice:
-    """A choice with the block made even, and with as many spans as keep all threads busy."""
+    """Return a choice with blocks of about equal size, and enough spans to keep all threads busy.
+
+    block: the maximum number of input channels in a block.
+    """
     blocks = math.ceil(task.per_group / max(1, min(block, task.per_group)))
     return Choice(tile, math.ceil(task.per_group / blocks), _spans(task, tile), group)
 
 
 def fitting_block(task: Task, tile: tuple[int, int]) -> int:
-    """How many input channels of a tile fit into the cache."""
+    """Return how many input channels of a tile fit into the cache."""
     sides = [(side - 1) * task.stride + task.extent for side in tile]
     return max(1, CACHE // (math.prod(sides) * LANES * 4))
 
 
 def count_tiles(task: Task, tile: tuple[int, int]) -> int:
-    """How many tiles cover the result."""
+    """Return the number of tiles that cover the result."""
     return math.ceil(task.rows / tile[0]) * math.ceil(task.columns / tile[1])
 
 
@@ -137,6 +144,6 @@ def _cycles(task: Task, choice: Choice) -> float:
         weights = task.all_weights * (PER_VECTOR * vectors + PER_WEIGHT / choice.group)
     outputs = task.outputs * blocks * (PER_OUTPUT + PER_SUM * vectors)
     items = count_tiles(task, choice.tile) * choice.spans
-    # The last round of items keeps only some threads busy.
+    # In the last round of items, some threads are idle.
     rounds = math.ceil(items / task.threads) * task.threads / items
     return count_tiles(task, choice.tile) * (weights + outputs) * rounds

@@ -24,12 +24,12 @@ from sparsity.sparse_engine.team import Team
 from sparsity.yolo.network import Network
 
 MOST_PROGRAMS = 2
-"""Sizes of images whose programs are kept; each holds the nonzero weights once more."""
+"""Number of image sizes whose programs are kept. Each program holds a copy of the nonzero weights."""
 
 
 @dataclass(eq=False)
 class _Workspace:
-    """What one call needs to itself."""
+    """The memory and the threads of one call. Calls that run at the same time have separate workspaces."""
 
     memory: np.ndarray
     sums: list[np.ndarray]
@@ -40,25 +40,26 @@ class _Workspace:
 
 @dataclass(eq=False)
 class _Prepared:
-    """A program, and workspaces for it that nobody uses now."""
+    """A program, and its workspaces that are not in use."""
 
     program: Program
     free: list[_Workspace] = field(default_factory=list)
 
 
 class CompiledNetwork:
-    """Images -> raw maps, as the network gives them. Calls may come from several threads at a time.
+    """A network compiled for the CPU: images -> the network's raw maps.
 
-    What is zero in the network's weights when this is made costs nothing.
+    Weights that are zero at construction are skipped. Several threads can call it at the same time.
     """
 
     def __init__(self, network: Network, threads: int | None = None) -> None:
-        """threads: for one call; as many as torch is set to in the calling thread where None.
+        """Read the network, which is not changed.
 
-        Raises InputError for a network with operations that the engine does not know.
+        threads: the number of threads of one call. None: torch.get_num_threads() in the calling thread.
+        Raises InputError for a network with operations that the engine does not support.
         """
         if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; a whole number from 1 on is expected")
+            raise InputError(f"`threads` is {threads}; a whole number from 1 on is expected")
         self._graph = read_graph(network)
         self._threads = threads
         self._prepared: OrderedDict[tuple[int, int, int], _Prepared] = OrderedDict()
@@ -67,9 +68,10 @@ class CompiledNetwork:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Float32 [batch, 3, height, width], sides multiples of the network's largest stride -> raw maps.
+        """Return the raw maps of images.
 
-        Raises InputError for other images.
+        images: float32 [batch, 3, height, width] on the CPU. Height and width are multiples of the network's
+        largest stride. Raises InputError for other images.
         """
         self._check(images)
         batch, _, height, width = images.shape
@@ -83,20 +85,20 @@ class CompiledNetwork:
 
     @property
     def threads(self) -> int:
-        """How many a call from here would run on."""
+        """The number of threads that a call from the current thread uses."""
         return self._threads or torch.get_num_threads()
 
     def program(self, height: int, width: int) -> Program:
-        """The program for images of that size."""
+        """Return the program for images of this size."""
         return self._get(height, width, self.threads).program
 
     def try_choices(self, height: int, width: int, choices: Mapping[Task, Choice]) -> Program:
-        """The program with these choices beside those taken so far; it is not kept."""
+        """Return a program with these choices added to the current ones. The program is not kept."""
         threads = self.threads
         return make_program(self._graph, height, width, threads, self.choices | dict(choices))
 
     def choose(self, choices: Mapping[Task, Choice]) -> None:
-        """Take these choices from now on, in place of what would be reckoned."""
+        """Use these choices from now on, instead of estimated ones."""
         with self._lock:
             changed = {task: choice for task, choice in choices.items() if self.choices.get(task) != choice}
             if changed:
@@ -109,8 +111,8 @@ class CompiledNetwork:
         sides = fitting and all(side > 0 and side % largest == 0 for side in images.shape[2:])
         if not sides or images.dtype != torch.float32 or images.device.type != "cpu":
             raise InputError(
-                f"images are {list(images.shape)}, {images.dtype}, on {images.device}; float32 [batch, 3, "
-                f"height, width] on the CPU is expected, with sides that are multiples of {largest}"
+                f"`images` is {list(images.shape)}, {images.dtype}, on {images.device}; float32 [batch, 3, "
+                f"height, width] on the CPU is expected, with height and width multiples of {largest}"
             )
 
     @contextmanager
@@ -139,7 +141,7 @@ class CompiledNetwork:
 
 
 def make_workspace(program: Program, threads: int) -> _Workspace:
-    """Memory and threads for one call of a program."""
+    """Return memory and threads for one call of a program."""
     return _Workspace(
         aligned_zeros(program.floats),
         [aligned_zeros(program.sums) for _ in range(threads)],
@@ -157,7 +159,11 @@ def run(
     images: np.ndarray,
     maps: np.ndarray,
 ) -> None:
-    """Run rows of a program, which may be only some of them."""
+    """Run rows of a program on a batch.
+
+    rows: int64 [operations, WIDTH], all rows of the program or some of them.
+    images: float32, flat: the pixels of the whole batch. maps: float32, flat: the raw maps are written here.
+    """
     team = workspace.team
     counters = np.zeros(COUNTERS * batch * len(rows), np.int64)
     tables = tuple(program.tables)

@@ -1,4 +1,4 @@
-"""Pieces of LLVM code that kernels are made of: vectors, their loads and stores, activations."""
+"""Generates the parts of the kernels' LLVM code: vectors, loads, stores and activations."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ VECTOR, INT_VECTOR = ir.VectorType(FLOAT, LANES), ir.VectorType(INT32, LANES)
 ALIGNED = 4 * LANES
 LOG2_E = 1.4426950408889634
 ROUNDING = 12582912.0
-"""1.5 x 2^23: adding it to a float32 rounds to a whole number, which then stands in the lowest bits."""
+"""1.5 x 2^23. Adding it to a float32 rounds to a whole number, which is then in the lowest bits."""
 FARTHEST = 87.0
-"""Beyond it exp leaves float32's range of normal numbers."""
+"""The bound of exp's argument. Beyond it, exp leaves float32's range of normal numbers."""
 EXP2 = (1.3390323e-3, 9.6184373e-3, 5.5503324e-2, 2.4022648e-1, 6.9314718e-1, 1.0)
-"""2^f on -0.5 to 0.5 as a polynomial, its relative error about 2e-7."""
+"""Coefficients of a polynomial for 2^f on -0.5 to 0.5; the relative error is about 2e-7."""
 
 
 def data_of(context, builder, signature, arguments, place=0):  # noqa: ANN001, ANN201
-    """The pointer to what an intrinsic's argument at that place, an array, holds."""
+    """Return the pointer to the data of an intrinsic's array argument. place: the argument's index."""
     return context.make_array(signature.args[place])(context, builder, arguments[place]).data
 
 
 def constant(number: float) -> ir.Constant:
-    """A vector of one float32 number."""
+    """Return a vector whose lanes all hold one constant float32 number."""
     return ir.Constant(VECTOR, [float(np.float32(number))] * LANES)
 
 
 def splat(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
-    """A vector of one number that is known at run time."""
+    """Return a vector whose lanes all hold one number that is known at run time only."""
     undefined = ir.Constant(VECTOR, ir.Undefined)
     one = builder.insert_element(undefined, number, INT32(0))
     return builder.shuffle_vector(one, undefined, ir.Constant(INT_VECTOR, [0] * LANES))
 
 
 def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-    """a x b + c, rounded once where the CPU can."""
+    """Return a x b + c, rounded once if the CPU has a fused multiply-add."""
     if not MACHINE.fma:
         return builder.fadd(builder.fmul(a, b), c)
     kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
@@ -51,45 +51,45 @@ def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -
 
 
 def vector_at(builder: ir.IRBuilder, base: ir.Value, offset: ir.Value | int) -> ir.Value:
-    """The pointer to a vector, offset floats behind a pointer to floats."""
+    """Return the pointer to a vector. base: a pointer to floats. offset: in floats from base."""
     place = INT64(offset) if isinstance(offset, int) else offset
     return builder.bitcast(builder.gep(base, [place]), VECTOR.as_pointer())
 
 
 def load(builder: ir.IRBuilder, base: ir.Value, offset: ir.Value | int) -> ir.Value:
-    """A vector from an aligned place."""
+    """Load a vector from an aligned address."""
     return builder.load(vector_at(builder, base, offset), align=ALIGNED)
 
 
 def store(builder: ir.IRBuilder, vector: ir.Value, base: ir.Value, offset: ir.Value | int) -> None:
-    """Put a vector to an aligned place."""
+    """Store a vector at an aligned address."""
     builder.store(vector, vector_at(builder, base, offset), align=ALIGNED)
 
 
 def activate(builder: ir.IRBuilder, x: ir.Value, activation: Activation, slope: ir.Value) -> ir.Value:
-    """The activation of a vector. slope: LeakyReLU's, a vector."""
+    """Return the activation of a vector. slope: a vector, the negative slope of LeakyReLU."""
     if activation is Activation.SILU:
         return _silu(builder, x)
     zero = constant(0)
     if activation is Activation.RELU:
-        return _most(builder, x, zero)
+        return _maximum(builder, x, zero)
     if activation is Activation.LEAKY_RELU:
         return builder.select(builder.fcmp_ordered("<", x, zero), builder.fmul(x, slope), x)
     if activation is Activation.HARDSWISH:
-        gate = _least(builder, _most(builder, builder.fadd(x, constant(3)), zero), constant(6))
+        gate = _minimum(builder, _maximum(builder, builder.fadd(x, constant(3)), zero), constant(6))
         return builder.fmul(builder.fmul(x, gate), constant(1 / 6))
     return x
 
 
 def shuffled(builder: ir.IRBuilder, vector: ir.Value, fill: ir.Value, sources: Sequence[int]) -> ir.Value:
-    """Lane i takes lane sources[i]; fill's where that is -1."""
+    """Return a vector whose lane i is lane sources[i] of vector, or of fill where sources[i] is -1."""
     indices = [LANES if source < 0 else source for source in sources]
     return builder.shuffle_vector(vector, fill, ir.Constant(INT_VECTOR, indices))
 
 
 def _silu(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """x / (1 + exp(-x)); 0 x inf is the one nan that torch gives and this does not."""
-    near = _least(builder, _most(builder, x, constant(-FARTHEST)), constant(FARTHEST))
+    """Return x / (1 + exp(-x)). For x = -inf it gives -inf, where torch gives nan (0 x inf)."""
+    near = _minimum(builder, _maximum(builder, x, constant(-FARTHEST)), constant(FARTHEST))
     rounded = multiply_add(builder, near, constant(-LOG2_E), constant(ROUNDING))
     whole = builder.fsub(rounded, constant(ROUNDING))
     rest = multiply_add(builder, near, constant(-LOG2_E), builder.fneg(whole))
@@ -101,9 +101,9 @@ def _silu(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return builder.fdiv(x, builder.fadd(exp, constant(1)))
 
 
-def _least(builder: ir.IRBuilder, x: ir.Value, bound: ir.Value) -> ir.Value:
+def _minimum(builder: ir.IRBuilder, x: ir.Value, bound: ir.Value) -> ir.Value:
     return builder.select(builder.fcmp_ordered("<", x, bound), x, bound)
 
 
-def _most(builder: ir.IRBuilder, x: ir.Value, bound: ir.Value) -> ir.Value:
+def _maximum(builder: ir.IRBuilder, x: ir.Value, bound: ir.Value) -> ir.Value:
     return builder.select(builder.fcmp_ordered(">", x, bound), x, bound)

@@ -1,4 +1,4 @@
-"""What the engine does, layer by layer, and how fast."""
+"""Reports how the engine computes each operation, and how long it takes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Line:
-    """An operation. name: a module's, or what is done. how: the choice; "" where there is none.
+    """The report on one operation.
 
-    sparsity: the share of weights that are zero. milliseconds: of one image. gflops: billions of operations
-    a second, those with zeros not counted. share: of what the threads' cores can do at most. None for what
-    is no convolution, save milliseconds.
+    name: the module's name, or what the operation does. milliseconds: the time for one image.
+    The other fields describe convolutions. For any other operation, how is "" and the rest is None.
+    how: the choice (see choices.Choice) as text. sparsity: the fraction of weights that are zero.
+    gflops: billions of operations per second, without those on zeros. share: gflops as a fraction of the
+    peak performance of all threads' cores.
     """
 
     name: str
@@ -32,7 +34,7 @@ class Line:
 
 
 def explain(network: CompiledNetwork, height: int, width: int) -> list[Line]:
-    """Time each operation for images of that size; a line for each, in the order in which they run."""
+    """Time each operation for images of this size. Return one line per operation, in execution order."""
     program = network.program(height, width)
     threads = network.threads
     seconds = time_operations(program, threads, ROUNDS, range(len(program.rows)))
@@ -41,7 +43,7 @@ def explain(network: CompiledNetwork, height: int, width: int) -> list[Line]:
 
 
 def format_lines(lines: list[Line]) -> str:
-    """The lines as a table."""
+    """Return the lines as a text table."""
     head = f"{'operation':<32}{'how':<28}{'zeros':>7}{'ms':>9}{'GFLOP/s':>9}{'of peak':>9}"
     total = f"{'sum':<67}{sum(line.milliseconds for line in lines):9.3f}"
     return "\n".join([head, *map(_format, lines), total])

@@ -1,7 +1,7 @@
-"""A network -> the steps that it computes, whatever blocks it is made of.
+"""Reads a network as a list of steps: convolutions, moves and poolings.
 
-What an engine can do without is folded away here: batch norms, activations behind a convolution, sums,
-joins and splits of channels.
+It works for any blocks that consist of known operations. Operations that need no step are folded here:
+batch norms, activations after a convolution, additions, and concatenations and splits of channels.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ ACTIVATIONS = {
 
 @dataclass(eq=False)
 class Map:
-    """A feature map. shrink: pixels of the image to a cell. ready: how many steps are done when it is whole.
+    """A feature map.
 
-    inside: the map that has this one's channels among its own, and from which of them on.
+    shrink: the stride, in pixels of the image per cell. ready: the number of steps after which the map is
+    complete. inside: the map that contains this map's channels, and the index of the first one in it.
     """
 
     channels: int
@@ -41,7 +42,7 @@ class Map:
     inside: tuple[Map, int] | None = None
 
     def home(self) -> tuple[Map, int]:
-        """The outermost map that holds this one, and from which channel on."""
+        """Return the outermost map that contains this one, and this map's first channel in it."""
         if self.inside is None:
             return self, 0
         outer, first = self.inside
@@ -51,9 +52,10 @@ class Map:
 
 @dataclass(eq=False)
 class Convolution:
-    """A convolution, what follows it, and what is added then.
+    """A convolution, followed by an activation, followed by the addition of a residual.
 
     weight: float32 [outputs, inputs / groups, k, k]. bias: float32 [outputs].
+    slope: the negative slope of LeakyReLU. residual: the map to add, or None.
     """
 
     name: str
@@ -71,14 +73,16 @@ class Convolution:
 
     @property
     def reach(self) -> int:
-        """How far its kernel stands over the map, at most."""
+        """How many cells the kernel extends beyond the map's edge, at most."""
         extent = self.dilation * (self.weight.shape[2] - 1) + 1
         return max(self.padding, extent - self.padding - self.stride)
 
 
 @dataclass(eq=False)
 class Moving:
-    """Cells moved: the result's (y, x) is the source's (y step >> shift + row, x step >> shift + column)."""
+    """Copies cells. The result's cell (y, x) is the source's cell at row (y * step >> shift) + row and
+    column (x * step >> shift) + column.
+    """
 
     source: Map
     result: Map
@@ -90,7 +94,7 @@ class Moving:
 
 @dataclass(eq=False)
 class Pooling:
-    """The largest of kernel x kernel cells around each."""
+    """Max pooling over the kernel x kernel cells around each cell, with stride 1."""
 
     source: Map
     result: Map
@@ -102,7 +106,11 @@ Step: TypeAlias = "Convolution | Moving | Pooling"
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """steps: in the order in which they run. outputs: the raw maps. largest: the largest shrink."""
+    """A network as steps.
+
+    image: the input map. steps: in execution order. outputs: the raw maps. largest: the network's largest
+    stride.
+    """
 
     image: Map
     steps: tuple[Step, ...]
@@ -114,7 +122,10 @@ Value: TypeAlias = "Map | list[Value] | None"
 
 
 def read_graph(network: Network) -> Graph:
-    """The steps of a network (which is not changed). Raises InputError for one with other operations."""
+    """Return the steps of a network, which is not changed.
+
+    Raises InputError for a network with operations that the engine does not support.
+    """
     fused = fuse(copy.deepcopy(network)).eval().cpu().float()
     reader = _Reader(fused)
     outputs = reader.read()
@@ -129,7 +140,7 @@ class _Reader:
     values: dict[fx.Node, Value] = field(default_factory=dict)
 
     def read(self) -> list[Map]:
-        """Go through the network's operations; returns the raw maps."""
+        """Add the steps of all operations, and return the raw maps."""
         outputs: list[Map] = []
         for node in fx.Tracer().trace(self.network).nodes:
             if node.op == "placeholder":
@@ -173,14 +184,14 @@ class _Reader:
         return self._add_step(step)
 
     def _scale(self, name: str, x: Map, scale: np.ndarray, shift: np.ndarray) -> Map:
-        """Scale and shift each channel: a convolution of one weight each."""
+        """Scale and shift each channel, by a depthwise 1 x 1 convolution."""
         weight = scale.astype(np.float32).reshape(-1, 1, 1, 1)
         step = Convolution(name, x, Map(x.channels, x.shrink), weight, shift.astype(np.float32))
         step.groups = x.channels
         return self._add_step(step)
 
     def _same(self, name: str, x: Map) -> Map:
-        """Each channel as it is, by a step that can do more with it."""
+        """Copy each channel, by a convolution that an activation or a residual can be folded into."""
         return self._scale(name, x, np.ones(x.channels), np.zeros(x.channels))
 
     def _activate(self, node: fx.Node, x: Map, module: nn.Module) -> Map:
@@ -195,17 +206,17 @@ class _Reader:
     def _pool(self, node: fx.Node, x: Map, pool: nn.MaxPool2d) -> Map:
         kernel, reach = pool.kernel_size, pool.padding
         if (pool.stride, pool.dilation, pool.ceil_mode) != (1, 1, False) or 2 * reach + 1 != kernel:
-            raise _unknown(f"a max pool other than of stride 1 that keeps the size ({node.target})")
+            raise _unknown(f"a max pool that has a stride other than 1 or changes the size ({node.target})")
         return self._add_step(Pooling(x, Map(x.channels, x.shrink), kernel))
 
     def _upsample(self, node: fx.Node, x: Map, module: nn.Upsample) -> Map:
         if module.mode != "nearest" or module.size is not None or float(module.scale_factor) != 2:
-            raise _unknown(f"an upsampling other than nearest, by 2 ({node.target})")
+            raise _unknown(f"an upsampling other than nearest by a factor of 2 ({node.target})")
         return self._add_step(Moving(x, Map(x.channels, x.shrink // 2), shift=1))
 
     def _operation(self, node: fx.Node) -> Value:
         operations: Mapping[object, Callable[[fx.Node], Value]] = {
-            torch.cat: self._join,
+            torch.cat: self._concatenate,
             operator.add: self._add,
             operator.getitem: self._select,
             "chunk": self._chunk,
@@ -215,15 +226,15 @@ class _Reader:
             raise _unknown(f"the operation {getattr(node.target, '__name__', node.target)}")
         return operations[node.target](node)
 
-    def _join(self, node: fx.Node) -> Map:
+    def _concatenate(self, node: fx.Node) -> Map:
         parts = [self.values[part] for part in node.args[0]]
         if _argument(node, 1, "dim", 0) != 1:
-            raise _unknown("a join along another dimension than channels")
+            raise _unknown("a concatenation along a dimension other than channels")
         parts = _merged(parts)
         joined = Map(sum(part.channels for part in parts), parts[0].shrink)
         first = 0
         for part in parts:
-            # A map that has a place already, or is the image itself, is copied.
+            # A map that is already part of another map, or is the image itself, is copied.
             placed = part if part.inside is None and part is not self.image else self._copy(part)
             placed.inside = (joined, first)
             first += part.channels
@@ -236,7 +247,7 @@ class _Reader:
     def _add(self, node: fx.Node) -> Map:
         terms = [self.values.get(term) if isinstance(term, fx.Node) else None for term in node.args]
         if not all(isinstance(term, Map) for term in terms):
-            raise _unknown("a sum of other things than two maps")
+            raise _unknown("an addition of anything but two maps")
         for mine, other in ((1, 0), (0, 1)):
             step = self._open_step(node.args[mine])
             if step is not None and step.residual is None and terms[other].ready <= self.steps.index(step):
@@ -255,23 +266,26 @@ class _Reader:
             if None not in phases:
                 result = Map(source.channels, source.shrink * 2)
                 return self._add_step(Moving(source, result, step=2, row=phases[0], column=phases[1]))
-        raise _unknown("the selection of a part of a map")
+        raise _unknown("this selection of a part of a map")
 
     def _chunk(self, node: fx.Node) -> list[Value]:
         x, count = self._source(node), _argument(node, 1, "chunks", None)
         if _argument(node, 2, "dim", 0) != 1 or x.channels % count:
-            raise _unknown("a split along another dimension than channels, or into unequal parts")
+            raise _unknown("a split along a dimension other than channels, or into unequal parts")
         each = x.channels // count
         return [Map(each, x.shrink, x.ready, (x, i * each)) for i in range(count)]
 
     def _source(self, node: fx.Node) -> Map:
         x = self.values.get(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
         if not isinstance(x, Map):
-            raise _unknown(f"what {node.target} reads")
+            raise _unknown(f"the input of {node.target}")
         return x
 
     def _open_step(self, node: fx.Node) -> Convolution | None:
-        """The convolution that gives a node's map, where nothing else reads that."""
+        """Return the convolution that computes a node's map, if no other node reads this map.
+
+        Only then can an operation on the map be folded into the convolution.
+        """
         x = self.values.get(node)
         if not isinstance(x, Map) or any(len(one.users) > 1 for one, of in self.values.items() if of is x):
             return None
@@ -285,7 +299,7 @@ class _Reader:
 
 
 def _merged(parts: Sequence[Map]) -> list[Map]:
-    """The parts, with those that are all of one map, in order, replaced by it."""
+    """Return the parts. Consecutive parts that together are one whole map are replaced by this map."""
     merged: list[Map] = []
     index = 0
     while index < len(parts):
@@ -297,7 +311,7 @@ def _merged(parts: Sequence[Map]) -> list[Map]:
 
 
 def _run_of(parts: Sequence[Map], outer: Map) -> int:
-    """How many of the first parts make up the whole of outer; 0 where they don't."""
+    """Return how many of the first parts together are the whole map outer, in order; 0 if they are not."""
     channels = 0
     for count, part in enumerate(parts, 1):
         if part.inside is None or part.inside[0] is not outer or part.inside[1] != channels:
@@ -315,7 +329,7 @@ def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _phase(one: object) -> int | None:
-    """Which of two rows or columns a slice takes; None for another slice."""
+    """Return the start, 0 or 1, of a slice with step 2 over all rows or columns; None for any other slice."""
     if not isinstance(one, slice) or one.step != 2 or one.stop is not None or one.start not in (None, 0, 1):
         return None
     return one.start or 0
@@ -326,4 +340,4 @@ def _argument(node: fx.Node, place: int, name: str, default: object) -> object:
 
 
 def _unknown(what: str) -> InputError:
-    return InputError(f"the sparse engine does not know {what}; --engine torch runs this network")
+    return InputError(f"the sparse engine does not support {what}; `engine` torch runs this network")

@@ -1,8 +1,9 @@
-"""The program's operations, and the loop in which threads run them. Compiled by numba.
+"""The operations of a program, and the loop in which threads run them. numba compiles this module.
 
-Maps lie in an arena as [row][channel][column][lane]: a map is cut into a grid of blocks, and lane l of a
-vector holds a cell of block l, so that a step to the next cell is a step to the next vector in all blocks
-at once. Rows and columns behind a block's border (the halo) repeat those of the neighbouring blocks.
+Maps are stored in one array, the arena, as [row][channel][column][lane]. A map is divided into a grid of
+blocks, and lane l of a vector holds a cell of block l. A step to the next cell is therefore a step to the
+next vector, in all blocks at once. The rows and columns just outside a block's border (the halo) are copies
+of those of the neighbouring blocks.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from sparsity.sparse_engine.tiles import convolve_tile
 from sparsity.sparse_engine.transpose import lanes_to_rows, rows_to_lanes
 
 COUNTERS = 2 * LINE_LONGS
-"""Numbers for each operation on an image: two counters, each in a cache line of its own."""
+"""Number of int64 values for each operation on an image: two counters, each in a separate cache line."""
 LOWEST = np.float32(-np.inf)
 OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-"""How all of it is compiled."""
+"""numba's options for every function here."""
 
 
 @njit(inline="always", **OPTIONS)
 def _convolve(op, item, memory, values, offsets, starts, sums, slopes):  # noqa: ANN001, ANN202
-    """One tile, or a span of its outputs."""
+    """Compute one tile, or one span of its outputs. item: tile * spans + span."""
     spans, blocks, outputs = op[Conv.SPANS], op[Conv.BLOCKS], op[At.CHANNELS]
     height, width, stride = op[Conv.TILE_ROWS], op[Conv.TILE_COLUMNS], op[Conv.STRIDE]
     tile, span = item // spans, item % spans
     across = (op[At.COLUMNS] + width - 1) // width
-    # Tiles that would stand over the edge begin earlier, and compute some cells once more.
+    # A tile that would extend beyond the edge begins earlier, and computes some cells again.
     row = min(tile // across * height, op[At.ROWS] - height)
     column = min(tile % across * width, op[At.COLUMNS] - width)
     groups = outputs // op[Conv.GROUP]
@@ -84,9 +85,10 @@ def _move(op, channel, memory):  # noqa: ANN001, ANN202
 
 @njit(**OPTIONS)
 def _fill_halo(op, memory, plane, moves, edges, low):  # noqa: ANN001, ANN202
-    """Overwrite what lies beyond the map's edge, then fill the halo, by 0 or, where low is 1, by -inf.
+    """Overwrite the cells beyond the map's edge, then fill the halo.
 
-    plane: where the channel's first cell is. moves: int32 [n, 3], result, source, case.
+    low: 0 to set cells beyond the edge to 0, 1 to set them to -inf. plane: the offset of the channel's first
+    cell. moves: int32 [n, 3], the offsets of result and source, and the shift case.
     """
     for i in range(op[Halo.EDGES], op[Halo.EDGES] + op[Halo.EDGE_COUNT]):
         memory[plane + edges[i]] = LOWEST if low else np.float32(0)
@@ -96,7 +98,11 @@ def _fill_halo(op, memory, plane, moves, edges, low):  # noqa: ANN001, ANN202
 
 @njit(**OPTIONS)
 def _scatter(op, cells, place, memory, plane, pitch):  # noqa: ANN001, ANN202
-    """A channel's cells, row by row -> lanes; 0 in lanes that lie beyond its edge."""
+    """Copy a channel's cells from rows into lanes. Lanes beyond the map's edge become 0.
+
+    cells: float32, the maps row by row. place: the offset of the channel in cells. plane: the offset of its
+    first cell in memory. pitch: from row to row in memory.
+    """
     rows, columns, height, width = op[At.ROWS], op[At.COLUMNS], op[Whole.HEIGHT], op[Whole.WIDTH]
     across = op[Whole.GRID_COLUMNS]
     whole = rows * op[Whole.GRID_ROWS] == height and columns * across == width
@@ -120,7 +126,7 @@ def _scatter(op, cells, place, memory, plane, pitch):  # noqa: ANN001, ANN202
 
 @njit(**OPTIONS)
 def _gather(op, memory, plane, pitch, cells, place):  # noqa: ANN001, ANN202
-    """Lanes -> a channel's cells, row by row."""
+    """Copy a channel's cells from lanes back into rows: the inverse of _scatter."""
     rows, columns, height, width = op[At.ROWS], op[At.COLUMNS], op[Whole.HEIGHT], op[Whole.WIDTH]
     across = op[Whole.GRID_COLUMNS]
     whole = rows * op[Whole.GRID_ROWS] == height and columns * across == width
@@ -155,10 +161,10 @@ def _output(op, image, channel, memory, maps):  # noqa: ANN001, ANN202
 
 @njit(**OPTIONS)
 def _pool(op, channel, memory, scratch, moves, edges):  # noqa: ANN001, ANN202
-    """The largest of the cells around each, as far as they lie inside the map.
+    """Max-pool a channel. Cells outside the map do not count.
 
-    The channel is copied to the scratch (moves and edges are places in it) with a halo, -inf beyond the map's
-    edge. There is room behind it for the largest of each row's neighbours.
+    The channel is copied into scratch with a halo, which is -inf beyond the map's edge. moves and edges hold
+    offsets in scratch. Behind this copy, scratch holds the maxima along each row.
     """
     rows, columns, reach = op[At.ROWS], op[At.COLUMNS], op[Halo.REACH]
     pitch = (columns + 2 * reach) * LANES
@@ -210,7 +216,7 @@ def _run_item(op, item, image, memory, sums, scratch, images, maps, tables):  # 
 
 @njit(**OPTIONS)
 def _wait(counters, place, threads):  # noqa: ANN001, ANN202
-    """Until all threads have come here."""
+    """Wait until all threads have reached this point."""
     add_atomically(counters, place, 1)
     spins = 0
     while read_atomically(counters, place) < threads:
@@ -230,13 +236,13 @@ def run_program(  # noqa: ANN201
     maps,  # noqa: ANN001
     tables,  # noqa: ANN001
 ):
-    """Run a program on a batch, image by image; each of the threads calls this, and they share the items.
+    """Run a program on a batch, image by image. Every thread calls this, and the threads share the items.
 
-    program: int64 [operations, WIDTH]. counters: int64, zeros, COUNTERS for each operation on each
-    image.
-    memory: float32, aligned, the arena, shared. sums, scratch: float32, a thread's own. images, maps:
-    float32, all images and raw maps. tables: weights, int32 offsets, int64 starts, float32 slopes, int32
-    moves [n, 3] and int32 edges.
+    program: int64 [operations, WIDTH]. threads: how many call this.
+    counters: int64 zeros, COUNTERS values for each operation on each image, shared by the threads.
+    memory: float32, aligned: the arena, shared. sums, scratch: float32, one of each per thread.
+    images, maps: float32, all images and all raw maps.
+    tables: float32 weights, int32 offsets, int64 starts, float32 slopes, int32 moves [n, 3] and int32 edges.
     """
     for image in range(batch):
         for index in range(len(program)):

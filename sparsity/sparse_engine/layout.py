@@ -1,4 +1,4 @@
-"""Where the maps of a graph lie in memory, for images of one size."""
+"""Assigns each map of a graph its place in memory, for images of one size."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from sparsity.sparse_engine.machine import GRIDS
 from sparsity.sparse_engine.moves import REACH, shift_case
 
 CACHE_SETS, ROW_SHIFT = 64, 13
-"""A line's place in the first cache is its number's rest to 64: rows of a tile shall not share places."""
+"""Sets of the first-level cache, and the lines by which rows are shifted.
+
+A line's set is its number modulo 64. The shift puts the rows of a tile into different sets.
+"""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A map's size, as a whole and in each block.
+    """A map's size.
 
-    height, width: cells that it has. rows, columns: of each of the grid's blocks, which hold them all.
+    height, width: of the whole map, in cells. rows, columns: of each block of the grid, in cells. The blocks
+    together cover the map. grid: rows and columns of blocks.
     """
 
     height: int
@@ -33,15 +37,16 @@ class Cells:
 
     @property
     def whole(self) -> bool:
-        """Whether every block is full."""
+        """Whether no block extends beyond the map's edge."""
         return (self.height, self.width) == (self.rows * self.grid[0], self.columns * self.grid[1])
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a map begins in the arena, in floats; pitch from row to row, plane from channel to channel.
+    """A map's place in the arena, in floats.
 
-    A row of the map holds that row of all its channels: [row][channel][column][lane].
+    offset: of the first cell. pitch: from row to row. plane: from channel to channel. halo: in cells.
+    The order in memory is [row][channel][column][lane]: a row of all channels, then the next row.
     """
 
     cells: Cells
@@ -53,21 +58,22 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """places: of every map. floats: the arena's size."""
+    """The places of all maps. floats: the size of the arena."""
 
     places: Mapping[Map, Place]
     floats: int
 
 
 def choose_grid(height: int, width: int) -> tuple[int, int]:
-    """The grid of blocks that leaves the least of the lanes empty, for a map of height x width cells."""
+    """Return the grid of blocks with the fewest unused cells, for a map of height x width cells."""
     return min(GRIDS, key=lambda grid: -(-height // grid[0]) * -(-width // grid[1]))
 
 
 def lay_out(graph: Graph, height: int, width: int) -> Layout:
-    """Give each map a place, the same one to maps that are not needed at the same time.
+    """Return a place for each map. Maps that are not needed at the same time can share memory.
 
-    height, width: the images', multiples of graph.largest.
+    height, width: of the images, multiples of graph.largest.
+    Raises InputError where a map is too small for the halo that a convolution needs.
     """
     cells = _Sizes(graph.largest, height, width)
     halos = _halos(graph)
@@ -88,15 +94,15 @@ def lay_out(graph: Graph, height: int, width: int) -> Layout:
 
 
 def place_alone(cells: Cells, halo: int) -> Place:
-    """Where a single channel of a map lies that has an array of its own. Raises InputError as lay_out."""
+    """Return the place of one channel in a separate array. Raises InputError where lay_out does."""
     pitch = _plane(cells, halo)
     return Place(cells, halo * (pitch + LANES), pitch, pitch * (cells.rows + 2 * halo), halo)
 
 
 def halo_moves(place: Place, reach: int) -> np.ndarray:
-    """int32 [n, 3]: where in a plane a vector of the halo is, where its source is, and the shift's case.
+    """Return int32 [n, 3]: the offset of each halo vector in a plane, its source's offset, the shift case.
 
-    Ordered by case, since the CPU foresees a branch best that goes as it went before.
+    Sorted by case, because the CPU predicts a branch best if it goes the same way as the time before.
     """
     cells = place.cells
     moves = []
@@ -112,7 +118,7 @@ def halo_moves(place: Place, reach: int) -> np.ndarray:
 
 
 def edge_floats(place: Place) -> np.ndarray:
-    """int32 [n]: where in a plane lanes hold cells that lie beyond the map's edge."""
+    """Return int32 [n]: the offsets in a plane of cells that lie beyond the map's edge."""
     cells = place.cells
     if cells.whole:
         return np.zeros(0, np.int32)
@@ -131,7 +137,10 @@ class _Sizes:
     width: int
 
     def of(self, shrink: int) -> Cells:
-        """All levels are cut at the same lines: those of the coarsest one."""
+        """Return the size of a map with this stride.
+
+        All maps are divided along the same lines: those of the map with the largest stride.
+        """
         coarse = self.height // self.largest, self.width // self.largest
         grid = choose_grid(*coarse)
         rows, columns = (-(-side // blocks) for side, blocks in zip(coarse, grid, strict=True))
@@ -154,7 +163,7 @@ def _residual(step: Step) -> Map | None:
 
 
 def _halos(graph: Graph) -> dict[Map, int]:
-    """By home: how wide a halo is needed."""
+    """Return the halo width that each outermost map needs."""
     halos: dict[Map, int] = {}
     for step in graph.steps:
         if isinstance(step, Convolution) and step.reach > 0:
@@ -164,7 +173,7 @@ def _halos(graph: Graph) -> dict[Map, int]:
 
 
 def _lives(graph: Graph) -> dict[Map, tuple[int, int]]:
-    """By home: the first step that writes into it, and the last one that reads it."""
+    """Return, for each outermost map, the first step that writes it and the last step that reads it."""
     lives: dict[Map, tuple[int, int]] = {graph.image.home()[0]: (-1, 0)}
     for index, step in enumerate(graph.steps):
         for one in (step.result, step.source, _residual(step)):
@@ -178,7 +187,10 @@ def _lives(graph: Graph) -> dict[Map, tuple[int, int]]:
 
 
 def _sizes(cells: Cells, halo: int, channels: int) -> tuple[int, int]:
-    """Pitch and plane in floats: a row holds all channels, so that a tile's are near one another."""
+    """Return pitch and plane in floats.
+
+    A row holds all channels, to keep the channels of a tile close together.
+    """
     plane = _plane(cells, halo)
     lines = -(-channels * plane // LINE_FLOATS)
     lines += (ROW_SHIFT - lines) % CACHE_SETS
@@ -189,13 +201,17 @@ def _plane(cells: Cells, halo: int) -> int:
     if max(-(-halo // cells.rows), -(-halo // cells.columns)) > REACH:
         raise InputError(
             f"a map of {cells.height} x {cells.width} cells is too small for the sparse engine: give a "
-            "larger --imgsz, or --engine torch"
+            "larger `imgsz`, or `engine` torch"
         )
     return (cells.columns + 2 * halo) * LANES
 
 
 def _pack(sizes: Mapping[Map, int], lives: Mapping[Map, tuple[int, int]]) -> tuple[dict[Map, int], int]:
-    """Offsets such that maps alive at the same time don't overlap; large ones first, as low as they go."""
+    """Return each map's offset, and the total size.
+
+    Maps that are needed at the same time do not overlap. Large maps come first, each at the lowest
+    free offset.
+    """
     offsets: dict[Map, int] = {}
     for one in sorted(sizes, key=lambda home: -sizes[home]):
         begin, end = lives[one]

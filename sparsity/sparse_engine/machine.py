@@ -1,4 +1,4 @@
-"""What the CPU's vectors are like, and so which shapes of tile its registers hold."""
+"""The vector width of the CPU, and the tile shapes that fit into its registers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ import numba
 from sparsity.base.errors import InputError
 
 LANES_VARIABLE = "SPARSITY_ENGINE_LANES"
-"""The environment variable that sets the lanes: 4, 8 or 16, on any CPU (LLVM splits what it has not)."""
+"""The environment variable that sets the number of lanes: 4, 8 or 16.
+
+It works on any CPU: LLVM splits vectors that are too wide for it.
+"""
 _SMALL = (
     (1, 1),
     (1, 2),
@@ -41,9 +44,11 @@ _LARGE_DENSE = ((1, 6, 4), (2, 3, 4), (1, 8, 3), (2, 4, 3), (1, 5, 5), (1, 12, 2
 
 @dataclass(frozen=True)
 class Machine:
-    """name: the CPU's, as LLVM knows it. lanes: float32 numbers in a vector. fma: whether it has a
-    fused multiply-add. tiles: (rows, columns) of vectors that its registers hold, one for a weight.
-    dense_tiles: (rows, columns, outputs at a time), for layers without enough zeros.
+    """A CPU.
+
+    name: LLVM's name for it. lanes: float32 numbers in a vector. fma: whether it has a fused multiply-add.
+    tiles: (rows, columns) of vectors that fit into its registers, with one register left for a weight.
+    dense_tiles: (rows, columns, outputs computed together), for layers with too few zeros.
     """
 
     name: str
@@ -54,34 +59,34 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """Ask LLVM. Raises InputError where SPARSITY_ENGINE_LANES is no number of lanes."""
+    """Return this CPU, from LLVM. Raises InputError if SPARSITY_ENGINE_LANES is not 4, 8 or 16."""
     features = _features()
     arm = platform.machine().lower() in ("arm64", "aarch64")
     wide, fused = features.get("avx512f", False), features.get("fma", False) or arm
-    lanes = _asked_lanes() or (16 if wide else 8 if features.get("avx2", False) else 4)
+    lanes = _requested_lanes() or (16 if wide else 8 if features.get("avx2", False) else 4)
     many = arm or lanes == 16
     tiles = (_LARGE, _LARGE_DENSE) if many else (_SMALL, _SMALL_DENSE)
     return Machine(numba.config.CPU_NAME or llvm.get_host_cpu_name(), lanes, fused, *tiles)
 
 
 def _features() -> Mapping[str, bool]:
-    """The CPU's, or those of the one that NUMBA_CPU_NAME says is to be compiled for."""
+    """Return the features of this CPU, or of the one that NUMBA_CPU_NAME sets as the target."""
     if not numba.config.CPU_NAME:
         return llvm.get_host_cpu_features()
-    asked = (numba.config.CPU_FEATURES or "").split(",")
-    return {feature[1:]: feature[0] == "+" for feature in asked if feature}
+    requested = (numba.config.CPU_FEATURES or "").split(",")
+    return {feature[1:]: feature[0] == "+" for feature in requested if feature}
 
 
-def _asked_lanes() -> int | None:
-    asked = os.environ.get(LANES_VARIABLE)
-    if asked is None:
+def _requested_lanes() -> int | None:
+    requested = os.environ.get(LANES_VARIABLE)
+    if requested is None:
         return None
-    if asked not in ("4", "8", "16"):
-        raise InputError(f"{LANES_VARIABLE} is {asked!r}; 4, 8 or 16 is expected")
-    return int(asked)
+    if requested not in ("4", "8", "16"):
+        raise InputError(f"{LANES_VARIABLE} is {requested!r}; 4, 8 or 16 is expected")
+    return int(requested)
 
 
 MACHINE = this_machine()
-"""A constant of what is compiled."""
+"""The CPU that the kernels are compiled for."""
 GRIDS = {4: ((2, 2), (1, 4), (4, 1)), 8: ((4, 2), (2, 4)), 16: ((4, 4), (8, 2), (2, 8))}[MACHINE.lanes]
-"""How an image may be shared out among the lanes: rows and columns of blocks."""
+"""The possible grids: rows and columns of blocks, one block per lane."""

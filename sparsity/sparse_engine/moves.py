@@ -1,4 +1,4 @@
-"""Vectors moved from place to place: as they are, or with the lanes shifted to the neighbouring blocks."""
+"""Copies vectors: unchanged, or with the lanes shifted to the neighbouring blocks."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from sparsity.sparse_engine.emit import INT64, LANES, constant, data_of, load, s
 from sparsity.sparse_engine.machine import GRIDS
 
 REACH = 2
-"""How many blocks away the source of a halo may lie."""
+"""Maximum distance of a halo's source, in blocks."""
 _SIDE = 2 * REACH + 1
 
 
 def shift_case(grid: tuple[int, int], rows: int, columns: int) -> int:
-    """The number of a shift for move_shifted: lanes take what lies so many blocks down and to the right."""
+    """Return the number of a shift, for move_shifted.
+
+    Each lane takes its value from the block that is this many rows down and columns to the right in the grid.
+    """
     return (GRIDS.index(grid) * _SIDE + rows + REACH) * _SIDE + columns + REACH
 
 
 def shift_sources(grid: tuple[int, int], rows: int, columns: int) -> list[int]:
-    """Which lane each lane takes; -1 (that is, zero) where there is no block.
+    """Return the source lane of each lane; -1 where there is no block.
 
-    Lane i holds the block in row i // grid columns and column i % grid columns.
+    Lane i holds the block in row i // grid columns and column i % grid columns of the grid.
     """
     sources = []
     for lane in range(LANES):
@@ -34,7 +37,7 @@ def shift_sources(grid: tuple[int, int], rows: int, columns: int) -> list[int]:
 
 @intrinsic
 def move(typingctx, to, result, memory, source):  # noqa: ANN001, ANN201
-    """Copy the vector at the place source of memory to the place result of to (both float32)."""
+    """Copy the vector at offset source of memory to offset result of to (both float32)."""
     signature = types.void(to, types.int64, memory, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
@@ -47,7 +50,10 @@ def move(typingctx, to, result, memory, source):  # noqa: ANN001, ANN201
 
 @intrinsic
 def move_shifted(typingctx, memory, result, source, case, low):  # noqa: ANN001, ANN201
-    """As move, lanes shifted. case: of shift_case. low: whether lanes without a source get -inf, not 0."""
+    """Copy a vector within memory, as move does, with its lanes shifted.
+
+    case: a number from shift_case. low: lanes without a source become 0 where low is 0, -inf otherwise.
+    """
     signature = types.void(memory, types.int64, types.int64, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
@@ -74,7 +80,10 @@ def move_shifted(typingctx, memory, result, source, case, low):  # noqa: ANN001,
 
 @intrinsic
 def keep_larger(typingctx, memory, result, other):  # noqa: ANN001, ANN201
-    """Make the vector at the place result of memory the larger of it and that at other, nan where one is."""
+    """Set the vector at offset result of memory to the elementwise maximum of itself and the one at other.
+
+    A lane becomes nan where either is nan.
+    """
     signature = types.void(memory, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202

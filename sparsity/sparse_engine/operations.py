@@ -1,4 +1,4 @@
-"""What a program is made of: a row of whole numbers for each operation, its columns named here."""
+"""The format of a program: one row of int64 numbers per operation. The columns are named here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Activation(IntEnum):
-    """What follows a convolution."""
+    """The activation after a convolution."""
 
     NONE = 0
     SILU = 1
@@ -16,7 +16,7 @@ class Activation(IntEnum):
 
 
 class Kind(IntEnum):
-    """What an operation does."""
+    """The kinds of operation."""
 
     INPUT = 0
     CONVOLVE = 1
@@ -27,10 +27,10 @@ class Kind(IntEnum):
 
 
 class At(IntEnum):
-    """Columns that all operations have. Places are in floats, in the arena; counts and cells are local,
-    that is of one lane.
+    """Columns of all operations.
 
-    items: how many pieces the work falls into. channels: of the result. per_item: channels of a piece.
+    SOURCE and RESULT are offsets in the arena, in floats. ROWS and COLUMNS are cells of one block.
+    ITEMS: the number of work items. CHANNELS: channels of the result. PER_ITEM: channels per work item.
     """
 
     KIND = 0
@@ -48,9 +48,10 @@ class At(IntEnum):
 
 
 class Conv(IntEnum):
-    """Further columns of CONVOLVE. Spans: pieces that the outputs fall into. Blocks: of input channels.
+    """Additional columns of CONVOLVE.
 
-    group: outputs that are computed at a time.
+    SPANS: the number of parts of the outputs. BLOCKS: the number of blocks of input channels.
+    GROUP: outputs that are computed together.
     """
 
     TILE_ROWS = 12
@@ -70,7 +71,10 @@ class Conv(IntEnum):
 
 
 class Move(IntEnum):
-    """Further columns of MOVE: a result's cell (y, x) is the source's (y x step >> shift + row, ...)."""
+    """Additional columns of MOVE.
+
+    The result's row y is the source's row (y * STEP >> SHIFT) + ROW. The same applies to columns.
+    """
 
     STEP = 12
     SHIFT = 13
@@ -79,9 +83,9 @@ class Move(IntEnum):
 
 
 class Whole(IntEnum):
-    """Further columns of INPUT and OUTPUT: the map's true height and width, the lanes' grid.
+    """Additional columns of INPUT and OUTPUT: the height and width of the whole map, and the grid of blocks.
 
-    image: the place of the first image's in the images' or maps' own array.
+    IMAGE: the offset of the first image's part in the array of images or raw maps.
     """
 
     HEIGHT = 12
@@ -92,9 +96,11 @@ class Whole(IntEnum):
 
 
 class Halo(IntEnum):
-    """Further columns of HALO and POOL: where in the tables its moves and its beyond-the-edge floats are.
+    """Additional columns of HALO and POOL.
 
-    reach: how many cells to each side POOL looks at.
+    MOVES, EDGES: where the operation's moves and its cells beyond the edge begin in the tables.
+
+    REACH: how many cells POOL covers on each side.
     """
 
     MOVES = 12
@@ -105,4 +111,4 @@ class Halo(IntEnum):
 
 
 WIDTH = 26
-"""Columns of a program."""
+"""The number of columns of a program."""

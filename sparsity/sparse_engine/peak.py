@@ -1,4 +1,4 @@
-"""How many multiply-adds a core does at most: on registers alone."""
+"""Measures the peak performance of a core: multiply-adds on registers only."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sparsity.sparse_engine.arrays import aligned_zeros
 from sparsity.sparse_engine.emit import INT64, LANES, VECTOR, constant, data_of, load, multiply_add, store
 
 CHAINS = 10
-"""Sums that don't wait for one another."""
+"""Number of independent sums: their multiply-adds do not wait for each other."""
 TIMES = 200_000
 ROUNDS = 5
 
 
 @intrinsic
 def _multiply_add_often(typingctx, numbers, times):  # noqa: ANN001, ANN202
-    """CHAINS sums of vectors, times multiply-adds each; numbers takes their total."""
+    """Compute CHAINS sums of vectors, with `times` multiply-adds each, and store their total in numbers."""
     signature = types.void(numbers, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
@@ -48,7 +48,7 @@ def _run(numbers, times):  # noqa: ANN001, ANN202
 
 
 def measure_peak() -> float:
-    """GFLOP/s of one core, counting a multiply-add as two."""
+    """Return the GFLOP/s of one core. A multiply-add counts as two operations."""
     numbers = aligned_zeros(2 * LANES)
     _run(numbers, 1)
     best = np.inf

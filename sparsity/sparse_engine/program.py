@@ -1,4 +1,4 @@
-"""A graph, for images of one size -> the program that threads run, and the tables that it reads."""
+"""Translates a graph, for images of one size, into a program for threads and the tables that it reads."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sparsity.sparse_engine.streams import Stream, make_groups, make_stream
 from sparsity.sparse_engine.tiles import Kernel, kernels
 
 PIECES = 4
-"""Items for each thread of an operation that goes channel by channel."""
+"""Work items per thread, for operations that work channel by channel."""
 
 
 class Tables(NamedTuple):
-    """What operations read beside the arena: see kernels.run_program."""
+    """The data that operations read, in addition to the arena (see kernels.run_program)."""
 
     values: np.ndarray
     offsets: np.ndarray
@@ -34,10 +34,11 @@ class Tables(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """rows: int64 [operations, WIDTH]. names: of the operations. tasks: of convolutions, by row.
+    """A program for images of one size.
 
-    floats, sums, scratch: sizes of the arena, and of what each thread needs. outputs: channels, height and
-    width of the raw maps. pixels: numbers in an image.
+    rows: int64 [operations, WIDTH]. names: one per operation. tasks, choices: of the convolutions, by row.
+    floats: the size of the arena. sums, scratch: the sizes of these arrays, one of each per thread.
+    outputs: (channels, height, width) of each raw map. pixels: the number of values in an image.
     """
 
     rows: np.ndarray
@@ -52,7 +53,7 @@ class Program:
     pixels: int
 
     def for_batch(self, batch: int) -> np.ndarray:
-        """rows, with the places of raw maps that hold so many images."""
+        """Return rows, with the offsets of the raw maps of a batch of this size."""
         rows = self.rows.copy()
         rows[rows[:, At.KIND] == Kind.OUTPUT, Whole.IMAGE] *= batch
         return rows
@@ -65,7 +66,10 @@ def make_program(
     threads: int,
     choices: Mapping[Task, Choice] | None = None,
 ) -> Program:
-    """The program for images of height x width. choices: those that were measured."""
+    """Return the program for images of height x width.
+
+    choices: measured choices; those of other tasks are estimated.
+    """
     layout = lay_out(graph, height, width)
     maker = _Maker(layout, threads, choices or {})
     maker.add_input(graph.image)
@@ -127,7 +131,7 @@ class _Maker:
         self.scratch = max(self.scratch, 2 * (padded.cells.rows + 2 * reach) * padded.pitch)
 
     def _add_halo(self, source: Map) -> None:
-        """The halo of a map, once; for the image's own as well."""
+        """Add the operation that fills the halo of a map, once per map."""
         if source not in self.haloed:
             self.haloed.add(source)
             place = self.layout.places[source]
@@ -165,7 +169,10 @@ class _Maker:
         self.sums = max(self.sums, len(step.weight) * math.prod(choice.tile) * LANES)
 
     def _add_stream(self, row: np.ndarray, stream: Stream, bias: np.ndarray) -> None:
-        """Biases, then weights; offsets are as many, so that one number finds a weight and its offset."""
+        """Add biases, then weights.
+
+        values and offsets have equal length, so one index finds a weight and its offset.
+        """
         begin = sum(map(len, self.values))
         row[Conv.BIAS], row[Conv.STARTS] = begin, sum(map(len, self.starts))
         self.values += [bias, stream.values]
@@ -173,7 +180,7 @@ class _Maker:
         self.starts.append(stream.starts + begin + len(bias))
 
     def _add(self, kind: Kind, name: str, shape: Map, source: Map | None, result: Map | None) -> np.ndarray:
-        """A row with what all operations have; shape is the map whose cells and channels it goes through."""
+        """Add a row with the columns of all operations. shape: the map whose cells and channels it covers."""
         row = np.zeros(WIDTH, np.int64)
         cells = self.layout.places[shape].cells
         per_item = math.ceil(shape.channels / (PIECES * self.threads)) if self.threads > 1 else shape.channels
@@ -189,7 +196,7 @@ class _Maker:
         return row
 
     def program(self, pixels: int) -> Program:
-        """What was added."""
+        """Return the program of all operations that were added."""
         tables = Tables(
             _joined(self.values, np.float32),
             _joined(self.offsets, np.int32),

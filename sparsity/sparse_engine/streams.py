@@ -1,4 +1,4 @@
-"""A convolution's weights as the kernels read them: the nonzero ones, and where each one's factor lies."""
+"""Lists a convolution's weights for the kernels, each with the offset of the value that it multiplies."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from sparsity.sparse_engine.layout import Place
 
 @dataclass(frozen=True)
 class Stream:
-    """values: float32 [n]. offsets: int32 [n], floats from the first cell of the first channel of a tile.
+    """A convolution's weights in the order in which a kernel reads them.
 
-    starts: int64 [blocks x outputs + 1], where the weights of each block of input channels and output begin.
+    values: float32 [n]. offsets: int32 [n], in floats, from the first cell of a tile's first channel.
+    starts: int64 [blocks x outputs + 1], where the weights of each block of input channels and each output
+    begin. blocks: the number of blocks.
     """
 
     values: np.ndarray
@@ -26,9 +28,9 @@ class Stream:
 
 
 def make_stream(step: Convolution, place: Place, block: int) -> Stream:
-    """The nonzero weights by block of input channels, output, channel, row and column.
+    """Return the nonzero weights, ordered by block of input channels, output, channel, row and column.
 
-    place: the source's. block: input channels (of a group of the convolution) to a block.
+    place: of the source map. block: input channels in a block (of one group of the convolution).
     Raises InputError where the source is too large for int32 offsets.
     """
     outputs, per_group = step.weight.shape[:2]
@@ -48,10 +50,12 @@ def make_stream(step: Convolution, place: Place, block: int) -> Stream:
 
 
 def make_groups(step: Convolution, place: Place, block: int, group: int) -> Stream:
-    """All weights of a convolution without groups, `group` outputs at a time.
+    """Return all weights of a convolution without groups, for kernels that compute `group` outputs together.
 
-    Those of a group and block are [channel, row, column][group]; offsets, one for all outputs, stand at the
-    first of their indices. starts: where each block's and group's begin.
+    The weights of one block and one group of outputs are [channel, row, column][group]. All outputs of the
+    group share one offset for each (channel, row, column), at the beginning of the part's indices.
+    starts: int64 [blocks x outputs / group + 1], where the weights of each block and each group begin.
+    Raises InputError where the source is too large for int32 offsets.
     """
     outputs, channels = step.weight.shape[:2]
     values, offsets, lengths = [], [], []
@@ -59,17 +63,20 @@ def make_groups(step: Convolution, place: Place, block: int, group: int) -> Stre
         part = step.weight[:, first : first + block].reshape(outputs // group, group, -1)
         numbers = np.ascontiguousarray(part.transpose(0, 2, 1))
         mine = _tap_offsets(step, place, np.arange(first, min(first + block, channels)))
-        room = np.zeros((len(numbers), len(mine) * group), np.int32)
-        room[:, : len(mine)] = mine
+        padded = np.zeros((len(numbers), len(mine) * group), np.int32)
+        padded[:, : len(mine)] = mine
         values.append(numbers.ravel())
-        offsets.append(room.ravel())
+        offsets.append(padded.ravel())
         lengths += [len(mine) * group] * len(numbers)
     starts = np.concatenate(([0], np.cumsum(lengths)))
     return Stream(np.concatenate(values), np.concatenate(offsets), starts, len(values))
 
 
 def _tap_offsets(step: Convolution, place: Place, channels: np.ndarray) -> np.ndarray:
-    """int32 [channels x kernel x kernel]: where what a weight multiplies is, from a tile's first cell."""
+    """Return int32 [channels x kernel x kernel]: the offset of the value that each weight multiplies.
+
+    The offset is relative to a tile's first cell.
+    """
     taps = np.arange(step.weight.shape[2]) * step.dilation - step.padding
     inside = taps[:, None] * place.pitch + taps * LANES
     return _int32(step, ((channels * place.plane)[:, None] + inside.ravel()).ravel())
@@ -77,5 +84,5 @@ def _tap_offsets(step: Convolution, place: Place, channels: np.ndarray) -> np.nd
 
 def _int32(step: Convolution, offsets: np.ndarray) -> np.ndarray:
     if len(offsets) and int(np.abs(offsets).max()) > np.iinfo(np.int32).max:
-        raise InputError(f"{step.name}: its input is too large for the sparse engine; --engine torch runs it")
+        raise InputError(f"{step.name}: its input is too large for the sparse engine; `engine` torch runs it")
     return offsets.astype(np.int32)

@@ -1,4 +1,4 @@
-"""Threads that run one function together, again and again."""
+"""A team of threads that run the same function together, many times."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from threading import Thread
 from typing import TypeAlias
 
 Work: TypeAlias = "tuple[Callable[[int], None], SimpleQueue[BaseException | None]] | None"
-"""A function, and where to say that it is done, or why not; None ends a thread."""
+"""A function, and the queue that receives None when it is done, or its error. A None ends a thread."""
 
 
 class Team:
-    """count - 1 threads beside the calling one. They end when nothing refers to the team any more."""
+    """The calling thread and count - 1 others. They end when the last reference to the team is deleted."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -23,7 +23,10 @@ class Team:
         weakref.finalize(self, _end, self._work)
 
     def run(self, function: Callable[[int], None]) -> None:
-        """Call function(0) here and function(1), ... in the threads; returns when all are done."""
+        """Call function(0) here and function(1), ... in the other threads, and wait for all of them.
+
+        An error in another thread is raised here.
+        """
         done: SimpleQueue[BaseException | None] = SimpleQueue()
         for queue in self._work:
             queue.put((function, done))
@@ -41,7 +44,7 @@ def _serve(number: int, queue: SimpleQueue[Work]) -> None:
             done.put(None)
         except BaseException as error:
             done.put(error)
-        # What a waiting thread still names would stay in memory.
+        # A waiting thread would otherwise keep these objects in memory.
         del work, function, done
 
 

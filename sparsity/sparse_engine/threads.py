@@ -1,4 +1,4 @@
-"""How threads that run one program share its work and wait for one another: counters in memory."""
+"""Counters in memory, by which threads share the work of a program and wait for each other."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numba.extending import intrinsic
 from sparsity.sparse_engine.emit import INT64, data_of
 
 SPINS = 2000
-"""How often a waiting thread looks before it offers its core to others."""
+"""How many times a waiting thread reads the counter before it yields its core to other threads."""
 _YIELDS = sys.platform != "win32"
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 @intrinsic
 def add_atomically(typingctx, counters, place, number):  # noqa: ANN001, ANN201
-    """Add to counters[place] (int64), as one step before all threads; returns what it was."""
+    """Add number to counters[place] (int64) atomically, and return the previous value."""
     signature = types.int64(counters, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
@@ -32,7 +32,10 @@ def add_atomically(typingctx, counters, place, number):  # noqa: ANN001, ANN201
 
 @intrinsic
 def read_atomically(typingctx, counters, place):  # noqa: ANN001, ANN201
-    """counters[place], and all that other threads wrote before they added to it."""
+    """Return counters[place], read atomically.
+
+    Everything that other threads wrote before they added to it is then visible.
+    """
     signature = types.int64(counters, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
@@ -44,7 +47,7 @@ def read_atomically(typingctx, counters, place):  # noqa: ANN001, ANN201
 
 @intrinsic
 def pause(typingctx, spins):  # noqa: ANN001, ANN201
-    """Tell the CPU that this is a wait; every SPINS-th time, offer the core to another thread."""
+    """Tell the CPU that this thread is waiting; every SPINS-th time, yield the core to another thread."""
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
         void = ir.FunctionType(ir.VoidType(), [])

@@ -1,8 +1,9 @@
 """The convolution of one tile: for each nonzero weight, one multiply-add on every vector of the tile.
 
-The tile's sums stay in registers. Weights are a stream of (number, offset of what it multiplies), output by
-output, so that a zero costs nothing. Where there are few zeros, a smaller tile computes several outputs at
-a time instead, by all weights: what it loads is then used several times.
+The tile's sums stay in registers. The weights are a stream of (number, offset of the value that it
+multiplies), output by output. It contains no zeros, so zeros cost no time. For layers with few zeros, a
+smaller tile computes several outputs together, with all weights. Each value that it loads is then used
+several times.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _TILE = ir.FunctionType(
     ir.VoidType(),
     [
         *(_FLOATS, INT64),  # source, its pitch
-        *(_FLOATS, _INTS, _LONGS, _FLOATS),  # weights, offsets, where each output's begin, biases
+        *(_FLOATS, _INTS, _LONGS, _FLOATS),  # weights, offsets, starts of each output's weights, biases
         *(INT64, _FLOATS),  # outputs, their sums
-        *(INT64, INT64),  # whether sums begin here, whether they end here
+        *(INT64, INT64),  # whether this block of input channels is the first, the last
         *(_FLOATS, INT64, INT64),  # results, their pitch and plane
         *(_FLOATS, INT64, INT64, INT64),  # residual, its pitch and plane, whether there is one
         *(INT64, FLOAT),  # activation, slope
@@ -75,14 +76,16 @@ def convolve_tile(  # noqa: ANN201
     activation,  # noqa: ANN001
     slope,  # noqa: ANN001
 ):
-    """Compute some outputs of one tile, or what some of the input channels add to them.
+    """Compute some outputs of one tile, or the contribution of one block of input channels to them.
 
-    shape: index into kernels(). memory: float32, all maps; source, result and
-    residual (-1: none) are places in it, of the tile's first cell in the first channel; pitch is from row
-    to row, plane from channel to channel, in floats. values, offsets: the streams; starts[start + i] is
-    where those of output i, or of group i, begin. bias: where in values the first output's is. sums:
-    float32, aligned, the tile's size for each output. first: whether sums begin with the biases; last:
-    whether results are complete.
+    shape: index into kernels(). memory: float32, the arena.
+    source, result, residual: offsets in memory, of the tile's first cell in the first channel; residual is -1
+    for none. *pitch, *plane: floats from row to row, and from channel to channel.
+    values, offsets: the streams. starts[start + i]: where the weights of output i, or of group i, begin.
+    bias: the index in values of the first output's bias.
+    sums: float32, aligned, the tile's size for each output.
+    first: whether this is the first block, whose sums begin with the biases.
+    last: whether this is the last block, after which the results are complete.
     """
     i = types.int64
     signature = types.void(
@@ -121,9 +124,9 @@ def _generate_call(context, builder, signature, arguments):  # noqa: ANN001, ANN
 
 @dataclass(frozen=True)
 class Kernel:
-    """A tile's rows and columns of vectors, the convolution's stride, and how many outputs it does at a time.
+    """A compiled kernel: the rows and columns of vectors in its tile, the stride, and the outputs per group.
 
-    group: 1 for a stream of nonzero weights, more for all weights.
+    group: outputs that are computed together: 1 with a stream of nonzero weights, more with all weights.
     """
 
     rows: int
@@ -137,18 +140,18 @@ class Kernel:
 
     @property
     def cells(self) -> list[tuple[int, int]]:
-        """Row and column of each vector."""
+        """The row and column of each vector."""
         return [(row, column) for row in range(self.rows) for column in range(self.columns)]
 
 
 def kernels() -> list[Kernel]:
-    """The kernels that are compiled."""
+    """Return all kernels that are compiled, for every stride and tile of this machine."""
     tiles = [*((*tile, 1) for tile in MACHINE.tiles), *MACHINE.dense_tiles]
     return [Kernel(rows, columns, stride, group) for stride in STRIDES for rows, columns, group in tiles]
 
 
 def _function(module: ir.Module, kind: ir.FunctionType, name: str) -> tuple[ir.Function, bool]:
-    """A private function of the module, and whether it is new, so that its body has to be written."""
+    """Return a private function of the module, and whether it is new. A new one has no body yet."""
     if name in module.globals:
         return module.globals[name], False
     function = ir.Function(module, kind, name)
@@ -165,7 +168,7 @@ def _tile_function(module: ir.Module, kernel: Kernel) -> ir.Function:
 
 
 def _write_tile(function: ir.Function, kernel: Kernel) -> None:
-    """For each group of outputs: take up the sums, add the products, store the sums, finish."""
+    """Write the loop over groups of outputs: load the sums, add the products, store the sums, finish."""
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     outputs, sums, first, last = function.args[6:10]
     size = len(kernel.cells) * LANES
@@ -178,7 +181,7 @@ def _write_tile(function: ir.Function, kernel: Kernel) -> None:
         places = [builder.gep(sums, [builder.mul(number, INT64(size))]) for number in numbers]
         with builder.if_else(builder.icmp_signed("!=", first, INT64(0))) as (begin, go_on):
             with begin:
-                _take_biases(builder, function, numbers, registers)
+                _load_biases(builder, function, numbers, registers)
             with go_on:
                 _move_sums(builder, places, registers, storing=False)
         with builder.if_then(builder.icmp_signed("!=", last, INT64(0))):
@@ -192,7 +195,7 @@ def _write_tile(function: ir.Function, kernel: Kernel) -> None:
     builder.ret_void()
 
 
-def _take_biases(
+def _load_biases(
     builder: ir.IRBuilder, tile: ir.Function, numbers: list[ir.Value], registers: list[list[ir.Value]]
 ) -> None:
     for number, mine in zip(numbers, registers, strict=True):
@@ -213,7 +216,7 @@ def _move_sums(
 
 
 def _prefetch_results(builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, output: ir.Value) -> None:
-    """Have the cache lines of an output's results fetched: stores to lines that are far away wait."""
+    """Prefetch the cache lines of an output's results, because a store to a line outside the cache waits."""
     result, pitch, plane = tile.args[10:13]
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, INT32, INT32, INT32])
@@ -234,9 +237,9 @@ def _add_all(
     group: ir.Value,
     registers: list[list[ir.Value]],
 ) -> None:
-    """Add every product of a group.
+    """Add all products of a group of outputs.
 
-    A group of several has its weights side by side; its offsets, fewer, begin at the same index.
+    The weights of several outputs alternate. Their shared offsets, which are fewer, begin at the same index.
     """
     source, pitch, values, offsets, starts = tile.args[:5]
     begin, end = (builder.load(builder.gep(starts, [builder.add(group, INT64(i))])) for i in (0, 1))
@@ -259,7 +262,7 @@ def _add_products(
     pitch: ir.Value,
     registers: list[list[ir.Value]],
 ) -> None:
-    """Add each weight x the tile's cells to its registers."""
+    """Add the products of each weight and the tile's cells to the weight's registers."""
     starts = {0: place}
     for index, (row, column) in enumerate(kernel.cells):
         if row not in starts:
@@ -273,7 +276,7 @@ def _add_products(
 def _finish(
     builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, place: ir.Value, output: ir.Value
 ) -> None:
-    """Call what makes results of an output's sums."""
+    """Call the function that turns an output's sums into results."""
     result, pitch, plane, residual, residual_pitch, residual_plane, has_residual, activation, slope = (
         tile.args[10:]
     )
@@ -306,7 +309,7 @@ def _write_finish(function: ir.Function) -> None:
 
 
 def _write_results(builder: ir.IRBuilder, function: ir.Function, kind: Activation, *, adds: bool) -> None:
-    """Activate the sums, add the residual, store."""
+    """Apply the activation to the sums, add the residual where adds, and store the results."""
     rows, columns, sums, result, pitch, residual, residual_pitch, _, _, slope = function.args
     slopes = splat(builder, slope)
     one = INT64(1)

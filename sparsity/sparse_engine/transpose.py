@@ -1,4 +1,4 @@
-"""Cells that follow one another in rows <-> vectors that hold a cell of each block."""
+"""Converts between rows of cells and vectors that hold one cell of each block."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ UNALIGNED = 4
 
 @intrinsic
 def rows_to_lanes(typingctx, rows, place, down, right, across, memory, to):  # noqa: ANN001, ANN201
-    """LANES cells of each block, from rows, become LANES vectors.
+    """Read LANES cells of each block from rows, and write them as LANES vectors.
 
-    rows: float32; place: of the first block's first cell. down, right: floats from a block to the one below,
-    and to the next one. across: blocks in a row of the grid. memory: the arena; to: the first vector's place.
+    rows: float32. place: the offset of the first block's first cell.
+    down, right: floats from a block to the one below it, and to the one on its right.
+    across: blocks in a row of the grid. memory: the arena. to: the offset of the first vector in it.
     """
     signature = types.void(rows, *[types.int64] * 4, memory, types.int64)
 
@@ -35,7 +36,7 @@ def rows_to_lanes(typingctx, rows, place, down, right, across, memory, to):  # n
 
 @intrinsic
 def lanes_to_rows(typingctx, memory, source, rows, place, down, right, across):  # noqa: ANN001, ANN201
-    """The way back; arguments as rows_to_lanes has them."""
+    """Do the inverse of rows_to_lanes, with the same arguments. source: the offset of the first vector."""
     signature = types.void(memory, types.int64, rows, *[types.int64] * 4)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
@@ -63,7 +64,7 @@ def _block_places(
 
 
 def _transposed(builder: ir.IRBuilder, vectors: Sequence[ir.Value]) -> list[ir.Value]:
-    """Vector i's lane j -> vector j's lane i, by swapping ever larger blocks off the diagonal."""
+    """Transpose: lane j of vector i becomes lane i of vector j. Swaps off-diagonal blocks of growing size."""
     rows = list(vectors)
     size = 1
     while size < LANES:

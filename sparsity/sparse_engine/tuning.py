@@ -1,4 +1,4 @@
-"""Choices by measurement: each convolution is timed with several, and the fastest is kept on disk."""
+"""Tuning: each convolution is timed with several choices, and the fastest one is stored on disk."""
 
 from __future__ import annotations
 
@@ -17,24 +17,27 @@ from sparsity.sparse_engine.machine import MACHINE
 from sparsity.sparse_engine.program import Program
 
 STREAMED, DENSE = 4, 2
-"""How many choices of either kind are tried, those that are reckoned to be the fastest."""
+"""Number of choices that are tried, the estimated fastest: of those that skip zeros, and of dense ones."""
 ROUNDS = 5
-"""Times that each choice is timed; the shortest counts, since what disturbs only adds."""
+"""How many times each choice is timed. The shortest time counts, because disturbances only add time."""
 PATIENCE = 1.0
-"""Seconds of timing after which two rounds are enough."""
+"""Seconds after which no further round is timed; two are timed in any case."""
 LEAST, LONGEST = 3, 12.0
-"""Choices that are tried of each layer in any case; seconds after which no more are."""
+"""Minimum number of choices that are tried for a layer; seconds after which no further ones are."""
 STEPS = 16
-"""Densities are told apart by so many steps."""
+"""Choices are stored for densities rounded to multiples of 1 / STEPS."""
 
 
 def tune(network: CompiledNetwork, height: int, width: int) -> None:
-    """Take, for images of that size, the fastest choices: those on disk, and those measured now."""
+    """Make the network use the fastest choices for images of this size.
+
+    Choices come from disk where they are stored there. The others are measured now, and stored.
+    """
     program = network.program(height, width)
     tasks = set(program.tasks.values())
     known = _read()
-    kept = {task: known[_key(task)] for task in tasks if _key(task) in known}
-    found = {task: choice for task, choice in kept.items() if fits(task, choice)}
+    stored = {task: known[_key(task)] for task in tasks if _key(task) in known}
+    found = {task: choice for task, choice in stored.items() if fits(task, choice)}
     missing = [task for task in tasks if task not in found]
     if missing:
         measured = _measure(network, height, width, missing)
@@ -44,9 +47,10 @@ def tune(network: CompiledNetwork, height: int, width: int) -> None:
 
 
 def time_operations(program: Program, threads: int, rounds: int, indices: Iterable[int]) -> np.ndarray:
-    """Seconds of each of these rows of a program; the shortest of some rounds, of two where they take long.
+    """Return the seconds of each of these rows of a program: the shortest of several rounds.
 
-    All rows run, in order, so that each finds in the caches what it would find.
+    After PATIENCE seconds no further round begins, but there are at least two. All rows run, in order,
+    because the time of each depends on what the rows before it leave in the CPU's caches.
     """
     begun = time.perf_counter()
     workspace = make_workspace(program, threads)
@@ -85,19 +89,19 @@ def _measure(network: CompiledNetwork, height: int, width: int, tasks: Sequence[
 
 
 def _candidates(task: Task) -> list[Choice]:
-    reckoned = ranked(task)
-    streamed = [choice for choice in reckoned if choice.group == 1][:STREAMED]
-    dense = [choice for choice in reckoned if choice.group > 1][:DENSE]
+    estimated = ranked(task)
+    streamed = [choice for choice in estimated if choice.group == 1][:STREAMED]
+    dense = [choice for choice in estimated if choice.group > 1][:DENSE]
     first = streamed[0]
     other = [with_block(task, first.tile, size, 1) for size in (first.block // 2, first.block * 2)]
     if 2 * task.weights < task.all_weights:
-        # Half of the products are with zeros: no dense kernel gains that back.
+        # More than half of the products are with zeros: a dense kernel cannot be faster.
         dense = []
     return list(dict.fromkeys([streamed[0], *dense, *streamed[1:], *other]))
 
 
 def _key(task: Task) -> str:
-    """A task's, the same for about the same share of zeros."""
+    """Return the key of a task on disk. Tasks with about the same fraction of zeros have the same key."""
     share = round(STEPS * task.weights / max(1, task.all_weights))
     sizes = {name: value for name, value in asdict(task).items() if name != "weights"}
     return " ".join(map(str, [*sizes.values(), share]))
@@ -110,7 +114,7 @@ def _file() -> Path | None:
 
 
 def _read() -> dict[str, Choice]:
-    """What is on disk; nothing where that is missing or damaged."""
+    """Return the choices on disk; none where the file is missing or damaged."""
     try:
         content = json.loads(_file().read_text(encoding="utf-8"))
         return {str(key): _choice(value) for key, value in content.items()}
@@ -124,7 +128,7 @@ def _choice(value: Sequence[int]) -> Choice:
 
 
 def _write(choices: Mapping[str, Choice]) -> None:
-    """Keep them, where that is possible: they can be measured again."""
+    """Store the choices where that is possible. A failure is ignored: they can be measured again."""
     path = _file()
     if path is None:
         return

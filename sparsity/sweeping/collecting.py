@@ -1,4 +1,4 @@
-"""A sweep's folder -> its table."""
+"""Read the finished levels of a sweep's folder into one table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def collect(
     identity: dict[str, Any],
     progress: bool,
 ) -> Sweep:
-    """The store's levels as one table."""
+    """Return the finished levels of the store as one Sweep."""
     loads = len(levels) + 1
     with progress_bar(total=loads, desc="Resampling", unit="level", shown=progress, leave=False) as bar:
         resampled = resample(store, levels, wanted.bootstrap, bar.update)
@@ -60,7 +60,7 @@ def collect(
 
 
 def make_legend(methods: Sequence[Method], engines: Sequence[str]) -> Legend:
-    """The titles of the criteria and engines of a sweep."""
+    """Return the titles of the criteria and engines of a sweep."""
     classes = {name: ENGINES[name] for name in engines}
     return Legend(
         {method.name: method.resolved.title for method in methods},
@@ -76,7 +76,7 @@ def _row(
     interval: Interval | None,
 ) -> SweepRow:
     done = store.finished(level)
-    assert done is not None, f"{level.key} was just finished"
+    assert done is not None, f"{level.key} is finished before it is collected"
     latency = {}
     for size, groups in latencies.items():
         group = next(times for times in groups if level.key in times)

@@ -1,4 +1,4 @@
-"""Pruned copies of a network, as many at a time as memory holds."""
+"""Pruned copies of a network. Memory limits how many exist at a time."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.network import Network
 
 CPU_SHARE, GPU_SHARE = 0.5, 0.25
-"""Of the free memory, for copies; the rest is for feature maps, and on a CPU for pruning."""
+"""The share of the free memory for copies. The rest is for feature maps and, on a CPU, for pruning."""
 LEAST = 2
-"""The dense network and one other must be there together, to be compared in speed."""
+"""The smallest number of copies at a time in each engine: the dense network, and one to compare with it."""
 TRACED = 5
-"""Times the weights that tracing and the first graph take, where one is made."""
+"""The memory for tracing and the first graph, in units of the weights, if an engine needs a graph."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A pruned copy, ready to detect, what is zero in it, its files' sizes, and what pruning took and gave.
+    """A pruned copy that is ready to detect.
 
-    seconds: of pruning. channels_removed: dead ones that were taken out.
+    layers, counted: its zeros, by layer and in total. sizes: of its files. seconds: the time that pruning
+    took. channels_removed: the number of dead channels that were removed.
     """
 
     detector: Detector
@@ -44,7 +45,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class _Pruned:
-    """The network of a level, for all engines."""
+    """The pruned network of a level, shared by all engines."""
 
     level: Level
     network: Network
@@ -54,11 +55,12 @@ class _Pruned:
 
 
 class Copies:
-    """Gives the copies for some levels, and keeps them until others are wanted.
+    """Makes the copies of some levels, and keeps them until other levels are requested.
 
-    Copies share nothing: their weights are nearly all that a network holds, and differ.
-    levels: all that will be asked for. say: told how long pruning took. compact: take dead channels out.
-    fitting: how many there may be at a time; each takes copy_bytes of free_bytes.
+    Copies share no tensors: the weights are nearly all the memory of a network, and they differ.
+    levels: all levels that will be requested. say: called with a line for each pruning, and for each removal
+    of dead channels. compact: whether dead channels are removed.
+    fitting: the number of copies that fit in memory at a time. Each takes copy_bytes of free_bytes.
     """
 
     def __init__(
@@ -90,11 +92,11 @@ class Copies:
         self.fitting = max(LEAST * len(self._engines), fitting)
 
     def groups(self, levels: Sequence[Level]) -> list[tuple[Level, ...]]:
-        """The levels in groups that fit."""
+        """Return the levels in groups. Each group fits in memory."""
         return [tuple(levels[i : i + self.fitting]) for i in range(0, len(levels), self.fitting)]
 
     def get(self, levels: Sequence[Level]) -> dict[Level, Copy]:
-        """A copy for each of the levels, which must fit."""
+        """Return a copy of each level. The levels must fit in memory together."""
         for level in self._made.keys() - set(levels):
             del self._made[level]
         for level in levels:
@@ -122,6 +124,6 @@ class Copies:
             made = without_dead_channels(network)
             network, removed = made.network, made.channels_before - made.channels_after
             if removed:
-                self._say(f"Dead channels ({level.label})... {removed} of {made.channels_before} went")
+                self._say(f"Dead channels ({level.label})... {removed} of {made.channels_before} removed")
         sizes = measure_sizes(network, self._dense)
         return _Pruned(replace(level, engine=TORCH), network, sizes, seconds, removed)

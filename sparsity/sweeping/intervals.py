@@ -1,4 +1,4 @@
-"""What differences of AP between levels owe to the choice of images: a bootstrap over what levels matched."""
+"""Intervals of the differences in AP between levels: a bootstrap over the images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sparsity.sweeping.level import Level
 from sparsity.sweeping.store import Store
 
 COLUMNS = ("amount", "method", "other", "difference", "low", "high", "share_above")
-"""Of the table of differences between methods."""
+"""The columns of the table of differences between methods."""
 
 
 def is_matched(store: Store, level: Level) -> bool:
-    """Whether a level's matches are there, whole."""
+    """Whether the file of a level's matched detections exists and is complete."""
     try:
         load(store.matched_path(level))
     except InputError:
@@ -30,19 +30,23 @@ def is_matched(store: Store, level: Level) -> bool:
 def resample(
     store: Store, levels: Sequence[Level], samples: int, tick: Callable[[], object]
 ) -> Bootstrap | None:
-    """Every level's AP on the same draws of images, by key; None for no samples. tick: called for each."""
+    """Return the AP of each level on the same resamples of the images, by key; None if samples is 0.
+
+    tick: called each time that the matches of a level are read.
+    """
     return bootstrap(_Matches(store, levels, tick), samples=samples) if samples else None
 
 
 def change(resampled: Bootstrap | None, level: Level) -> Interval | None:
-    """AP minus the dense network's in the same engine, None where nothing was resampled."""
+    """Return AP minus that of the dense network in the same engine; None if nothing was resampled."""
     return None if resampled is None else resampled.interval(level.key, level.dense.key)
 
 
 def differences(resampled: Bootstrap | None, levels: Sequence[Level]) -> pd.DataFrame:
-    """AP of a method minus that of another at the same amount, with its interval, for every two of them.
+    """Return AP of a method minus AP of another at the same amount, with its interval, for each pair.
 
-    Of levels in several engines those in the first one count.
+    If the levels run in several engines, only those in the first engine are compared. Without resamples, the
+    table has no rows.
     """
     levels, rows = [level for level in levels if level.engine == levels[0].engine], []
     for amount in sorted({level.amount for level in levels} - {0.0}) if resampled else ():
@@ -54,7 +58,7 @@ def differences(resampled: Bootstrap | None, levels: Sequence[Level]) -> pd.Data
 
 
 class _Matches(Mapping[str, Matched]):
-    """Levels' matches by key, read when they are asked for: one is in memory at a time."""
+    """The matches of levels, by key. They are read on access: only one level's are in memory at a time."""
 
     def __init__(self, store: Store, levels: Sequence[Level], tick: Callable[[], object]) -> None:
         self._store, self._tick = store, tick

@@ -1,4 +1,4 @@
-"""A sweep at work: what its folder lacks is measured."""
+"""Measure what the folder of a sweep does not have yet."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.validate import Origin, make_metrics
 
 _EVALUATED = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
-"""What pycocotools looks at in an annotation."""
+"""The keys of an annotation that pycocotools reads."""
 
 
 @dataclass
 class Job:
-    """A sweep at work."""
+    """The work of a sweep: time, validate and evaluate its missing levels, and write them to the store."""
 
     pruner: Pruner
     dataset: Dataset
@@ -55,11 +55,11 @@ class Job:
     on_level: Callable[[Metrics, AveragePrecision], None]
 
     def run(self, copies: Copies) -> None:
-        """Measure what the store doesn't hold yet."""
+        """Measure what the store does not have yet."""
         missing = [level for level in self.levels if self.store.finished(level) is None]
         untimed = [size for size in self.wanted.batch_sizes if self.store.latency(size, self.levels) is None]
         if len(missing) < len(self.levels):
-            self.say(f"{len(self.levels) - len(missing)} of {len(self.levels)} levels are there already")
+            self.say(f"{len(self.levels) - len(missing)} of {len(self.levels)} levels are already finished")
         groups = copies.groups(missing)
         if missing:
             self.say(_describe_passes(copies, groups, len(self.dataset.images)))
@@ -70,7 +70,7 @@ class Job:
             self._match(bar)
 
     def _time(self, copies: Copies, sizes: Sequence[int], bar: Any) -> None:
-        """Latency first, while nothing else runs."""
+        """Measure latency. This comes first, while nothing else runs."""
         for size in sizes:
             bar.set_description(f"Latency, batch {size}")
             counted, total = bar.n, bar.total
@@ -84,12 +84,12 @@ class Job:
             self.store.write_latency(size, times)
 
     def _validate(self, copies: Copies, groups: Sequence[Sequence[Level]], bar: Any) -> None:
-        """Pass by pass; a pass's evaluations run beside the next."""
+        """Validate pass by pass. The evaluations of a pass run during the next pass."""
         if not groups:
             return
         annotations, network = self._annotations(), self.pruner.network
         pending: list[Future[None]] = []
-        copies.get(groups[0])  # they take memory before evaluations may
+        copies.get(groups[0])  # first: the number of evaluations depends on the memory that is left
         pool = ThreadPoolExecutor(self._evaluations_at_a_time(), thread_name_prefix="pycocotools")
         try:
             for group in groups:
@@ -126,7 +126,7 @@ class Job:
         seconds: PhaseSeconds,
         annotations: Path,
     ) -> Future[None]:
-        """Write a level's detections and have pycocotools look at them."""
+        """Write a level's detections, and submit their evaluation by pycocotools."""
         start = time.perf_counter()
         with writing_into(self.store.folder):
             folder = self.store.level_folder(level)
@@ -173,7 +173,7 @@ class Job:
         )
 
     def _match(self, bar: Any) -> None:
-        """Match the detections of levels that were finished without, where images are to be resampled."""
+        """Match the detections of levels that were finished without matches, if images are resampled."""
         if not self.wanted.bootstrap:
             return
         unmatched = [level for level in self.levels if not is_matched(self.store, level)]
@@ -186,7 +186,7 @@ class Job:
                 pass
 
     def _annotations(self) -> Path:
-        """A file of what pycocotools looks at in the data set's annotations."""
+        """Return the path of a file with those parts of the annotations that pycocotools reads."""
         path = self.store.scratch("annotations.json")
         if not path.exists():
             with writing_into(self.store.folder):
@@ -200,7 +200,7 @@ class Job:
 
 
 def _evaluated(content: dict[str, Any]) -> dict[str, Any]:
-    """COCO annotations without what pycocotools doesn't look at, such as outlines."""
+    """Return COCO annotations without the keys that pycocotools does not read, such as outlines."""
     rows = [{key: row[key] for key in _EVALUATED if key in row} for row in content["annotations"]]
     return {"images": content["images"], "categories": content["categories"], "annotations": rows}
 

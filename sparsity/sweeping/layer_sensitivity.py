@@ -1,4 +1,4 @@
-"""Which layers mind being pruned: each alone, at several amounts; what it costs in AP and raw maps."""
+"""Layer sensitivity: prune each layer alone at several amounts, and measure the cost in AP and raw maps."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ from sparsity.validation.validate import validate
 from sparsity.yolo.network import Network
 
 ERROR_IMAGES = 16
-"""On as many images the raw maps are compared."""
+"""The number of images on which the raw maps are compared."""
 MEMORY_SHARE = 0.25
-"""Of the free memory, for decoded images."""
+"""The share of the free memory for decoded images."""
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A Conv2d pruned alone by magnitude, the rest dense.
+    """One Conv2d pruned by magnitude; all other layers are dense.
 
-    AP: pycocotools'. AP_drop: the dense network's minus it. output_error: the raw maps' squared distance
-    from the dense network's over the dense one's variance, the mean of the levels; 0 is no change.
+    weights, zeros: the numbers of weights of the layer, and of zeros among them. AP: by pycocotools.
+    AP_drop: dense AP minus AP. output_error: the mean squared difference between a raw map and the dense
+    network's, divided by the variance of the dense map. It is the mean over all raw maps; 0 means no change.
     """
 
     layer: str
@@ -53,38 +54,40 @@ class LayerRow:
 
 
 def choose_layers(network: Network, wanted: Sequence[str]) -> list[str]:
-    """The Conv2d whose names match one of wanted, with fnmatch's wildcards; all where it is empty.
+    """Return the names of the Conv2d that match one of wanted; all names if wanted is empty.
 
-    Raises InputError for one that matches none.
+    wanted: names with fnmatch's wildcards. Raises InputError for one that matches no Conv2d.
     """
     names = list(require_convolutions(network))
     for word in wanted:
         if not any(fnmatchcase(name, word) for name in names):
             raise InputError(
-                f"--layers {word!r} matches no Conv2d; a name such as {names[0]} or {names[-1]} is expected, "
-                "* for any part"
+                f"`layers` {word!r} matches no Conv2d; a name such as {names[0]} or {names[-1]} is expected; "
+                "* matches any part"
             )
     return [name for name in names if not wanted or any(fnmatchcase(name, word) for word in wanted)]
 
 
 def some_images(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
-    """The data set with count of its images, drawn at random; all where count is 0 or more than there are.
+    """Return the data set with count of its images, drawn at random; all images if count is 0 or too large.
 
-    Raises InputError where none of those has a true box, or count is below 0.
+    Raises InputError if no drawn image has a true box, or if count is below 0.
     """
     if count < 0:
-        raise InputError(f"--images is {count}; a number of images, or 0 for all, is expected")
+        raise InputError(f"`images` is {count}; a number of images, or 0 for all, is expected")
     if count == 0 or count >= len(dataset.images):
         return dataset
     drawn = sorted(Random(seed).sample(range(len(dataset.images)), count))
     images = tuple(dataset.images[i] for i in drawn)
     if not any(len(image.labels) for image in images):
-        raise InputError(f"--images {count}: none of those drawn has a labelled box; more are expected")
+        raise InputError(
+            f"`images` is {count}; none of the drawn images has a labelled box; more images are expected"
+        )
     return replace(dataset, images=images, annotations=_annotations_of(images, dataset.annotations))
 
 
 def _annotations_of(images: Sequence[DatasetImage], annotations: Annotations) -> Annotations:
-    """The annotations of these images alone: pycocotools goes through all of them at each validation."""
+    """Return only the annotations of these images. pycocotools reads all annotations in each validation."""
     ids, content = {image.image_id for image in images}, annotations.content
     ours = {
         "images": [entry for entry in content["images"] if entry["id"] in ids],
@@ -103,9 +106,10 @@ def measure_layers(
     known: Collection[tuple[str, float]] = (),
     on_row: Callable[[LayerRow], None] = lambda _row: None,
 ) -> None:
-    """Prune each layer alone at each amount, and tell what it costs; on_row takes each row when it is there.
+    """Prune each layer alone at each amount, and measure the cost.
 
-    network: as load gives it, fused; it stays as it is. known: layers and amounts that need not be measured.
+    network: as load returns it, fused; it is not changed. known: (layer, amount) pairs that are skipped.
+    on_row: called with each row as soon as it is measured.
     """
     todo = [(name, amount) for name in layers for amount in amounts if (name, amount) not in known]
     if not todo:
@@ -131,7 +135,7 @@ def measure_layers(
 
 
 def _decode(dataset: Dataset, network: Network, settings: ValidationSettings) -> list[Batch] | None:
-    """The images' batches, kept for all validations; None where they take too much of the memory."""
+    """Return the batches, decoded once for all validations; None if they take more than MEMORY_SHARE."""
     loader = make_loader(dataset, network, settings)
     pairs = zip(loader.batches, loader.shapes, strict=True)
     size = sum(3 * len(images) * height * width for images, (height, width) in pairs)
@@ -148,14 +152,17 @@ def _prune_alone(network: Network, name: str, amount: float) -> Network:
 @torch.inference_mode()
 def _raw_maps(network: Network, batches: Sequence[Tensor], device: torch.device) -> list[list[Tensor]]:
     placed = copy.deepcopy(network).to(device)
-    return [[level.cpu() for level in placed(batch.to(device))] for batch in batches]
+    return [[raw_map.cpu() for raw_map in placed(batch.to(device))] for batch in batches]
 
 
 def _distance(maps: Sequence[Sequence[Tensor]], dense: Sequence[Sequence[Tensor]]) -> float:
-    """Maps of all batches -> the mean over levels of their squared distance over the dense ones' variance."""
-    levels = []
+    """Return the output_error of a LayerRow.
+
+    maps, dense: for each batch, the raw maps of all strides.
+    """
+    distances = []
     for ours, theirs in zip(zip(*maps, strict=True), zip(*dense, strict=True), strict=True):
-        theirs_flat = torch.cat([level.flatten() for level in theirs])
-        away = torch.cat([level.flatten() for level in ours]) - theirs_flat
-        levels.append(float(away.square().mean() / theirs_flat.var()))
-    return math.fsum(levels) / len(levels)
+        theirs_flat = torch.cat([raw_map.flatten() for raw_map in theirs])
+        error = torch.cat([raw_map.flatten() for raw_map in ours]) - theirs_flat
+        distances.append(float(error.square().mean() / theirs_flat.var()))
+    return math.fsum(distances) / len(distances)

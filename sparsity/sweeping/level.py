@@ -11,12 +11,12 @@ from sparsity.pruning.method import Method
 from sparsity.pruning.scopes import check_amount
 
 DECIMALS = 9
-"""To which amounts are rounded, so that 0.1 + 0.2 is 0.3."""
+"""The number of decimals to which amounts are rounded, so that 0.1 + 0.2 is 0.3."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """The method, and the amount pruned, in [0, 1); the dense baseline has amount 0 and method l1."""
+    """A method, an amount in [0, 1), and an engine. The dense baseline has amount 0 and method l1."""
 
     method: Method
     amount: float
@@ -31,7 +31,7 @@ class Level:
 
     @property
     def label(self) -> str:
-        """What is printed: obs, 0.3."""
+        """The level's name in printed lines: obs, 0.3."""
         return f"{self.method.label}, {self.amount:.9g}"
 
     @property
@@ -43,21 +43,21 @@ class Level:
 def _rounded(amount: float) -> float:
     rounded = check_amount(round(check_amount(amount), DECIMALS))
     if amount and not rounded:
-        raise InputError(f"sparsity {amount!r} is too small to be told from 0")
+        raise InputError(f"`amount` is {amount!r}; 0, or at least {10.0**-DECIMALS:g}, is expected")
     return rounded
 
 
 def plan(
     amounts: Sequence[float], methods: Sequence[Method], engines: Sequence[str] = (TORCH,)
 ) -> tuple[Level, ...]:
-    """The levels of a sweep: the dense baseline first, then each method's amounts, rising, each once.
+    """Return the levels of a sweep: the dense baseline, then the amounts of each method in rising order.
 
-    Each comes in every engine, one after another, since they share a pruned copy.
-    Raises InputError for an amount outside 0 <= amount < 1, or no method.
+    Each amount and each method counts once. Each level comes in all engines, one after another, because they
+    share a pruned copy. Raises InputError for an amount outside 0 <= amount < 1, or if there is no method.
     """
     rising = sorted({_rounded(amount) for amount in amounts} - {0.0})
     if not methods:
-        raise InputError("--criterion is empty; one or more of l1, lamp, erk, obs are expected")
+        raise InputError("`methods` is empty; one or more of l1, lamp, erk, obs are expected")
     pruned = [(method, amount) for method in dict.fromkeys(methods) for amount in rising]
     copies = [(Method(), 0.0), *pruned]
     return tuple(Level(*one, engine) for one in copies for engine in dict.fromkeys(engines))

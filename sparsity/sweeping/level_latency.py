@@ -1,4 +1,4 @@
-"""The latency of levels: the network alone, at fixed batch sizes, by turns."""
+"""The latency of levels: the network alone, at fixed batch sizes. The levels take turns."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def time_levels(
     rounds: Rounds,
     tick: Callable[[int, int], None],
 ) -> list[dict[str, list[float]]]:
-    """Each level's milliseconds for a batch of random images, imgsz x imgsz.
+    """Measure the milliseconds of each level for a batch of random images, [batch_size, 3, imgsz, imgsz].
 
-    Levels that don't fit into memory together take turns in groups, the dense ones in each of them.
-    tick gets the images done and to do, of the groups so far.
-    Returns, by group, the milliseconds of every run by the level's key.
+    If memory cannot hold all levels, they take turns in groups. Each group contains the dense levels.
+    tick: called with the number of images done and to do, of the groups so far.
+    Returns, for each group, the milliseconds of every run by the level's key.
     """
     dense = tuple(level for level in levels if level == level.dense)
     others = [level for level in levels if level != level.dense]
@@ -53,5 +53,5 @@ def _random_images(count: int, imgsz: int) -> torch.Tensor:
         return torch.rand(count, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(SEED))
     except RuntimeError as error:
         raise InputError(
-            f"--batch-sizes: memory does not hold a batch of {count}; give smaller ones"
+            f"`batch_sizes`: memory cannot hold a batch of {count}; give smaller batch sizes"
         ) from error

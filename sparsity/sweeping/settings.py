@@ -1,4 +1,4 @@
-"""What to sweep."""
+"""The settings of a sweep."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ MOST_BATCH = 4096
 class SweepSettings:
     """What to sweep; see ValidationSettings for how each level is validated.
 
-    amounts: fractions in [0, 1); the dense baseline comes by itself. methods: by which each is pruned.
-    engines: in which each runs; all but torch compute in float32 on the CPU, and torch then with them.
-    compact: take dead channels out of each level.
-    batch_sizes: at which latency is measured; none to leave it out. bootstrap: how many times the images
-    are drawn anew to tell how far differences of AP are theirs; 0 to leave it out.
+    amounts: fractions in [0, 1); the dense baseline is added. methods: each prunes at every amount.
+    engines: each runs every level. All but torch compute in float32 on the CPU, and so does torch with them.
+    compact: whether dead channels are removed from each level.
+    batch_sizes: the batch sizes at which latency is measured; () for no latency. rounds: how often it is
+    measured. bootstrap: the number of resamples of the images for the intervals of differences in AP; 0 for
+    no intervals.
     """
 
     amounts: Sequence[float]
@@ -38,27 +39,29 @@ class SweepSettings:
     bootstrap: int = BOOTSTRAP
 
     def __post_init__(self) -> None:
-        """Keep the sequences as tuples. Raise InputError for a value out of range."""
+        """Store the sequences as tuples. Raises InputError for a value out of range."""
         if isinstance(self.amounts, Real):
-            raise InputError(f"amounts is {self.amounts!r}; a list of fractions is expected")
+            raise InputError(f"`amounts` is {self.amounts!r}; a list of fractions is expected")
         for name in ("amounts", "methods", "batch_sizes", "engines"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.engines:
-            raise InputError(f"--engines is empty; one or more of {', '.join(ENGINES)} are expected")
+            raise InputError(f"`engines` is empty; one or more of {', '.join(ENGINES)} are expected")
         object.__setattr__(self, "validation", comparable(self.validation, self.engines))
         object.__setattr__(self, "methods", tuple(as_method(method) for method in self.methods))
         self.plan()
         if not isinstance(self.bootstrap, Integral) or self.bootstrap < 0:
-            raise InputError(f"--bootstrap is {self.bootstrap!r}; 0 (off) or more resamples are expected")
+            raise InputError(
+                f"`bootstrap` is {self.bootstrap!r}; a number of resamples, or 0 for none, is expected"
+            )
         for size in self.batch_sizes:
             if not isinstance(size, Integral) or not 1 <= size <= MOST_BATCH:
                 raise InputError(
-                    f"--batch-sizes: {size!r}; whole numbers from 1 to {MOST_BATCH} are expected"
+                    f"`batch_sizes`: {size!r}; whole numbers from 1 to {MOST_BATCH} are expected"
                 )
         object.__setattr__(self, "batch_sizes", tuple(int(size) for size in self.batch_sizes))
         if len(set(self.batch_sizes)) < len(self.batch_sizes):
-            raise InputError("--batch-sizes: a size is named twice")
+            raise InputError("`batch_sizes` contains a size twice; different sizes are expected")
 
     def plan(self) -> tuple[Level, ...]:
-        """The levels."""
+        """Return the levels."""
         return plan(self.amounts, self.methods, self.engines)

@@ -1,9 +1,9 @@
-"""A sweep's folder: what is finished stands in it at once, so that a killed sweep can go on.
+"""A sweep's folder. Finished work is written at once, so that a killed sweep can be resumed.
 
-settings.json          what the sweep was asked for; another sweep may not go on in this folder
-levels/LEVEL/          a finished level's files, as a single validation writes them
-latency.json           milliseconds of every run, by batch size
-partial/LEVEL/*.npz    the detections of the batches of levels that are not finished
+settings.json          the settings of the sweep; a sweep with other settings cannot use this folder
+levels/LEVEL/          the files of a finished level, as a single validation writes them
+latency.json           the milliseconds of every run, by batch size
+partial/LEVEL/*.npz    the detections in single batches, of levels that are not finished
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished level: its row, its files' sizes, the seconds that it took, and those of pruning before."""
+    """A finished level: its metrics, and the sizes of its files.
+
+    seconds: the time that the level took, without pruning. prune_seconds: the time of pruning.
+    """
 
     metrics: Metrics
     sizes: Sizes
@@ -46,7 +49,7 @@ class Finished:
 
 
 class Store:
-    """Reads and writes the folder of one sweep. Every file is whole or not there."""
+    """Reads and writes the folder of one sweep. Each file is complete or missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,9 +58,10 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other sweeps out of the folder. Raises InputError where one is in it.
+        """Lock the folder against other sweeps. Raises InputError where another sweep has locked it.
 
-        The lock's file stays, so that nobody waits on one that is gone, unless no sweep began.
+        The lock file is kept, because a process could be waiting for it. It is only deleted if no sweep was
+        started in the folder.
         """
         lock = FileLock(self.folder / ".lock")
         with writing_into(self.folder):
@@ -65,7 +69,9 @@ class Store:
             try:
                 lock.acquire(timeout=0)
             except Timeout as error:
-                raise InputError(f"{self.folder}: another sweep is running in this folder") from error
+                raise InputError(
+                    f"{self.folder}: another sweep is running in this folder; choose another one"
+                ) from error
         try:
             for left_over in self.folder.rglob(".*.part"):
                 left_over.unlink(missing_ok=True)
@@ -78,34 +84,34 @@ class Store:
             lock.release()
 
     def begin(self, settings: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
-        """Start a sweep, or go on with the one of the same settings; returns what began it says.
+        """Start a sweep, or resume the sweep with the same settings. Return about, of its first start.
 
-        about: how, when and where it was started; of a sweep that goes on, the first start's counts.
-        Raises InputError where the folder holds a sweep with other settings, naming them.
+        about: how, when and where the sweep was started. Raises InputError where the folder holds a sweep
+        with other settings; the error names each difference.
         """
         if self._place.exists():
             self._place.resume(settings)
             return read_settings(self.folder)["about"]
         if (self.folder / "levels").exists() or (self.folder / "latency.json").exists():
             raise InputError(
-                f"{self.folder}: holds levels of a sweep, but not what they were made with ({SETTINGS}); "
+                f"{self.folder}: holds levels of a sweep, but not its settings ({SETTINGS}); "
                 "choose another folder"
             )
         self._place.begin(settings, about=about)
         return about
 
     def level_folder(self, level: Level) -> Path:
-        """Where a level's files are."""
+        """Return the folder of a level's files, which is made if it is missing."""
         folder = self.folder / "levels" / level.key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def matched_path(self, level: Level) -> Path:
-        """Where a level's matches are, for resampling the images."""
+        """Return the path of a level's matched detections, for resampling the images."""
         return self.folder / "levels" / level.key / "matched.npz"
 
     def finish(self, level: Level, done: Finished) -> None:
-        """Write a level's metrics.json, which says that its other files are there, too."""
+        """Write a level's metrics.json, which marks it as finished: its other files must exist already."""
         seconds = {"seconds": done.seconds, "prune_seconds": done.prune_seconds}
         row = {**asdict(done.metrics), **asdict(done.sizes), **seconds}
         with writing_into(self.folder):
@@ -113,7 +119,7 @@ class Store:
         shutil.rmtree(self._partial / level.key, ignore_errors=True)
 
     def finished(self, level: Level) -> Finished | None:
-        """A level's row, None where it is not finished or one of its files is not there."""
+        """Return a finished level; None where it is not finished, or a file of it is missing or damaged."""
         folder = self.folder / "levels" / level.key
         if not (folder / "predictions.json").is_file():
             return None
@@ -128,13 +134,13 @@ class Store:
             return None
 
     def write_latency(self, batch_size: int, groups: Sequence[dict[str, list[float]]]) -> None:
-        """Add a batch size's milliseconds: groups of levels that took turns, by key."""
+        """Add the milliseconds of a batch size: by the level's key, for each group that took turns."""
         with writing_into(self.folder):
             times = {**self._latencies(), str(batch_size): list(groups)}
             write_json(self.folder / "latency.json", times)
 
     def latency(self, batch_size: int, levels: Sequence[Level]) -> list[dict[str, list[float]]] | None:
-        """A batch size's milliseconds, None where they were not taken of every level."""
+        """Return the milliseconds of a batch size, as written; None where a level has none."""
         groups = self._latencies().get(str(batch_size))
         if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
             return None
@@ -150,7 +156,7 @@ class Store:
         return content if isinstance(content, dict) else {}
 
     def write_found(self, level: Level, batch: int, found: Found) -> None:
-        """Keep what a level found in a batch until the level is finished."""
+        """Write the detections of a level in a batch. They are kept until the level is finished."""
         path = self._found_path(level, batch)
         arrays = {
             "counts": np.array([len(one) for one in found.detections]),
@@ -165,7 +171,7 @@ class Store:
                 np.savez(file, **arrays)
 
     def found(self, level: Level, batch: int) -> Found | None:
-        """What a level found in a batch, None where it is not known."""
+        """Return the detections of a level in a batch; None where they are missing or damaged."""
         try:
             with np.load(self._found_path(level, batch)) as file:
                 boxes, scores, classes = (
@@ -179,15 +185,15 @@ class Store:
         return Found(detections, PhaseSeconds(*phases, int(images)))
 
     def has_found(self, level: Level, batch: int) -> bool:
-        """Whether it is known what a level found in a batch."""
+        """Whether the detections of a level in a batch are in the folder."""
         return self._found_path(level, batch).exists()
 
     def scratch(self, name: str) -> Path:
-        """A file that goes when the sweep is done."""
+        """Return the path of a temporary file, which is deleted when the sweep is finished."""
         return self._partial / name
 
     def clear(self) -> None:
-        """Remove what only an unfinished sweep needs."""
+        """Delete what only an unfinished sweep needs."""
         with suppress(OSError):
             shutil.rmtree(self._partial)
 
@@ -196,7 +202,7 @@ class Store:
 
 
 def _check_numbers(metrics: Metrics) -> None:
-    """Raise TypeError where a figure is none."""
+    """Raise TypeError where a figure is not a number."""
     for field in fields(Metrics):
         value = getattr(metrics, field.name)
         if field.type in ("int", "float") and not isinstance(value, int | float):
@@ -204,14 +210,14 @@ def _check_numbers(metrics: Metrics) -> None:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What the sweep in a folder was asked for. Raises InputError where there is none."""
+    """Return the settings and about of the sweep in a folder. Raises InputError where there is no sweep."""
     made = _place(folder).read()
     try:
         about = dict(made["about"])
         about["environment"] = dict(about["environment"])
         return {"settings": made["settings"], "about": about}
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}: holds no sweep to go on with (no {SETTINGS} of one)") from error
+        raise InputError(f"{folder}: holds no sweep to go on with (no valid {SETTINGS})") from error
 
 
 def _place(folder: Path) -> ResumableFolder:

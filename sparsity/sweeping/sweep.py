@@ -1,4 +1,4 @@
-"""Levels -> rows: latency by turns, accuracy in one pass over the images, evaluations side by side."""
+"""Run a sweep: latency in turns, accuracy in one pass over the images, evaluations in parallel."""
 
 from __future__ import annotations
 
@@ -54,21 +54,22 @@ def sweep(
     weights: str = "",
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Validate the network at every amount of sparsity in one pass over the images, and time it.
+    """Validate the network at each amount of sparsity in one pass over the images, and measure latency.
 
-    network: as load gives it, fused; copies of it are pruned. data: as for validate.
-    amounts: fractions in [0, 1); the dense baseline comes first by itself. scopes: by magnitude, "layer",
-    "global", "lamp", "erk". methods: instead of scopes: Method("obs"), "obs", or a criterion
-    object of your own.
-    pruner: one of the network, with calibration images where methods need them, layers to keep, a pattern.
-    batch_sizes: at which latency is measured; () to leave it out.
-    engines: in which each level is validated and timed: torch, onnxruntime, openvino, sparse.
-    compact: take dead channels out of each level; see compacting.compact.
-    bootstrap: how many times the images are drawn anew for the intervals of AP; 0 to leave it out.
-    folder: where each finished level is kept; a sweep that was begun there goes on. None keeps nothing.
-    weights: what the rows call the network.
-    Returns a row per method and amount; rows.make_frame tells the columns.
-    Raises InputError where something can't be used, or folder holds a sweep with other settings.
+    network: as load returns it, fused; copies of it are pruned. data: as for validate.
+    amounts: fractions in [0, 1); the dense baseline is added and comes first. scopes: allocations for
+    pruning by magnitude: "layer", "global", "lamp", "erk". methods: used instead of scopes: Method("obs"),
+    "obs", or a criterion object of your own.
+    pruner: a Pruner of the network, with calibration images if a method needs them, layers to keep, a
+    pattern. settings: how each level is validated.
+    batch_sizes: the batch sizes at which latency is measured; () for no latency.
+    engines: each level is validated and timed in each of them: torch, onnxruntime, openvino, sparse.
+    compact: whether dead channels are removed from each level; see compacting.compact.
+    bootstrap: the number of resamples of the images for the intervals of AP; 0 for no intervals.
+    folder: where each finished level is written. An unfinished sweep in it is resumed. With None, nothing is
+    kept. weights: the network's name in the rows. progress: whether bars are shown.
+    Returns a row for each method and amount; see make_frame for the columns.
+    Raises InputError for an argument that can't be used, or where folder holds a sweep with other settings.
     """
     if methods is None:
         methods = [Method("l1", scope) for scope in scopes]
@@ -98,15 +99,15 @@ def run_sweep(
     on_level: Callable[[Metrics, AveragePrecision], None] = lambda _metrics, _own: None,
     then: Callable[[Sweep], None] = lambda _sweep: None,
 ) -> Sweep:
-    """As sweep, with all that a report needs.
+    """Run a sweep as sweep does, and return it with all that a report needs.
 
-    command, title: kept with the figures. then: takes the finished sweep while no other one can get into
-    the folder. say: takes lines of news. on_level: takes each level when it is finished,
-    with its own metric by class.
+    command, title: stored with the figures. then: called with the finished sweep, while the folder is still
+    locked against other sweeps. say: called with each line to print. on_level: called with each level as
+    soon as it is finished: its metrics, and the family's own metric by class.
     """
     pruner = pruner or Pruner(network, progress=progress)
     if pruner.network is not network:
-        raise InputError("the pruner's network is another one; a pruner of the network itself is expected")
+        raise InputError("`pruner` is a pruner of another network; a pruner of `network` itself is expected")
     settings = fit(wanted.validation, network)
     device = select_device(settings.device)
     levels = wanted.plan()
@@ -144,7 +145,7 @@ def _identity(
     wanted: SweepSettings,
     settings: ValidationSettings,
 ) -> dict[str, Any]:
-    """What two sweeps must share to be one."""
+    """Return the settings that must be equal to resume a sweep, as JSON values."""
     return {
         "amounts": sorted({level.amount for level in wanted.plan()}),
         "engines": [

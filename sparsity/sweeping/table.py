@@ -1,4 +1,4 @@
-"""The rows of a sweep: what every level's figures come to, beside the dense one's."""
+"""The rows of a sweep: the figures of each level, compared with the dense network's."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from sparsity.validation.metrics import Metrics
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One level: its figures, the seconds it took, and by batch size its latency and the dense one's.
+    """The figures of one level.
 
-    The dense latency is that of the group of levels in which the level took its turns. prune_seconds: what
-    pruning took. change: AP minus the dense one's over resampled images, None where that was left out.
+    seconds: the time that the level took, without pruning. prune_seconds: the time of pruning. latency: batch
+    size -> the latency of the level, and that of the dense network in the same group of levels that took
+    turns. change: AP minus dense AP over resampled images; None if nothing was resampled.
     """
 
     method: Method
@@ -33,13 +34,13 @@ class SweepRow:
 
     @property
     def engine(self) -> str:
-        """What ran it."""
+        """The name of the engine that ran the level."""
         return self.metrics.engine
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What reports call things: criteria and engines by name -> title, and which engines skip zeros."""
+    """Titles for reports. criteria, engines: name -> title. skipping: the engines that skip zeros."""
 
     criteria: Mapping[str, str]
     engines: Mapping[str, str]
@@ -50,11 +51,11 @@ class Legend:
 class Sweep:
     """A finished sweep.
 
-    frame: a row per method and amount (see make_frame). layers: method, amount, name, weights, zeros,
-    sparsity of every Conv2d. about: started, command, environment. settings: what it was asked for.
-    differences: amount, method, other, and AP of the method minus that of the other at that amount:
-    difference, the interval's low and high, share_above; no row where images were not resampled.
-    legend: titles for reports.
+    frame: a row for each method and amount (see make_frame). layers: method, amount, name, weights, zeros,
+    sparsity of every Conv2d. about: weights, data, title, started, command, environment. settings: those
+    that must be equal to resume the sweep. legend: titles for reports.
+    differences: amount, method, other, and AP of the method minus AP of the other at that amount: difference,
+    low and high (its interval), share_above. It has no rows if images were not resampled.
     """
 
     frame: pd.DataFrame = field(repr=False)
@@ -66,16 +67,28 @@ class Sweep:
 
 
 def make_frame(rows: Sequence[SweepRow], setup: Mapping[str, Any]) -> pd.DataFrame:
-    """The levels as a table: for each engine, for each method the dense row, then its amounts.
+    """Return the levels as a table: for each engine and method, the dense row and then the amounts.
 
-    rows: those of amount 0 are the dense ones, one an engine.
-    Columns: method, its label; those of Metrics; latency_ms_bN, the median milliseconds of a batch of N; its
-    percentiles latency_p10_ms_bN and latency_p90_ms_bN; the same three as latency_dense... of the dense
-    network in the same engine that took turns with it (where not all levels fit into memory, each group has
-    its own); speedup_bN, that dense median over this; AP_drop, dense minus this; where images were resampled,
-    AP_change_low and AP_change_high, 95% of AP minus the dense one, and AP_share_above, how often that is
-    above 0; the columns of Sizes; prune_seconds; seconds; setup. The dense row is the same under each method:
-    it was measured once.
+    rows: one row of amount 0, the dense one, for each engine; then the others. setup: columns that are the
+    same in all rows.
+
+    Columns:
+    - method: the method's label.
+    - The fields of Metrics.
+    - latency_ms_bN, latency_p10_ms_bN, latency_p90_ms_bN: the median and the percentiles, in milliseconds,
+      for a batch of N.
+    - latency_dense_ms_bN, latency_dense_p10_ms_bN, latency_dense_p90_ms_bN: the same of the dense network in
+      the same engine that took turns with this level. If memory cannot hold all levels, each group of levels
+      has its own dense network.
+    - speedup_bN: that dense median divided by this median.
+    - AP_drop: dense AP minus this AP.
+    - AP_change_low, AP_change_high: the 95% interval of AP minus dense AP. AP_share_above: the share of
+      resamples in which it is above 0. All three only if images were resampled.
+    - The fields of Sizes; prune_seconds; seconds.
+    - latency_runs_bN: the number of timed runs.
+    - setup.
+
+    The dense row is the same for each method: it was measured once.
     """
     records = []
     for engine in dict.fromkeys(row.engine for row in rows):
@@ -89,13 +102,13 @@ def make_frame(rows: Sequence[SweepRow], setup: Mapping[str, Any]) -> pd.DataFra
 
 
 def by_method(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The rows of each method, in the first engine."""
+    """Return (label, rows) of each method, in the first engine."""
     first = frame[frame.engine == frame.engine.iloc[0]]
     return list(first.groupby("method", sort=False))
 
 
 def by_series(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The rows of each method in each engine, under names that tell what differs."""
+    """Return (name, rows) of each method in each engine. The name says only what differs."""
     if frame.engine.nunique() == 1:
         return by_method(frame)
     several = frame.method.nunique() > 1
@@ -104,7 +117,7 @@ def by_series(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def batch_sizes(frame: pd.DataFrame) -> list[int]:
-    """The batch sizes whose latency a frame holds."""
+    """Return the batch sizes whose latency is in the frame."""
     start = "latency_ms_b"
     return [int(name.removeprefix(start)) for name in frame.columns if name.startswith(start)]
 

@@ -1,4 +1,4 @@
-"""How long functions take, timed by turns so that drift of the machine hits all alike (a leaf)."""
+"""Measures latency: functions take turns, so that drift of the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 from sparsity.base.errors import InputError
 
 WARM_SECONDS = 0.02
-"""Longer than threads were seen to spin on."""
+"""Seconds of warm-up before a function is timed; longer than threads were observed to spin."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds: median, 10th and 90th percentile, and of how many runs."""
+    """The median, 10th and 90th percentile of a function's runs, in milliseconds, and the number of runs."""
 
     median: float
     p10: float
@@ -28,16 +28,20 @@ class Latency:
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often each function runs: as often as fits into seconds, from least to most times."""
+    """How many rounds are timed: as many as fit into the given time, within limits.
+
+    seconds: the time for all functions together. least, most: the limits of the number of rounds.
+    Raises InputError where seconds is negative or not finite.
+    """
 
     seconds: float = 20.0
     least: int = 5
     most: int = 50
 
     def __post_init__(self) -> None:
-        """Raise InputError for seconds that are no number from 0 on."""
+        """Raise InputError where seconds is negative or not finite."""
         if not 0 <= self.seconds < math.inf:
-            raise InputError(f"--seconds is {self.seconds}; a finite number from 0 on is expected")
+            raise InputError(f"`seconds` is {self.seconds}; a finite number from 0 on is expected")
 
 
 def take_turns(
@@ -45,13 +49,14 @@ def take_turns(
     rounds: Rounds,
     tick: Callable[[int, int], None] | None = None,
 ) -> list[list[float]]:
-    """Run the functions round by round and return each one's milliseconds.
+    """Run the functions round by round, and return the milliseconds of each function's runs.
 
-    A first round warms up and sets how many follow; it is not counted. Each round has its own order, and
-    each function runs for nothing, at least once and for WARM_SECONDS, before it is timed: threads of an
-    engine spin on for milliseconds after it and hold up what comes next, and its own are to be awake. A
-    function that hands its work to a GPU must wait for it. tick is called after each round with the rounds
-    done and to do.
+    The first round warms up and sets the number of the following rounds. It is not counted. Each round has
+    its own random order. Before a function is timed, it runs untimed, at least once and for at least
+    WARM_SECONDS. There are two reasons: the threads of the engine before it spin for milliseconds after their
+    work and slow down other work, and the function's own threads must be awake.
+    A function that uses a GPU must wait until the GPU is done.
+    tick: called after each round with the number of finished and of all rounds, the first one included.
     """
     cost = 0.0
     for function in functions:
@@ -75,13 +80,13 @@ def take_turns(
 
 
 def _clock(function: Callable[[], object]) -> float:
-    """The seconds of one run."""
+    """Return the seconds that one run takes."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def summarize(milliseconds: Sequence[float]) -> Latency:
-    """Median and spread of runs, at least one."""
+    """Return the median and the spread of at least one run."""
     p10, median, p90 = np.percentile(milliseconds, (10, 50, 90)).tolist()
     return Latency(median, p10, p90, len(milliseconds))

@@ -1,4 +1,4 @@
-"""How long networks take in their engines, by turns."""
+"""Measures the latency of networks in their engines, which take turns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from sparsity.validation.inputs import Detectable
 def time_networks(
     networks: Sequence[Detectable], engines: Sequence[str], imgsz: int, rounds: Rounds
 ) -> list[Latency]:
-    """The latency on the CPU of one square image through each network, in the engine of the same place."""
+    """Return the latency of each network on the CPU, for one image of imgsz x imgsz pixels.
+
+    engines: the names of the engines, one per network. rounds: how many runs are timed.
+    """
     made = make_engines(engines)
     image = torch.rand(1, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(0))
     with Lanes(torch.device("cpu")) as lanes:
@@ -35,7 +38,10 @@ def time_detectors(
     rounds: Rounds,
     tick: Callable[[int, int], None] | None = None,
 ) -> list[list[float]]:
-    """The milliseconds of each detector's runs of the same images, by turns. tick: as take_turns has it."""
+    """Return the milliseconds of each detector's runs on the same images. The detectors take turns.
+
+    images: float [batch, 3, height, width] in 0 to 1. tick: see take_turns.
+    """
     placed = [detector.place(images) for detector in detectors]
     for detector, own in zip(detectors, placed, strict=True):
         detector.settle(own)

@@ -1,4 +1,4 @@
-"""Which cells of an anchor-free head are to find which target: task-aligned assignment."""
+"""Task-aligned assignment: which cells of an anchor-free head learn which target."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from torch import Tensor
 from sparsity.training.ciou import complete_iou_cxcywh
 
 MOST_CELLS = 10
-"""As many cells at most are to find a target."""
+"""The maximum number of cells that learn one target."""
 SCORE_POWER, IOU_POWER = 0.5, 6.0
-"""How much a cell's score and its box's overlap count in its alignment with a target."""
+"""Exponents of a cell's score and of its box's overlap in its alignment with a target."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Cells, the target each is to find, and the score it is to give; a target has none, one or many cells.
+    """Cells, the target that each learns, and the score that it should give.
 
-    image, cell, target: int64 [m]. scores: float [m], 0 to 1: for each target its best aligned cell's is the
-    best overlap that any of its cells has.
+    A target has none, one or many cells. image, cell, target: int64 [m]. scores: float [m], 0 to 1. Within a
+    target, scores are proportional to the alignment. The best aligned cell gets the largest overlap of any of
+    the target's cells as its score.
     """
 
     image: Tensor
@@ -38,15 +39,17 @@ def align(
     classes: Tensor,
     targets_cxcywh: Tensor,
 ) -> Alignment:
-    """Match targets with the cells whose predictions already suit them best.
+    """Assign targets to the cells whose predictions already fit them best.
 
-    boxes_cxcywh: float [batch, cells, 4], scores: [batch, cells, nc], what the network gives, in pixels and 0
-    to 1. centres_xy: [cells, 2], the cells' centres in pixels. image, classes: int64 [n], targets_cxcywh:
-    float [n, 4], of the targets, in pixels.
+    boxes_cxcywh: float [batch, cells, 4], in pixels, and scores: [batch, cells, nc], 0 to 1: the network's
+    output.
+    centres_xy: [cells, 2], the cells' centres in pixels.
+    image, classes: int64 [n], and targets_cxcywh: float [n, 4], in pixels: the targets.
 
-    A cell is aligned with a target by score^0.5 x overlap^6. Of the cells whose centre lies in it each target
-    gets the MOST_CELLS best aligned; one that several get goes to that which its box overlaps most.
-    Source: TOOD, arXiv:2108.07755. The overlap is the complete IoU, 0 where that is less.
+    The alignment of a cell with a target is score^0.5 x overlap^6. The overlap is the complete IoU, or 0
+    where that is negative. Each target gets the MOST_CELLS best aligned cells among those whose centre lies
+    in it. If several targets get the same cell, the cell goes to the target that its box overlaps most.
+    Source: TOOD, arXiv:2108.07755.
     """
     target, cell = _inside(centres_xy, targets_cxcywh).nonzero().unbind(1)
     overlap = complete_iou_cxcywh(boxes_cxcywh[image[target], cell], targets_cxcywh[target]).clamp(min=0)
@@ -62,7 +65,7 @@ def align(
 
 
 def _inside(centres_xy: Tensor, targets_cxcywh: Tensor) -> Tensor:
-    """bool [n, cells]: which centres lie in which target."""
+    """Return which centres lie in which target, bool [n, cells]."""
     found = torch.ones(len(targets_cxcywh), len(centres_xy), dtype=torch.bool, device=centres_xy.device)
     for axis in (0, 1):
         away = (centres_xy[None, :, axis] - targets_cxcywh[:, None, axis]).abs()
@@ -71,7 +74,7 @@ def _inside(centres_xy: Tensor, targets_cxcywh: Tensor) -> Tensor:
 
 
 def _best(aligned: Tensor, target: Tensor, cell: Tensor, targets: int, cells: int) -> Tensor:
-    """bool [m]: which pairs are among the MOST_CELLS best aligned of their target, at all aligned."""
+    """Return which pairs are aligned and among the MOST_CELLS best of their target, bool [m]."""
     table = aligned.new_zeros(targets, cells)
     table[target, cell] = aligned
     chosen = torch.zeros_like(table, dtype=torch.bool)
@@ -80,7 +83,10 @@ def _best(aligned: Tensor, target: Tensor, cell: Tensor, targets: int, cells: in
 
 
 def _uncontested(place: Tensor, target: Tensor, overlap: Tensor, places: int) -> Tensor:
-    """bool [m]: which pairs have their place to themselves; the largest overlap gets it, then the first."""
+    """Return which pairs keep their cell, bool [m].
+
+    A place is a cell of an image. It goes to the pair with the largest overlap, at a tie to the first.
+    """
     most = overlap.new_zeros(places).scatter_reduce(0, place, overlap, "amax")
     wins = overlap == most[place]
     first = torch.full((places,), len(target), dtype=target.dtype, device=target.device)

@@ -1,4 +1,4 @@
-"""The distillation loss of anchor-free heads: a pruned detector's raw maps against the dense one's."""
+"""The distillation loss of anchor-free heads: a pruned detector's raw maps against the dense detector's."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from sparsity.yolo.yolov8.detect import SIDES
 def anchor_free_distillation_loss(
     student: Sequence[Tensor], teacher: Sequence[Tensor], *, reg_max: int
 ) -> Tensor:
-    """Divergence of the student's raw maps from the teacher's, float32 scalar, 0 where they are equal.
+    """Return the student's divergence from the teacher, a float32 scalar, 0 if their raw maps are equal.
 
-    student, teacher: a level each, [batch, 4 * reg_max + nc, height, width]; the teacher gets no gradient.
-    Classes count in every cell; the sides' distributions as much as the teacher's best class there, by their
-    Kullback-Leibler divergence (localization distillation, arXiv:2102.12252). Gains and batch size are
-    included, so that it adds to the detection loss's total. Raises InputError where the shapes differ.
+    student, teacher: a map per stride, [batch, 4 * reg_max + nc, height, width]. The teacher gets no
+    gradient.
+    Classes count in every cell. The distributions of the sides count by their Kullback-Leibler divergence,
+    weighted by the teacher's best class score in the cell (localization distillation, arXiv:2102.12252).
+    Gains and batch size are included, so that the result can be added to the total of the detection loss.
+    Raises InputError if the shapes differ.
     """
     check_shapes(student, teacher, "classes and strides")
-    ours, theirs = _flat(student), _flat([level.detach() for level in teacher])
+    ours, theirs = _flat(student), _flat([x.detach() for x in teacher])
     box_numbers = SIDES * reg_max
     wanted = theirs[:, box_numbers:].sigmoid()
     classes = divergence(ours[:, box_numbers:], theirs[:, box_numbers:], wanted).sum()

@@ -1,4 +1,4 @@
-"""The detection loss of anchor-free heads: boxes, their distributions and classes against the targets."""
+"""The detection loss of anchor-free heads: boxes, distributions of sides and classes against targets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sparsity.yolo.yolov8.detect import SIDES, AnchorFreeDetect, boxes_cxcywh
 
 BOX_GAIN, CLASSES_GAIN, DISTRIBUTION_GAIN = 7.5, 0.5, 1.5
 LAST_BIN_MARGIN = 0.01
-"""A side is wanted so far below the last bin, so that there is one above it."""
+"""Target distances end this far below the last bin, so that there is always a bin above them."""
 
 
 @dataclass(frozen=True)
 class AnchorFreeParts:
-    """The parts of a loss, float32 scalars, gains and batch size included."""
+    """The parts of a loss, float32 scalars, including gains and batch size."""
 
     box: Tensor
     dfl: Tensor
@@ -29,13 +29,13 @@ class AnchorFreeParts:
 
     @property
     def total(self) -> Tensor:
-        """What is to be minimised: the parts' sum."""
+        """The sum of the parts, which is minimised."""
         return self.box + self.dfl + self.classes
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What raw maps tell, cell by cell, in float32.
+    """The predictions of the raw maps for each cell, in float32.
 
     sides: logits [batch, cells, 4, bins]. classes: logits [batch, cells, nc]. boxes_cxcywh: [batch, cells, 4]
     in pixels. places_xy: [cells, 2], columns and rows. strides: [cells, 1].
@@ -56,20 +56,21 @@ class _Found:
 class AnchorFreeLoss:
     """Loss of raw maps against targets, summed over the images of the batch.
 
-    head: whose raw maps they are.
+    head: the head that gives the raw maps.
 
-    Boxes count by complete IoU, sides by the distribution focal loss (arXiv:2006.04388), both as much as the
-    cell is to score; classes by binary cross-entropy. All are divided by the sum of the wanted scores.
+    Boxes count by complete IoU, and sides by the distribution focal loss (arXiv:2006.04388). Both are
+    weighted by the score that the cell should give. Classes count by binary cross-entropy. All parts are
+    divided by the sum of the scores that the cells should give.
     """
 
     def __init__(self, head: AnchorFreeDetect) -> None:
         self.head = head
 
     def __call__(self, raw: Sequence[Tensor], targets: Tensor) -> AnchorFreeParts:
-        """Raw maps and targets -> loss, in float32 whatever the maps' type and autocast are.
+        """Raw maps and targets -> loss, in float32 whatever the type of the maps and autocast.
 
-        raw: a level each, [batch, 4 * reg_max + nc, height, width].
-        targets: float [n, 6]: index of the image, class, cx, cy, w, h, normalised to 0..1; n may be 0.
+        raw: a map per stride, [batch, 4 * reg_max + nc, height, width].
+        targets: float [n, 6]: index of the image, class, cx, cy, w, h, normalised to 0..1. n can be 0.
         """
         found, targets = self._found(raw), targets.float()
         image, classes = targets[:, :2].long().unbind(1)
@@ -99,7 +100,7 @@ class AnchorFreeLoss:
         return _Found(sides, values[..., head.box_numbers :], boxes, places_xy, strides)
 
     def _distribution(self, found: _Found, aligned: Alignment, wanted_cxcywh: Tensor) -> Tensor:
-        """Each aligned cell's distribution focal loss, the mean of its sides [m]."""
+        """Return the distribution focal loss of each aligned cell, the mean over its sides, [m]."""
         centre, half = wanted_cxcywh[aligned.target, :2], wanted_cxcywh[aligned.target, 2:] / 2
         own = found.centres_xy[aligned.cell]
         distances = torch.cat((own - (centre - half), centre + half - own), 1) / found.strides[aligned.cell]
@@ -107,9 +108,9 @@ class AnchorFreeLoss:
 
 
 def distribution_focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Logits over bins [..., bins], the number wanted [...] -> cross-entropy with the bins beside it [...].
+    """Logits over bins [..., bins] and target numbers [...] -> cross-entropy with the two nearest bins [...].
 
-    The nearer a bin, the more it counts. Numbers outside of the bins count as the nearest inside.
+    The nearer bin has the larger weight. Numbers outside the bins are clamped to the nearest number inside.
     Source: arXiv:2006.04388, equation 6.
     """
     bins = logits.shape[-1]
@@ -125,7 +126,7 @@ def distribution_focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _classes(logits: Tensor, aligned: Alignment, classes: Tensor) -> Tensor:
-    """Binary cross-entropy of all cells and classes, summed."""
+    """Return the binary cross-entropy, summed over all cells and classes."""
     wanted = torch.zeros_like(logits)
     wanted[aligned.image, aligned.cell, classes[aligned.target]] = aligned.scores.to(wanted.dtype)
     return binary_cross_entropy_with_logits(logits, wanted, reduction="sum")

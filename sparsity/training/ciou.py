@@ -1,4 +1,4 @@
-"""Complete IoU: overlap, distance and aspect ratio in one number that has a gradient everywhere."""
+"""Complete IoU: overlap, distance and aspect ratio in one number, with a gradient everywhere."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ EPSILON = 1e-7
 
 
 def complete_iou_cxcywh(first: Tensor, second: Tensor) -> Tensor:
-    """Complete IoU of each box of first with the one of second in the same place, both [n, 4] -> [n].
+    """Return the complete IoU of each box of first with the box of second at the same index, [n, 4] -> [n].
 
-    1 for equal boxes, below 0 for boxes far apart; the unit of the boxes doesn't matter, as long as they
-    are not much smaller than 1. The trade-off alpha carries no gradient. Source: arXiv:1911.08287.
+    It is 1 for equal boxes, and below 0 for boxes far apart. The unit of the boxes does not matter unless
+    they are much smaller than 1. The trade-off alpha has no gradient. Source: arXiv:1911.08287.
     """
     wh, wh2 = first[:, 2:], second[:, 2:]
     apart, middle = (first[:, :2] - second[:, :2]).abs(), (wh + wh2) / 2
@@ -29,6 +29,6 @@ def complete_iou_cxcywh(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _angle(wh: Tensor) -> Tensor:
-    """Sizes [n, 2] -> arctan of width over height [n]; without a gradient where a side vanishes."""
+    """Sizes [n, 2] -> arctan of width over height [n], without a gradient where a side is 0."""
     width, height = wh.clamp(min=EPSILON).unbind(1)
     return torch.atan2(width, height)

@@ -1,4 +1,4 @@
-"""The distillation loss: a pruned detector's raw maps against those of the dense one it came from."""
+"""The distillation loss: a pruned detector's raw maps against those of the dense detector."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ LEAST_WEIGHT = 1e-6
 
 
 def distillation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], *, na: int, nc: int) -> Tensor:
-    """Divergence of the student's raw maps from the teacher's, float32 scalar, 0 where they are equal.
+    """Return the student's divergence from the teacher, a float32 scalar, 0 if their raw maps are equal.
 
-    student, teacher: a level each, [batch, na * (5 + nc), height, width]; the teacher gets no gradient.
-    na: anchors a level. nc: number of classes.
+    student, teacher: a map per stride, [batch, na * (5 + nc), height, width]. The teacher gets no gradient.
+    na: anchors per cell. nc: number of classes.
 
-    Boxes and classes count cell by cell as much as the teacher sees an object there (arXiv:1805.06361).
-    Gains and batch size are included, so that it adds to the detection loss's total (of 640 pixels).
-    Raises InputError where the shapes differ, or the levels are not 3 or 4.
+    Objectness counts in every cell. Boxes and classes are weighted by the teacher's objectness in the cell
+    (arXiv:1805.06361). Gains and batch size are included, so that the result can be added to the total of the
+    detection loss (for 640 pixels). Raises InputError if the shapes differ, or if there are not 3 or 4 maps.
     """
     check_shapes(student, teacher, "classes, anchors and strides")
     pairs = zip(student, teacher, balance_of(len(student)), strict=True)
-    levels = [_level(_cells(x, na, nc), _cells(y.detach(), na, nc), balance) for x, y, balance in pairs]
-    return torch.stack(levels).sum() * (3 / len(levels) * len(student[0]))
+    terms = [_map_loss(_cells(x, na, nc), _cells(y.detach(), na, nc), balance) for x, y, balance in pairs]
+    return torch.stack(terms).sum() * (3 / len(terms) * len(student[0]))
 
 
-def _level(student: Tensor, teacher: Tensor, balance: float) -> Tensor:
-    """One level's cells [batch, na, height, width, 5 + nc] of both -> its terms' sum, gains included."""
+def _map_loss(student: Tensor, teacher: Tensor, balance: float) -> Tensor:
+    """Cells [batch, na, height, width, 5 + nc] of one raw map of both -> the sum of its terms, with gains."""
     wanted = teacher[..., 4:].sigmoid()
     away = divergence(student[..., 4:], teacher[..., 4:], wanted)
     objectness = away[..., 0].mean() * (balance * OBJECTNESS_GAIN)
     classes = away[..., 1:].mean(-1) * (CLASSES_GAIN * away[..., 1:].shape[-1] / 80)
-    # Without a gain: as it stands, the squared distance has the size of BOX_GAIN x (1 - CIoU).
+    # No gain is needed: the squared distance has the size of BOX_GAIN x (1 - CIoU).
     boxes = (student[..., :4].sigmoid() - teacher[..., :4].sigmoid()).square().sum(-1)
     weights = wanted[..., 0]
     return objectness + (weights * (boxes + classes)).sum() / weights.sum().clamp(min=LEAST_WEIGHT)
 
 
 def divergence(student: Tensor, teacher: Tensor, wanted: Tensor) -> Tensor:
-    """Logits of both and the teacher's sigmoids -> cross-entropy less the teacher's entropy, same shape."""
+    """Logits of both, and the teacher's sigmoids -> cross-entropy minus the teacher's entropy, same shape."""
     return softplus(student) - softplus(teacher) - wanted * (student - teacher)
 
 
@@ -53,11 +53,11 @@ def _cells(raw: Tensor, na: int, nc: int) -> Tensor:
 
 
 def check_shapes(student: Sequence[Tensor], teacher: Sequence[Tensor], same: str) -> None:
-    """Raise InputError where maps can't be compared. same: what networks share whose maps can."""
+    """Raise InputError if the raw maps cannot be compared. same: what both networks must have in common."""
     need = f"teacher and student need the same {same}"
     if len(student) != len(teacher):
-        raise InputError(f"{need}: the teacher has {len(teacher)} levels, the student {len(student)}")
-    for level, (ours, theirs) in enumerate(zip(student, teacher, strict=True)):
+        raise InputError(f"{need}: the teacher has {len(teacher)} raw maps, the student {len(student)}")
+    for index, (ours, theirs) in enumerate(zip(student, teacher, strict=True)):
         if ours.shape != theirs.shape:
             shapes = f"the teacher's is {list(theirs.shape)}, the student's {list(ours.shape)}"
-            raise InputError(f"{need}: of the raw maps of level {level}, {shapes}")
+            raise InputError(f"{need}: of raw map {index}, {shapes}")

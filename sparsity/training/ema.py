@@ -12,7 +12,7 @@ from sparsity.yolo.network import Network
 
 
 class Average:
-    """The average; it follows closely at first: decay x (1 - exp(-updates / tau))."""
+    """The average. It follows the weights closely at first: decay x (1 - exp(-updates / tau))."""
 
     def __init__(self, network: Network, decay: float = 0.9999, tau: float = 2000.0) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
@@ -20,7 +20,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Move the average towards the network's weights; buffers that are not floats are copied."""
+        """Move the average towards the network's weights. Buffers that are not floats are copied."""
         self.updates += 1
         decay = self.decay * (1 - math.exp(-self.updates / self.tau))
         current = network.state_dict()

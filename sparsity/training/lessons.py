@@ -1,4 +1,4 @@
-"""What each family's networks learn by: loss, distillation, first weights, and what a teacher must share."""
+"""How the networks of each family are trained: losses, initial weights, and what a teacher must share."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ from sparsity.yolo.yolov8.detect import AnchorFreeDetect
 
 Maps = Sequence[Tensor]
 Losses = Callable[[Maps, Tensor], dict[str, Tensor]]
-"""Raw maps and targets -> the loss's parts, by the names of EpochLosses."""
+"""Raw maps and targets -> the parts of the loss, by the names of EpochLosses."""
 Distil = Callable[[Maps, Maps], Tensor]
 """The student's and the teacher's raw maps -> a loss."""
 Shared = tuple[str, Any, Any]
-"""What it is, the teacher's, the student's."""
+"""What is compared, the teacher's value, the student's value."""
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One family's. losses, distil: made for a head (and the network's size in pixels).
+    """How the networks of one family are trained.
 
-    initialise: gives random weights the biases to begin with, in place, for that size.
-    shared: what teacher and student of the family must have in common beside classes and strides; needs: that
-    in words.
+    losses: makes the loss, from a head and the network's input size in pixels.
+    distil: makes the distillation loss, from a head.
+    initialise: gives random weights their initial biases, in place, for an input size.
+    shared: lists what teacher and student must have in common besides classes and strides.
+    needs: all that they must have in common, as text for an error.
     """
 
     losses: Callable[[Any, int], Losses]
@@ -45,7 +47,7 @@ class Lesson:
 
 
 def lesson_of(network: Network) -> Lesson:
-    """The lesson of a network's family."""
+    """Return the lesson of a network's family."""
     return LESSONS[network.dialect]
 
 
@@ -65,7 +67,10 @@ def _yolov5_distil(head: Detect) -> Distil:
 
 @torch.no_grad()
 def _yolov5_initialise(head: Detect, imgsz: int) -> None:
-    """Anchors as published; biases so that few cells find something at first (arXiv:1708.02002, 3.3)."""
+    """Set the published anchors and the initial biases.
+
+    With these biases, few cells detect something at first (arXiv:1708.02002, 3.3).
+    """
     strides = torch.tensor(head.strides).view(-1, 1, 1)
     head.anchors.copy_(torch.tensor(ANCHORS).view(len(head.strides), head.na, 2) / strides)
     for conv, stride in zip(head.m, head.strides, strict=True):
@@ -76,13 +81,16 @@ def _yolov5_initialise(head: Detect, imgsz: int) -> None:
 
 def _yolov5_shared(teacher: Network, student: Network) -> list[Shared]:
     return [
-        ("anchors a level", teacher.head.na, student.head.na),
+        ("anchors per cell", teacher.head.na, student.head.na),
         ("anchors", *_anchors(teacher, student)),
     ]
 
 
 def _anchors(teacher: Network, student: Network) -> tuple[list[float], list[float]]:
-    """Both's widths and heights in pixels; the student's twice where they differ by precision alone."""
+    """Return the teacher's and the student's widths and heights in pixels.
+
+    If they differ only by precision, both are the student's.
+    """
     theirs, ours = (
         network.head.anchors * torch.tensor(network.strides).view(-1, 1, 1) for network in (teacher, student)
     )
@@ -108,7 +116,10 @@ def _yolov8_distil(head: AnchorFreeDetect) -> Distil:
 
 @torch.no_grad()
 def _yolov8_initialise(head: AnchorFreeDetect, imgsz: int) -> None:
-    """Biases so that few cells find something at first (arXiv:1708.02002, 3.3), near bins likelier."""
+    """Set the initial biases.
+
+    With them, few cells detect something at first (arXiv:1708.02002, 3.3), and near bins are more likely.
+    """
     for boxes, classes, stride in zip(head.cv2, head.cv3, head.strides, strict=True):
         boxes[-1].bias.view(-1, head.reg_max).copy_(-torch.arange(head.reg_max) / 4)
         classes[-1].bias.fill_(math.log(5 / head.nc / (imgsz / stride) ** 2))
@@ -126,8 +137,8 @@ LESSONS: Mapping[str, Lesson] = {
         _yolov8_losses,
         _yolov8_distil,
         _yolov8_initialise,
-        lambda teacher, student: [("bins a side", teacher.head.reg_max, student.head.reg_max)],
+        lambda teacher, student: [("bins per side", teacher.head.reg_max, student.head.reg_max)],
         "classes (in order), strides and bins",
     ),
 }
-"""By the key of the family (see yolo.families)."""
+"""Key of a dialect -> how its networks are trained (see yolo.families)."""

@@ -14,14 +14,14 @@ from sparsity.training.ciou import complete_iou_cxcywh
 from sparsity.training.matching import Matches, match_targets
 
 BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
-"""Number of levels -> how much each one's objectness counts, the finest first."""
+"""Number of raw maps -> the weight of each one's objectness, the finest map first."""
 BOX_GAIN, CLASSES_GAIN, OBJECTNESS_GAIN = 0.05, 0.5, 1.0
-"""For 3 levels, 80 classes and images of 640 pixels."""
+"""For 3 raw maps, 80 classes and images of 640 pixels."""
 
 
 @dataclass(frozen=True)
 class LossParts:
-    """The parts of a loss, float32 scalars, gains and batch size included."""
+    """The parts of a loss, float32 scalars, including gains and batch size."""
 
     box: Tensor
     objectness: Tensor
@@ -29,40 +29,40 @@ class LossParts:
 
     @property
     def total(self) -> Tensor:
-        """What is to be minimised: the parts' sum."""
+        """The sum of the parts, which is minimised."""
         return self.box + self.objectness + self.classes
 
 
 class DetectionLoss:
     """Loss of raw maps against targets, summed over the images of the batch.
 
-    anchors: [levels, na, 2], width and height in units of the level's stride, on the maps' device.
+    anchors: [maps, na, 2], width and height in units of the map's stride, on the device of the maps.
     nc: number of classes. imgsz: side of the network's input in pixels.
-    levels: as many as the anchors have, if given.
-    Raises InputError unless they are 3 or 4, and the anchors' number.
+    maps: number of raw maps (default: the number that the anchors are for).
+    Raises InputError unless this number is 3 or 4, and the anchors are for it.
     """
 
-    def __init__(self, anchors: Tensor, nc: int, imgsz: int, levels: int | None = None) -> None:
-        levels = len(anchors) if levels is None else levels
-        if len(anchors) != levels:
-            raise InputError(f"anchors: expected those of {levels} levels, got {len(anchors)} levels")
+    def __init__(self, anchors: Tensor, nc: int, imgsz: int, maps: int | None = None) -> None:
+        maps = len(anchors) if maps is None else maps
+        if len(anchors) != maps:
+            raise InputError(f"`anchors` are for {len(anchors)} raw maps; anchors for {maps} are expected")
         assert (anchors > 0).all(), "anchors not yet set"
         self.anchors, self.nc = anchors.detach().float(), nc
-        self.balance = balance_of(levels)
-        self.box_gain = BOX_GAIN * 3 / levels
-        self.classes_gain = CLASSES_GAIN * nc / 80 * 3 / levels
-        self.objectness_gain = OBJECTNESS_GAIN * (imgsz / 640) ** 2 * 3 / levels
+        self.balance = balance_of(maps)
+        self.box_gain = BOX_GAIN * 3 / maps
+        self.classes_gain = CLASSES_GAIN * nc / 80 * 3 / maps
+        self.objectness_gain = OBJECTNESS_GAIN * (imgsz / 640) ** 2 * 3 / maps
 
     def __call__(self, raw: Sequence[Tensor], targets: Tensor) -> LossParts:
-        """Raw maps and targets -> loss, in float32 whatever the maps' type and autocast are.
+        """Raw maps and targets -> loss, in float32 whatever the type of the maps and autocast.
 
-        raw: a level each, [batch, na * (5 + nc), height, width].
-        targets: float [n, 6]: index of the image, class, cx, cy, w, h, normalised to 0..1; n may be 0.
+        raw: a map per stride, [batch, na * (5 + nc), height, width].
+        targets: float [n, 6]: index of the image, class, cx, cy, w, h, normalised to 0..1. n can be 0.
         """
         shapes = [(x.shape[2], x.shape[3]) for x in raw]
         matches = match_targets(targets.float(), self.anchors, shapes)
-        levels = [self._level(*level) for level in zip(raw, matches, self.balance, strict=True)]
-        box, objectness, classes = (torch.stack(part).sum() for part in zip(*levels, strict=True))
+        terms = [self._map_terms(*one) for one in zip(raw, matches, self.balance, strict=True)]
+        box, objectness, classes = (torch.stack(part).sum() for part in zip(*terms, strict=True))
         batch = len(raw[0])
         return LossParts(
             box=box * self.box_gain * batch,
@@ -70,8 +70,8 @@ class DetectionLoss:
             classes=classes * self.classes_gain * batch,
         )
 
-    def _level(self, raw: Tensor, matches: Matches, balance: float) -> tuple[Tensor, Tensor, Tensor]:
-        """One level's box, balanced objectness and classes terms, without gains."""
+    def _map_terms(self, raw: Tensor, matches: Matches, balance: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the box, balanced objectness and classes terms of one raw map, without gains."""
         cells = raw.float().unflatten(1, (self.anchors.shape[1], 5 + self.nc)).permute(0, 1, 3, 4, 2)
         places = matches.image, matches.anchor, matches.row, matches.column
         found = cells[places]
@@ -82,18 +82,21 @@ class DetectionLoss:
         return _mean(1 - ciou), objectness * balance, self._classes(found[:, 5:], matches.classes)
 
     def _classes(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """Logits [m, nc] of the matched places against their classes [m]; 0 if there is but one class."""
+        """Logits [m, nc] of the matched places, and their classes [m] -> the classes term.
+
+        It is 0 if there is only one class.
+        """
         if self.nc == 1:
             return logits.new_zeros(())
         wanted = one_hot(classes, self.nc).float()
         return _mean(binary_cross_entropy_with_logits(logits, wanted, reduction="none"))
 
 
-def balance_of(levels: int) -> tuple[float, ...]:
-    """How much each level's objectness counts. Raises InputError where that isn't known."""
-    if levels not in BALANCE:
-        raise InputError(f"levels: expected a head with 3 or 4 of them, got {levels}")
-    return BALANCE[levels]
+def balance_of(maps: int) -> tuple[float, ...]:
+    """Return the weight of each raw map's objectness. Raises InputError if it is unknown for this number."""
+    if maps not in BALANCE:
+        raise InputError(f"the head has {maps} raw maps; 3 or 4 are expected")
+    return BALANCE[maps]
 
 
 def _decode_cxcywh(values: Tensor, anchors_wh: Tensor) -> Tensor:
@@ -103,7 +106,7 @@ def _decode_cxcywh(values: Tensor, anchors_wh: Tensor) -> Tensor:
 
 
 def _objectness_targets(logits: Tensor, places: tuple[Tensor, ...], ciou: Tensor) -> Tensor:
-    """Zeros like logits [batch, na, height, width], but at each place its highest CIoU, if above 0."""
+    """Return zeros like logits [batch, na, height, width], with each place's highest CIoU, if above 0."""
     wanted = torch.zeros(logits.shape, dtype=ciou.dtype, device=ciou.device)
     image, anchor, row, column = places
     _, na, height, width = logits.shape
@@ -113,5 +116,5 @@ def _objectness_targets(logits: Tensor, places: tuple[Tensor, ...], ciou: Tensor
 
 
 def _mean(values: Tensor) -> Tensor:
-    """The mean, and 0 of nothing."""
+    """Return the mean, or 0 if there are no values."""
     return values.sum() / max(values.numel(), 1)

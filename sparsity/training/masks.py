@@ -1,4 +1,4 @@
-"""Which weights are zero for good, and keeping them so."""
+"""Masks of the weights that stay zero during training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparsity.pruning.layers import convolutions
 
 
 class Masks:
-    """The weights that stay zero, by the name of their Conv2d's weight: True where a weight may live."""
+    """The weights that stay zero. keep: name of a Conv2d's weight -> True where a weight is kept."""
 
     def __init__(self, keep: Mapping[str, Tensor]) -> None:
         self.keep = dict(keep)
@@ -25,7 +25,7 @@ class Masks:
 
     @torch.no_grad()
     def apply_to_gradients(self, network: nn.Module) -> None:
-        """Set the masked weights' gradients to zero, in place, so that no momentum gathers in them."""
+        """Set the gradients of the masked weights to zero, in place, so that they build up no momentum."""
         for name, keep in self.keep.items():
             gradient = network.get_parameter(name).grad
             if gradient is not None:
@@ -33,16 +33,16 @@ class Masks:
 
     @property
     def zeros(self) -> int:
-        """How many weights are masked."""
+        """The number of masked weights."""
         return sum(keep.numel() - int(keep.sum()) for keep in self.keep.values())
 
     @property
     def weights(self) -> int:
-        """How many weights there are, masked or not."""
+        """The number of weights, masked or not."""
         return sum(keep.numel() for keep in self.keep.values())
 
 
 def nonzero_masks(network: nn.Module) -> Masks:
-    """Masks that keep the zeros of a network's convolutions as they are."""
+    """Return masks that keep the zeros of a network's convolutions."""
     found = convolutions(network)
     return Masks({f"{name}.weight": (conv.weight != 0).detach().cpu() for name, conv in found})

@@ -1,4 +1,4 @@
-"""Which cells and anchors of the head are to find which target."""
+"""Which cells and anchors of the head learn which target."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 LARGEST_RATIO = 4.0
 """A target's side and the anchor's differ by less than this factor: no larger size can be decoded."""
 STEPS_XY = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
-"""From a target's own cell to those that may find it too: left, right, up, down."""
+"""Steps from a target's own cell to the cells that can learn it: itself, left, right, up, down."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Places of one raw map and what each should predict; a target has none, one or many of them.
+    """Places of one raw map and what each should predict. A target has none, one or many places.
 
     image, anchor, row, column: int64 [m], the place.
     boxes_cxcywh: float [m, 4], in cells, the centre relative to the place's cell (-0.5..1.5).
@@ -34,20 +34,21 @@ class Matches:
 
 
 def match_targets(targets: Tensor, anchors: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Matches]:
-    """Targets and the head's anchors -> the matches of each level.
+    """Targets and the head's anchors -> the matches of each raw map.
 
     targets: float [n, 6]: index of the image, class, cx, cy, w, h, normalised to 0..1.
-    anchors: [levels, na, 2], width and height in cells, on the targets' device.
-    shapes: height and width of each level's map, in cells.
+    anchors: [maps, na, 2], width and height in cells, on the targets' device.
+    shapes: height and width of each raw map, in cells.
 
-    A target is matched at every level to all anchors within LARGEST_RATIO of its width and height, in the
-    cell of its centre and in the horizontal and the vertical neighbour that the centre is nearer to.
+    In every raw map, a target is matched to all anchors within LARGEST_RATIO of its width and height. It is
+    matched in the cell of its centre, and in the horizontal and the vertical neighbour that is nearer to the
+    centre.
     """
     pairs = zip(anchors, shapes, strict=True)
-    return [_match_level(targets, anchors_wh, height, width) for anchors_wh, (height, width) in pairs]
+    return [_match_map(targets, anchors_wh, height, width) for anchors_wh, (height, width) in pairs]
 
 
-def _match_level(targets: Tensor, anchors_wh: Tensor, height: int, width: int) -> Matches:
+def _match_map(targets: Tensor, anchors_wh: Tensor, height: int, width: int) -> Matches:
     size_wh = targets.new_tensor((width, height))
     centre_xy, wh = targets[:, 2:4] * size_wh, targets[:, 4:6] * size_wh
     last_xy = torch.tensor((width - 1, height - 1), device=targets.device)
@@ -69,7 +70,7 @@ def _match_level(targets: Tensor, anchors_wh: Tensor, height: int, width: int) -
 
 
 def _fits(wh: Tensor, anchors_wh: Tensor) -> Tensor:
-    """Sizes [n, 2] and anchors [na, 2], in cells -> bool [n, na]: of like width and height."""
+    """Sizes [n, 2] and anchors [na, 2], in cells -> bool [n, na]: whether width and height are similar."""
     ratio = wh[:, None] / anchors_wh
     return torch.maximum(ratio, 1 / ratio).amax(2) < LARGEST_RATIO
 

@@ -1,4 +1,4 @@
-"""Optimizer and learning rate."""
+"""The optimiser and its learning rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WARMUP_MOMENTUM = 0.8
 
 
 def make_optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
-    """SGD with Nesterov momentum, or AdamW; only weights of convolutions and linear layers decay."""
+    """Return SGD with Nesterov momentum, or AdamW. Only weights of convolutions and linear layers decay."""
     decaying, others = [], []
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -28,10 +28,10 @@ def make_optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
 
 
 def set_rates(optimizer: Optimizer, settings: TrainingSettings, epoch: float) -> float:
-    """Set the learning rate and momentum for a moment of training; returns the learning rate.
+    """Set the learning rate and momentum for a moment of training. Returns the learning rate.
 
-    epoch: counted in fractions. Cosine from lr0 to lr0 x lrf; during the warm-up the learning rate
-    rises from 0 to that, and SGD's momentum from 0.8.
+    epoch: with fractions. The learning rate follows a cosine from lr0 to lr0 x lrf. During the warm-up it
+    rises from 0 to this cosine, and SGD's momentum rises from 0.8.
     """
     cosine = (1 + math.cos(math.pi * min(epoch / settings.epochs, 1.0))) / 2
     warm = min(epoch / settings.warmup, 1.0) if settings.warmup else 1.0

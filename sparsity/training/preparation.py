@@ -1,4 +1,4 @@
-"""From checkpoints, images and settings to a run that can begin."""
+"""Prepare a training run from checkpoints, images and settings."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from sparsity.yolo.network import Network, build, has_norms
 
 Location = str | PathLike[str]
 _PRECISIONS = {torch.float32: "no", torch.float16: "fp16", torch.bfloat16: "bf16"}
-"""What accelerate calls them."""
+"""Type -> accelerate's name for it."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a training is made from.
+    """The checkpoints and images that a training uses.
 
-    weights: the checkpoint to train on; or cfg, such as yolov5n or yolov8n, to begin from random weights.
-    data: labelled images (train and val of a data yaml, or a folder). images: a folder of images
-    without labels, for distillation alone, instead of data or beside it. teacher: the dense checkpoint
-    to distil from.
+    weights: the checkpoint to train on; or cfg, such as yolov5n or yolov8n, to start from random weights.
+    data: labelled images (train and val of a data yaml, or a folder).
+    images: a folder of images without labels, for distillation only, instead of data or in addition to it.
+    teacher: the dense checkpoint to distil from.
     """
 
     weights: Location = ""
@@ -51,26 +51,31 @@ class Material:
     teacher: Location = ""
 
     def __post_init__(self) -> None:
-        """Raise InputError where something is missing or contradicts."""
+        """Raise InputError if something is missing or contradictory."""
         if bool(self.weights) == bool(self.cfg):
-            raise InputError("--weights to train on a checkpoint, or --cfg yolov5n to begin anew: give one")
+            raise InputError(
+                "`weights` to train on a checkpoint, or `cfg`, such as yolov5n, to start from random "
+                "weights: give one of the two"
+            )
         if self.cfg and self.cfg not in sizes():
-            raise InputError(f"--cfg is {self.cfg!r}; one of {', '.join(sizes())} is expected")
+            raise InputError(f"`cfg` is {self.cfg!r}; one of {', '.join(sizes())} is expected")
         if self.cfg and not self.data:
-            raise InputError("--cfg needs --data, which names the classes")
+            raise InputError("`cfg` needs `data`, which names the classes")
         if not self.data and not self.images:
-            raise InputError("--data for labelled images, or --images for those without: give one, or both")
+            raise InputError(
+                "`data` for labelled images, or `images` for images without labels: give one or both"
+            )
         if self.images and not self.teacher:
-            raise InputError("--images have no labels to learn from: give a --teacher to distil from")
+            raise InputError("`images` have no labels: give a `teacher` to distil from")
 
 
 def join_processes(validation: ValidationSettings) -> bool:
-    """Join the processes that accelerate launched, if it did; whether this is the main one."""
+    """Join the processes that accelerate launched, if any. Returns whether this is the main process."""
     return PartialState(cpu=select_device(validation.device).type == "cpu").is_main_process
 
 
 def from_main_process(path: Path | None) -> Path:
-    """The main process's path, in every process."""
+    """Return the main process's path, in every process."""
     return Path(broadcast_object_list([path])[0])
 
 
@@ -83,12 +88,12 @@ def make_run(
     resuming: bool = False,
     progress: bool = False,
 ) -> Run:
-    """Read all that is needed, prune, and make the run; it writes into folder when it runs.
+    """Read all inputs, prune, and return the run. It writes into folder when it runs.
 
-    resuming: whether the run's resume follows, which brings the pruned weights; pruning by images is left out
-    then.
+    resuming: whether Run.resume is called next. It restores the pruned weights, so pruning by images is
+    skipped.
 
-    Raises InputError where something can't be used.
+    Raises InputError if an input cannot be used.
     """
     network = _network(material, settings)
     stride = max(network.strides)
@@ -114,7 +119,7 @@ def make_run(
 
 
 def _accelerator(validation: ValidationSettings) -> Accelerator:
-    """Mixed precision: float16 on a GPU, bfloat16 on a CPU that has it where half is asked for."""
+    """Return an accelerator: float16 on a GPU; bfloat16 on a CPU that has it, if half is set."""
     device = select_device(validation.device)
     on_cpu = device.type == "cpu"
     precision = _PRECISIONS[select_precision(device, validation.half or not on_cpu)]
@@ -126,13 +131,13 @@ def _network(material: Material, settings: TrainingSettings) -> Network:
         network = load(material.weights, fused=False)
         if not has_norms(network):
             raise InputError(
-                f"{material.weights}: its batch norms are folded in already, so that it can't be trained on; "
-                "give the checkpoint that it was made from"
+                f"{material.weights}: its batch norms are already folded in, so it cannot be trained; give "
+                "the checkpoint that it was made from"
             )
         return network
     names = find_source(Path(material.data), "train").names
     if not names:
-        raise InputError(f"{material.data}: names no classes; --cfg needs a data yaml with names")
+        raise InputError(f"{material.data}: names no classes; `cfg` needs a data yaml with names")
     torch.manual_seed(settings.seed)
     network = build(published_architecture(material.cfg, len(names)), names)
     _initialise(network, settings.imgsz)
@@ -140,7 +145,7 @@ def _network(material: Material, settings: TrainingSettings) -> Network:
 
 
 def _initialise(network: Network, imgsz: int) -> None:
-    """Give random weights the constants and biases to begin with, as the family's lesson says."""
+    """Give random weights their initial constants and biases, as the family's lesson defines them."""
     lesson_of(network).initialise(network.head, imgsz)
 
 
@@ -148,7 +153,7 @@ def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
     lesson = lesson_of(student)
     if teacher.dialect != student.dialect:
         theirs, ours = (DIALECTS[network.dialect].name for network in (teacher, student))
-        raise InputError(f"--teacher {path}: it is a {theirs}, the student a {ours}; one family is expected")
+        raise InputError(f"`teacher` {path}: it is a {theirs}, the student a {ours}; one family is expected")
     renamed = [pair for pair in zip(teacher.names, student.names, strict=False) if pair[0] != pair[1]]
     for what, theirs, ours in (
         ("classes", len(teacher.names), len(student.names)),
@@ -158,15 +163,15 @@ def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
     ):
         if theirs != ours:
             raise InputError(
-                f"--teacher {path}: its {what} are {theirs}, the student's {ours}; "
-                f"a teacher must share the student's {lesson.needs}"
+                f"`teacher` {path}: its {what} are {theirs}, the student's {ours}; "
+                f"teacher and student need the same {lesson.needs}"
             )
 
 
 def _data(
     material: Material, network: Network, progress: bool
 ) -> tuple[tuple[DatasetImage, ...], tuple[DatasetImage, ...], Dataset | None]:
-    """The labelled and the unlabelled images to train on, and the data set to validate on."""
+    """Return the labelled and the unlabelled images to train on, and the data set to validate on."""
     unlabelled = read_images(material.images) if material.images else ()
     if not material.data:
         return (), unlabelled, None
@@ -180,7 +185,7 @@ def _identity(
     labelled: tuple[DatasetImage, ...],
     unlabelled: tuple[DatasetImage, ...],
 ) -> dict[str, Any]:
-    """What two trainings must share to be one: settings and images, not where the files lie."""
+    """Return what two trainings must have in common to be one: settings and contents, not file paths."""
     content = {"weights": _digest(material.weights), "teacher": _digest(material.teacher)}
     images = {"labelled": _describe(labelled), "unlabelled": _describe(unlabelled)}
     shared = {k: v for k, v in asdict(settings).items() if k not in ("workers", "patience")}

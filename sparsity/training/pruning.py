@@ -1,4 +1,4 @@
-"""How a training prunes its network, whose batch norms are still there."""
+"""How a training prunes its network, which still has its batch norms."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sparsity.yolo.network import Network, fuse, take_over
 
 
 def method_of(settings: TrainingSettings) -> Method:
-    """Return the method by which a training prunes."""
+    """Return the method that a training prunes by."""
     return Method(settings.criterion, settings.scope)
 
 
 def prune_unfused(network: Network, method: Method, amount: float) -> Masks:
-    """Prune a network in place, as pruning it fused would; for methods that need no images.
+    """Prune a network in place, with the same result as pruning it fused. Returns the masks.
 
-    The weights are ranked as they are once each batch norm is folded into its convolution: these are
-    the ones that val_sparse.py prunes, and the ones that run in the end.
+    The method must not need images. The weights are ranked with each batch norm folded into its convolution:
+    val_sparse.py prunes the same weights, and these are the weights that run in the end.
     """
     masks = nonzero_masks(Pruner(fuse(copy.deepcopy(network).eval())).prune(method, amount))
     masks.apply(network)
@@ -44,7 +44,10 @@ def prune_by_images(
     *,
     progress: bool,
 ) -> Network:
-    """Prune a network by what training images teach, in place, as pruning it fused would; returns it."""
+    """Prune a network in place by training images, with the same result as pruning it fused.
+
+    Returns the network.
+    """
     method = method_of(settings)
     pruner = Pruner(
         fuse(copy.deepcopy(network)),
@@ -76,7 +79,7 @@ def _read(
 
 
 def cubic_amount(progress: float, target: float) -> float:
-    """The amount of a gradual schedule: from 0 at progress 0 to target at 1, fast first, slow at the end.
+    """Return the amount of a gradual schedule: from 0 at progress 0 to target at 1, fast at first, then slow.
 
     Source: Zhu and Gupta, "To prune, or not to prune", arXiv:1710.01878.
     """

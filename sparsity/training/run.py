@@ -1,4 +1,4 @@
-"""A training run: its folder, an epoch's row, the best and the last file, going on."""
+"""A training run: its folder, a row for each epoch, the best and the last network, resuming."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ ABOUT, STATE = "training.json", "state.pt"
 
 @dataclass(frozen=True)
 class EpochRow:
-    """A row of epochs.csv. Figures are the average network's; -1 where it was not validated.
+    """A row of epochs.csv. Metrics are those of the average network; -1 if it was not validated.
 
-    small_scales: how many channels could be cut (see ScalePenalty.count_small); -1 without sparse training.
+    small_scales: the number of channels that could be cut (see ScalePenalty.count_small); -1 without sparse
+    training.
     """
 
     epoch: int
@@ -57,14 +58,14 @@ class EpochRow:
 
 
 class Run:
-    """Trains epoch by epoch into a folder: last.pt, best.pt, epochs.csv; training.json and state.pt to
-    go on from.
+    """Trains epoch by epoch, and writes into a folder.
 
-    Sparse training adds scales.csv, how the average network's scales are distributed after each epoch
-    (0: at first).
+    The files are last.pt, best.pt and epochs.csv. training.json and state.pt are for resuming. Sparse
+    training adds scales.csv: the distribution of the average network's scales after each epoch (0: before the
+    first).
 
-    dataset: to validate the average network on after each epoch, none to leave that out.
-    identity: what two runs must share to be one; a folder of other settings is refused.
+    dataset: the average network is validated on it after each epoch. None: no validation.
+    identity: what two runs must have in common to be one. A folder with another identity is refused.
     """
 
     def __init__(
@@ -83,22 +84,22 @@ class Run:
 
     @property
     def settings(self) -> TrainingSettings:
-        """The trainer's."""
+        """The trainer's settings."""
         return self.trainer.settings
 
     @property
     def accelerator(self) -> Accelerator:
-        """The trainer's."""
+        """The trainer's accelerator."""
         return self.trainer.accelerator
 
     def resume(self) -> None:
-        """Go on where the folder's run was. Raises InputError where there is none, or of other settings."""
+        """Continue the folder's run. Raises InputError if there is none, or if its settings differ."""
         try:
             state = torch.load(self.folder / STATE, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise InputError(f"{self.folder}: holds no training to go on with (no {STATE})") from None
         except Exception as error:
-            raise InputError(f"{self.folder / STATE}: cannot be read; begin a new run") from error
+            raise InputError(f"{self.folder / STATE}: cannot be read; start a new run") from error
         self._place.resume(self.identity)
         self.rows = [EpochRow(**row) for row in state["rows"]]
         self.scales = [ScaleBin(**one) for one in state["scales"]]
@@ -113,15 +114,16 @@ class Run:
     ) -> None:
         """Train to the last epoch, or until patience ends.
 
-        on_epoch: called after each epoch by the main process, when its files are written.
-        Raises InputError where a loss is no number or a batch does not fit into memory; the files are
-        then those of the epoch before.
+        say: called with each line about the progress.
+        on_epoch: called by the main process after each epoch, once its files are written.
+        Raises InputError if a loss is not finite or a batch does not fit into memory. The files are then
+        those of the epoch before.
         """
         if self.trainer.penalty is not None and not self.scales:
             self.scales += histogram(self.trainer.penalty.scales(self.trainer.average.network), 0)
         for epoch in range(len(self.rows), self.settings.epochs):
             if self._out_of_patience():
-                say(f"No better AP for {self.settings.patience} epochs: stopped after {epoch}")
+                say(f"Stopped after {epoch} epochs: no better AP for {self.settings.patience} epochs")
                 break
             start = time.perf_counter()
             losses = self._run_epoch(epoch, progress)
@@ -153,16 +155,16 @@ class Run:
     def _does_not_fit(self) -> str:
         settings = self.settings
         return (
-            f"--batch-size is {settings.batch_size}, but the memory of {self.accelerator.device} does not "
-            f"hold a step on as many images of {settings.imgsz} x {settings.imgsz}; give a smaller one, "
-            f"which trains the same (gradients gather to --nominal-batch {settings.nominal_batch}), "
-            "or a smaller --imgsz"
+            f"`batch_size` is {settings.batch_size}, but the memory of {self.accelerator.device} cannot hold "
+            f"a step on this many images of {settings.imgsz} x {settings.imgsz}; give a smaller one, which "
+            f"trains the same (gradients are accumulated to `nominal_batch` {settings.nominal_batch}), or a "
+            "smaller `imgsz`"
         )
 
     def _make_row(self, epoch: int, losses: EpochLosses, start: float) -> EpochRow:
         network = self.trainer.average.network
-        spared = self.settings.noval and epoch + 1 < self.settings.epochs
-        figures = {} if self.dataset is None or spared else self._validate(network)
+        skipped = self.settings.noval and epoch + 1 < self.settings.epochs
+        figures = {} if self.dataset is None or skipped else self._validate(network)
         return EpochRow(
             epoch + 1,
             self.trainer.optimizer.param_groups[0]["lr"],
@@ -178,7 +180,7 @@ class Run:
         )
 
     def _record_scales(self, epoch: int) -> int:
-        """Add the scales' distribution; how many are small."""
+        """Add the distribution of the scales. Returns how many are small, -1 without sparse training."""
         penalty, network = self.trainer.penalty, self.trainer.average.network
         if penalty is None:
             return -1
@@ -189,12 +191,12 @@ class Run:
         penalty = self.trainer.penalty
         median = float(penalty.scales(self.trainer.average.network).median())
         return (
-            f"  scales: {self.rows[-1].small_scales} of {penalty.free} free channels could be cut now (below "
-            f"{SMALL:.0%} of their layer's largest); median {median:.4f}"
+            f"  scales: {self.rows[-1].small_scales} of {penalty.free} free channels could be cut now (scale "
+            f"below {SMALL:.0%} of the largest in the layer); median {median:.4f}"
         )
 
     def _write(self) -> None:
-        """Keep the average network and the state; epochs.csv last."""
+        """Save the average network and the state. epochs.csv is written last."""
         network = self.trainer.average.network
         save(network, self.folder / "last.pt")
         if max(row.AP for row in self.rows) == self.rows[-1].AP:
@@ -216,7 +218,7 @@ class Run:
             write_text(self.folder / "epochs.csv", pd.DataFrame(rows).to_csv(index=False))
 
     def _validate(self, network: Network) -> dict[str, float]:
-        """Figures as val_sparse.py gives them of the file: with the batch norms folded in."""
+        """Return the metrics that val_sparse.py gives for the file: with the batch norms folded in."""
         fused = fuse(copy.deepcopy(network).cpu())
         metrics = validate(fused, self.dataset, self.validation).metrics
         wanted = {field.name for field in fields(EpochRow)} - {"seconds", "sparsity_conv", "small_scales"}

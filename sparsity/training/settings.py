@@ -1,4 +1,4 @@
-"""How to train; the defaults are those of YOLOv5's recipes."""
+"""Training settings. The defaults are those of YOLOv5's recipes."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from sparsity.pruning.scopes import SCOPES, check_amount
 
 OPTIMIZERS = ("SGD", "AdamW")
 RECIPES: Mapping[str, float] = {"yolov5": 10.0, "yolov8": 1.0}
-"""How much more than scales, at first, shifts are penalised in sparse training, by recipe."""
+"""Recipe of sparse training -> the penalty on shifts, relative to the initial penalty on scales."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """What is pruned, and how the rest is trained.
 
-    amount, criterion, scope: pruned before the first step, or along the first gradual epochs where those
-    are not 0.
-    lr0, lrf: the first learning rate, and the last as a share of it (cosine between). warmup: epochs.
-    With criterion "obs" calib_images of the training images teach what is pruned.
-    freeze_bn: leave the batch norms' statistics as they are; "obs" does, since its weights go with them.
-    noval: validate after the last epoch alone.
-    nominal_batch: gradients gather until as many images are through. decay: of the convolutions' weights.
-    sparse_train: how hard batch norms' scales are pulled towards 0, by sparse_recipe; tied: those too whose
-    channels residual additions tie (see sparse.ScalePenalty).
-    mosaic: the probability that an image is put together from four. augment: whether to augment at all.
-    patience: epochs without a better AP after which training ends. distil: the distillation's weight.
+    amount, criterion, scope: how much is pruned and how, before the first step.
+    gradual: if above 0, the network is pruned step by step in this number of first epochs instead.
+    calib_images: number of training images for criterion "obs".
+    lr0, lrf: the initial learning rate, and the final one as a fraction of it, with a cosine in between.
+    warmup: epochs of rising learning rate.
+    freeze_bn: keep the statistics of the batch norms. "obs" always does, because its weights depend on them.
+    noval: validate after the last epoch only.
+    nominal_batch: gradients are accumulated over batches until this number of images is reached.
+    decay: weight decay. It applies to the weights of convolutions and linear layers.
+    sparse_train: rate of the L1 penalty on the scales of batch norms (see sparse_training.ScalePenalty).
+    sparse_recipe: a key of RECIPES. tied: also penalise channels that residual additions tie.
+    mosaic: the probability that an image is composed of four. augment: whether images are augmented.
+    patience: training ends after this number of epochs without a better AP.
+    distil: weight of the distillation loss.
     """
 
     amount: float = 0.0
@@ -69,13 +72,13 @@ class TrainingSettings:
         self._check_together()
 
     def _take_method(self) -> None:
-        """Replace a shorthand by what it stands for, and no scope by the criterion's own."""
+        """Replace a shorthand by what it stands for, and an empty scope by the criterion's own."""
         _check_word("criterion", self.criterion, (*CRITERIA, *SHORTHANDS))
         criterion, scope = SHORTHANDS.get(self.criterion, (self.criterion, self.scope))
         if self.scope not in ("", scope):
             raise InputError(
-                f"--scope is {self.scope!r}, but --criterion {self.criterion} is an allocation itself; leave "
-                "out --scope"
+                f"`scope` is {self.scope!r}, but `criterion` {self.criterion} already names an allocation; "
+                "leave out `scope`"
             )
         scope = scope or CRITERIA[criterion].own_scope
         _check_word("scope", scope, SCOPES)
@@ -84,7 +87,7 @@ class TrainingSettings:
 
     @property
     def needs_images(self) -> bool:
-        """Whether the criterion learns from images."""
+        """Whether the criterion needs images."""
         return CRITERIA[self.criterion].needs_images
 
     def _check_numbers(self) -> None:
@@ -92,7 +95,7 @@ class TrainingSettings:
         for name, lowest in (least | {"patience": 1, "workers": 0, "seed": 0, "calib_images": 1}).items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < lowest:
-                raise InputError(f"--{_flag(name)} is {value!r}; a whole number from {lowest} on is expected")
+                raise InputError(f"`{name}` is {value!r}; a whole number from {lowest} on is expected")
         most = {
             "lr0": math.inf,
             "lrf": 1,
@@ -107,37 +110,35 @@ class TrainingSettings:
             value = getattr(self, name)
             if not 0 <= value <= highest or not math.isfinite(value):
                 span = f"0 to {highest}" if math.isfinite(highest) else "a finite number from 0 on"
-                raise InputError(f"--{_flag(name)} is {value!r}; {span} is expected")
+                raise InputError(f"`{name}` is {value!r}; {span} is expected")
 
     def _check_together(self) -> None:
-        """What each flag allows, but not with others."""
+        """Raise InputError for settings that exclude or need each other."""
         if self.scope == "measured" and not self.needs_images:
-            raise InputError("--scope measured goes with --criterion obs, which learns from images")
+            raise InputError("`scope` measured needs images, so it goes with `criterion` obs only")
         if self.gradual and self.needs_images:
-            raise InputError("--gradual prunes by magnitude along the way; leave it out with --criterion obs")
+            raise InputError("`gradual` prunes by magnitude; leave it out with `criterion` obs")
         if self.tied and not self.sparse_train:
-            raise InputError("--tied goes with --sparse-train, which pulls scales towards 0")
+            raise InputError("`tied` goes with `sparse_train`, the penalty on scales; give that a rate, too")
         if self.sparse_recipe != TrainingSettings.sparse_recipe and not self.sparse_train:
-            raise InputError("--sparse-recipe says how --sparse-train pulls; give that its RATE, too")
+            raise InputError(
+                "`sparse_recipe` goes with `sparse_train`, the penalty on scales; give that a rate, too"
+            )
         if self.gradual > self.epochs:
-            raise InputError(f"--gradual is {self.gradual}, more than the {self.epochs} epochs")
+            raise InputError(f"`gradual` is {self.gradual}, more than the {self.epochs} epochs")
 
     @property
     def keeps_statistics(self) -> bool:
-        """Whether batch norms work with the statistics that they have, as in validation."""
+        """Whether batch norms use and keep their stored statistics, as in validation."""
         return self.freeze_bn or (self.amount > 0 and CRITERIA[self.criterion].updates_weights)
 
     @property
     def accumulate(self) -> int:
-        """Batches to a step."""
+        """Batches per optimiser step."""
         return max(1, round(self.nominal_batch / self.batch_size))
 
 
 def _check_word(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         words = f"{', '.join(known[:-1])} or {known[-1]}"
-        raise InputError(f"--{_flag(name)} is {value!r}; {words} is expected")
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
+        raise InputError(f"`{name}` is {value!r}; {words} is expected")

@@ -1,4 +1,4 @@
-"""Sparse training: batch norms' scales are pulled towards 0, so that channels die that are missed least."""
+"""Sparse training: a penalty pulls batch norms' scales towards 0, so that unimportant channels can be cut."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ from sparsity.training.settings import RECIPES
 from sparsity.yolo.network import Network
 
 SMALL = 0.01
-"""A scale that is below this share of its layer's largest could go."""
+"""A channel could be cut if its scale is below this fraction of the largest scale in its layer."""
 DECAY = 0.9
-"""The share of their pull that scales have lost at the end."""
+"""The fraction of the penalty on scales that is gone at the end of the training."""
 BINS = 60
 MOST = 0.99
 ROOM = 1.1
-"""The last bin ends so far above what this share of the scales is below at first; all above is in it too."""
+"""The last bin ends at this factor times the MOST quantile of the initial scales.
+
+It also counts all larger scales.
+"""
 
 
 @dataclass(frozen=True)
 class ScaleBin:
-    """How many free channels' scales were in a bin after an epoch (0: before the first); ties count once."""
+    """The number of free channels with a scale in a bin after an epoch (0: before the first).
+
+    Tied channels count once.
+    """
 
     epoch: int
     low: float
@@ -33,10 +39,10 @@ class ScaleBin:
 
 
 class ScalePenalty:
-    """The L1 norm of the scales (and shifts) of free channels, by its gradients (arXiv:1708.06519).
+    """L1 penalty on the scales (and shifts) of free channels, added to their gradients (arXiv:1708.06519).
 
-    rate: what is added to a scale's gradient at first, with its sign. tied: whether the channels that a
-    residual addition ties are pulled as well.
+    rate: what is initially added to the gradient of a scale, with the sign of the scale.
+    tied: whether channels that a residual addition ties are penalised as well.
     """
 
     def __init__(self, network: Network, rate: float, recipe: str, *, tied: bool, epochs: int) -> None:
@@ -52,9 +58,9 @@ class ScalePenalty:
 
     @torch.no_grad()
     def add_to_gradients(self, network: nn.Module, epoch: int) -> None:
-        """Add rate x (1 - 0.9 epoch / epochs) x sign to scales' gradients; to shifts' what the recipe says.
+        """Add the penalty to the gradients of scales and shifts. epoch: from 0.
 
-        epoch: from 0.
+        Scales get rate x (1 - 0.9 epoch / epochs) x sign. Shifts get rate x RECIPES[recipe] x sign.
         """
         scale_rate = self.rate * (1 - DECAY * epoch / self.epochs)
         shift_rate = self.rate * RECIPES[self.recipe]
@@ -66,16 +72,16 @@ class ScalePenalty:
 
     @property
     def free(self) -> int:
-        """How many channels are pulled; those that are tied count once."""
+        """The number of penalised channels. Tied channels count once."""
         return int(self._free.sum())
 
     def scales(self, network: Network) -> Tensor:
-        """float32 [free]: each free channel's scale, of those that are tied the largest."""
+        """Return the scale of each free channel, float32 [free]. For tied channels it is their largest."""
         return channel_scores(network, self._channels, "bn")[self._free]
 
     @torch.no_grad()
     def count_small(self, network: Network) -> int:
-        """How many free channels' scales, all that it has, are below SMALL of their layer's largest."""
+        """Return how many free channels have all scales below SMALL of the largest in their layer."""
         small = self._free.clone()
         for name, outputs in self._norms.items():
             scales = network.get_submodule(name).weight.abs().cpu()
@@ -84,7 +90,10 @@ class ScalePenalty:
 
 
 def histogram(scales: Tensor, epoch: int, high: float = 0.0) -> list[ScaleBin]:
-    """The scales' distribution over bins from 0 to high; to a little above nearly all where high is 0."""
+    """Return the distribution of the scales over bins from 0 to high.
+
+    If high is 0, the bins end a little above nearly all of the scales.
+    """
     high = high or ROOM * float(scales.quantile(MOST)) or 1.0
     counts = torch.histc(scales.clamp(max=high), BINS, 0, high).int().tolist()
     edges = [high * i / BINS for i in range(BINS + 1)]

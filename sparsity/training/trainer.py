@@ -1,4 +1,4 @@
-"""One epoch after another, with masks, average and losses; knows no files."""
+"""The training loop: epochs, masks, the average of the weights and losses. It reads and writes no files."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from sparsity.yolo.network import Network
 
 CLIP_NORM = 10.0
 GRADUAL_STEPS = 40
-"""In how many steps a gradual schedule rises."""
+"""The number of steps in which a gradual schedule raises the sparsity."""
 
 
 class DivergedError(InputError):
-    """A loss is no number any more."""
+    """A loss is nan or infinite."""
 
 
 @dataclass
 class EpochLosses:
-    """Losses of an epoch, and how many images they are of, all and those with labels.
+    """Losses of an epoch, and the number of images in it: all of them, and those with labels.
 
-    A family without objectness, or without distributions of box sides (dfl), has 0 there.
+    A loss that the family does not have is 0: objectness, or dfl (the distributions of box sides).
     """
 
     box: float = 0.0
@@ -56,7 +56,7 @@ class EpochLosses:
             setattr(self, name, getattr(self, name) + float(value.detach()))
 
     def mean(self) -> EpochLosses:
-        """An image's: of boxes and classes a labelled one's."""
+        """Return the mean losses: distillation per image, all others per labelled image."""
         images, labelled = max(1, self.images), max(1, self.labelled)
         found = (value / labelled for value in (self.box, self.objectness, self.classes))
         counts = self.images, self.labelled
@@ -64,7 +64,7 @@ class EpochLosses:
 
 
 class EpochSampler(Sampler[int]):
-    """All indices, in an order that seed and epoch alone decide."""
+    """All indices, in an order that depends only on seed and epoch."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed, self.epoch = count, seed, 0
@@ -81,9 +81,9 @@ class EpochSampler(Sampler[int]):
 class Trainer:
     """A network in training.
 
-    network: with its batch norms; trained in place. Methods that need images have pruned it before; others
-    prune it here.
-    teacher: a dense network whose raw maps the student's shall follow; images without labels need one.
+    network: with its batch norms. It is trained in place. Methods that need images have already pruned it;
+    other methods prune it here.
+    teacher: a dense network whose raw maps the student learns to match. Images without labels need one.
     """
 
     network: Network
@@ -131,13 +131,13 @@ class Trainer:
         )
 
     def run_epoch(self, epoch: int, *, progress: bool = False) -> EpochLosses:
-        """Train on every image once; returns the mean losses of an image.
+        """Train on every image once. Returns the mean losses per image.
 
-        epoch: from 0. Raises DivergedError where a loss is nan or infinite; the average is then as it
-        was after the last step.
+        epoch: from 0. Raises DivergedError if a loss is nan or infinite. The average is then as it was after
+        the last step.
         """
         self._sampler.epoch = epoch
-        # accelerate counts epochs itself, from 0 in each process's life, and tells the data set.
+        # accelerate counts epochs itself, from 0 in each process, and passes its count to the data set.
         self._loader.set_epoch(epoch)
         self.images.set_epoch(epoch)
         self.model.train()
@@ -165,24 +165,24 @@ class Trainer:
         parts = self._losses(raw, images, targets.to(device), labelled)
         total = torch.stack(list(parts.values())).sum()
         if not math.isfinite(float(total.detach())):
-            raise DivergedError(f"the loss is {float(total.detach())}: training diverged; {self._calmer()}")
+            raise DivergedError(f"the loss is {float(total.detach())}: training diverged; {self._remedy()}")
         # Gradients of several processes are averaged; the recipes' learning rates expect their sum.
         self.accelerator.backward(total * self.accelerator.num_processes)
         return parts
 
-    def _calmer(self) -> str:
-        """What would calm a training that diverged."""
-        pull = self.settings.sparse_train
-        rate = f", a smaller --sparse-train (it is {pull:g})" if pull else ""
-        return f"give a smaller --lr0 (it is {self.settings.lr0:g}){rate} or a longer --warmup"
+    def _remedy(self) -> str:
+        """Return what to change after a training that diverged."""
+        penalty = self.settings.sparse_train
+        rate = f", a smaller `sparse_train` (it is {penalty:g})" if penalty else ""
+        return f"give a smaller `lr0` (it is {self.settings.lr0:g}){rate} or a longer `warmup`"
 
     def _losses(
         self, raw: Sequence[Tensor], images: Tensor, targets: Tensor, labelled: int
     ) -> dict[str, Tensor]:
-        """labelled: how many of the images, the first ones, have labels to learn from."""
+        """Return the parts of the loss. labelled: how many of the images, the first ones, have labels."""
         parts: dict[str, Tensor] = {}
         if labelled:
-            parts |= self._loss([level[:labelled] for level in raw], targets)
+            parts |= self._loss([x[:labelled] for x in raw], targets)
         if self.teacher is not None:
             with torch.no_grad(), self.accelerator.autocast():
                 wanted = self.teacher(images)
@@ -193,7 +193,7 @@ class Trainer:
         self.masks.apply_to_gradients(self.network)
         self.accelerator.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         if self.penalty is not None:
-            # Once a step and behind the clipping, so that neither batch size nor losses change its strength.
+            # Once per step and after clipping, so that its strength depends on neither batch size nor losses.
             self.penalty.add_to_gradients(self.network, epoch)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -202,7 +202,7 @@ class Trainer:
         self.masks.apply(self.average.network)
 
     def _prune_gradually(self, moment: float) -> None:
-        """Raise the sparsity along the cubic schedule; what is zero stays so, being the smallest."""
+        """Raise the sparsity along the cubic schedule. Zeros stay zero: they are the smallest weights."""
         settings = self.settings
         if not settings.gradual or not settings.amount:
             return
@@ -214,7 +214,7 @@ class Trainer:
             self.masks.apply(self.average.network)
 
     def state(self) -> dict[str, object]:
-        """All that going on needs, beside settings."""
+        """Return everything besides the settings that resuming needs."""
         return {
             "network": self.network.state_dict(),
             "average": self.average.network.state_dict(),
@@ -224,7 +224,7 @@ class Trainer:
         }
 
     def load_state(self, state: dict) -> None:
-        """Go on from what state gave."""
+        """Continue from a state that the method state returned."""
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
         self.average.updates = state["updates"]
@@ -233,7 +233,7 @@ class Trainer:
 
 
 def _freeze_statistics(network: nn.Module) -> None:
-    """Let batch norms use and keep the statistics that they have; scales and shifts still learn."""
+    """Make batch norms use and keep their stored statistics. Scales and shifts still learn."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()

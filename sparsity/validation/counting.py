@@ -1,4 +1,4 @@
-"""How each family's own validation counts: what it does to images, boxes and curves, and its defaults."""
+"""The rules of each family's own validation, for images, boxes and precision curves, and its defaults."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from sparsity.yolo.network import Network
 
 @dataclass(frozen=True)
 class Counting:
-    """What a family's validation does, so that its figures come out.
+    """The rules of a family's own validation, which give its own figures.
 
-    name: whose. batch_size, iou_thres: where the user gives none. resizing: of images before padding.
-    clipped: whether its own metric looks at boxes clipped to the image. rules: its own metric's.
+    name: the family's name. batch_size, iou_thres: its defaults.
+    resizing: how images are resized before padding.
+    clipped: whether its own metric uses boxes that are clipped to the image. rules: those of its own metric.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Counting:
     rules: Rules
 
     def describe(self, batch_size: int, iou_thres: float) -> str:
-        """A line that says by whose rules is counted, with these of the settings that families differ in."""
+        """Return one line that names the rules, and the settings whose defaults differ between families."""
         return (
             f"Counting as {self.name} does (docs/validation.md): batch size {batch_size}, "
             f"NMS above IoU {iou_thres:g}"
@@ -40,9 +41,9 @@ COUNTING: Mapping[str, Counting] = {
     "yolov5": Counting("YOLOv5", 32, 0.65, letterbox.YOLOV5, True, average_precision.YOLOV5),
     "yolov8": Counting("YOLOv8", 16, 0.7, letterbox.YOLOV8, False, average_precision.YOLOV8),
 }
-"""By the key of the family (see yolo.families). YOLOv5's IoU is that of the published COCO figures."""
+"""Key of the family (see yolo.families) -> its rules. YOLOv5's IoU is that of the published COCO figures."""
 
 
 def counting_of(network: Network | OnnxNetwork) -> Counting:
-    """The counting of a network's family."""
+    """Return the rules of a network's family."""
     return COUNTING[network.dialect]

@@ -1,4 +1,4 @@
-"""A network in an engine: batches of pixels in, detections out, with the time of each phase."""
+"""Runs a network in an engine: batches of pixels -> detections, with the time of each phase."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from sparsity.yolo.head import Candidates
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MOST_CPU_LANES = 4
-"""Images that a CPU works on at a time: each holds its activations in memory."""
+"""Maximum number of images that a CPU computes at the same time. Each needs memory for its activations."""
 
 
 @dataclass
 class PhaseSeconds:
-    """Seconds spent in each phase, and on how many images.
+    """The wall time of each phase in seconds, also where lanes run in parallel, and the number of images.
 
-    preprocess: to the device, to floating point. inference: the network, and the decoding of the
-    boxes above the threshold. nms: non-maximum suppression. Wall time, whatever ran side by side.
+    preprocess: copying to the device, and conversion to floating point. inference: the network, and the
+    decoding of the boxes above the threshold. nms: non-maximum suppression.
     """
 
     preprocess: float = 0.0
@@ -42,9 +42,9 @@ class PhaseSeconds:
     images: int = 0
 
     def add(self, images: int, wall: float, pieces: list[list[float]]) -> None:
-        """Add a batch: the wall time, shared out by the time that the lanes spent in each phase.
+        """Add a batch. Its wall time is divided in proportion to the time that the lanes spent in each phase.
 
-        pieces: of each piece of the batch, when it began and when each phase ended.
+        pieces: for each piece of the batch, the times at which it began and each phase ended.
         """
         spent = np.diff(pieces, axis=1).sum(0)
         preprocess, inference, nms = (wall * spent / spent.sum()).tolist()
@@ -54,27 +54,31 @@ class PhaseSeconds:
         self.nms += nms
 
     def include(self, other: PhaseSeconds) -> None:
-        """Add what was counted elsewhere."""
+        """Add the seconds and images of other."""
         for field_ in fields(self):
             setattr(self, field_.name, getattr(self, field_.name) + getattr(other, field_.name))
 
     def since(self, before: PhaseSeconds) -> PhaseSeconds:
-        """What was added since an earlier copy of this was taken."""
+        """Return the difference to an earlier copy of this."""
         return PhaseSeconds(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
 
     @property
     def total(self) -> float:
-        """All phases together."""
+        """The seconds of all phases together."""
         return self.preprocess + self.inference + self.nms
 
     def per_image_ms(self) -> tuple[float, float, float]:
-        """Preprocess, inference and NMS in milliseconds an image."""
+        """Return preprocess, inference and NMS, in milliseconds per image."""
         return tuple(1e3 * s / self.images for s in (self.preprocess, self.inference, self.nms))
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """conf: the least confidence of a detection. iou: above it NMS suppresses. max_det: per image."""
+    """The thresholds of detection.
+
+    conf: the minimum confidence. iou: NMS suppresses boxes above this IoU.
+    max_det: the maximum number of detections per image.
+    """
 
     conf: float = 0.001
     iou: float = 0.65
@@ -82,10 +86,10 @@ class Thresholds:
 
 
 class Lanes:
-    """Runs a function over the images of a batch: on a CPU several at a time, each on its own core.
+    """Runs a function on the images of a batch: on a CPU several at the same time, each on its own cores.
 
-    A core that works through its own image never waits for another one, as cores that share an image
-    do at every layer; and one image's maps stay in its cache. A GPU takes the batch in one piece.
+    Cores that share one image wait for each other at every layer. With separate
+    images they do not wait, and an image's maps stay in the cache. A GPU computes the batch in one piece.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -94,7 +98,7 @@ class Lanes:
         self.count = min(MOST_CPU_LANES, threads) if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
         if self.count > 1:
-            # The count is each thread's own, but new threads start from the last one set: see close.
+            # Each thread has its own count. New threads start with the count that was set last: see close.
             self._pool = ThreadPoolExecutor(
                 self.count,
                 thread_name_prefix="lane",
@@ -103,11 +107,11 @@ class Lanes:
             )
 
     def split(self, batch: Tensor) -> tuple[Tensor, ...]:
-        """The pieces of a batch that are worked on at a time."""
+        """Return the pieces of a batch: single images on a CPU, the whole batch on a GPU."""
         return batch.split(1 if self.device.type == "cpu" else len(batch))
 
     def map(self, function: Callable[[Item], Result], pieces: Iterable[Item]) -> list[Result]:
-        """Call function on every piece, without gradients; the results in order."""
+        """Call function on every piece, without gradients, and return the results in order."""
 
         def call(piece: Item) -> Result:
             with torch.inference_mode():
@@ -116,7 +120,7 @@ class Lanes:
         return list(map(call, pieces) if self._pool is None else self._pool.map(call, pieces))
 
     def close(self) -> None:
-        """End the threads; what has not begun is dropped."""
+        """End the threads. Calls that have not begun are dropped."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             torch.set_num_threads(self._threads)
@@ -130,9 +134,10 @@ class Lanes:
 
 @dataclass
 class Detector:
-    """A network ready to detect: a copy of it, prepared by an engine on the lanes' device in dtype.
+    """Detects with a copy of a network, prepared by an engine on the device of the lanes.
 
-    Boxes are decoded in float32 whatever dtype is.
+    dtype: the precision of the network. Boxes are always decoded in float32.
+    agnostic: whether NMS ignores classes. engine: the engine that prepares the copy.
     """
 
     network: InitVar[nn.Module]
@@ -147,24 +152,28 @@ class Detector:
         self.runner = self.engine.prepare(network, self.lanes.device, self.dtype)
 
     def detect(self, pixels: np.ndarray) -> list[Detections]:
-        """uint8 [batch, height, width, 3] RGB -> each image's detections, in letterbox pixels."""
+        """Return the detections of each image, in letterbox pixels.
+
+        pixels: uint8 [batch, height, width, 3] RGB. Raises InputError where the GPU's memory does not hold
+        them.
+        """
         start = time.perf_counter()
         try:
             pieces = self.lanes.map(self._detect, self.lanes.split(torch.from_numpy(pixels)))
         except torch.cuda.OutOfMemoryError as error:
             raise InputError(
-                f"--batch-size: the GPU's memory does not hold {len(pixels)} images of "
+                f"`batch_size`: the GPU's memory does not hold {len(pixels)} images of "
                 f"{pixels.shape[1]} x {pixels.shape[2]}; give a smaller one (it changes AP a little)"
             ) from error
         self.seconds.add(len(pixels), time.perf_counter() - start, [piece.times for piece in pieces])
         return [one for piece in pieces for one in piece.detections]
 
     def place(self, images: Tensor) -> Tensor:
-        """Float images [batch, 3, height, width] in 0 to 1, as forward takes them."""
+        """Return images on the device, in dtype. images: float [batch, 3, height, width] in 0 to 1."""
         return images.to(self.lanes.device, self.dtype).contiguous(memory_format=self.runner.memory_format)
 
     def settle(self, images: Tensor) -> None:
-        """Have the engine make ready for many calls of forward with placed images of this size."""
+        """Let the engine prepare for many calls of forward with these images, as place returns them."""
         pieces = self.lanes.split(images)
         if len(pieces) < self.lanes.count:
             self.runner.settle(images)
@@ -172,7 +181,10 @@ class Detector:
             self.lanes.map(self.runner.settle, pieces[:1])
 
     def forward(self, images: Tensor) -> None:
-        """Run the network alone, for a clock: placed images, in one piece if there are few for the lanes."""
+        """Run the network only, to be timed. images: as place returns them.
+
+        Fewer images than lanes run in one piece. Raises InputError where the GPU's memory does not hold them.
+        """
         pieces = self.lanes.split(images)
         try:
             if len(pieces) < self.lanes.count:
@@ -182,17 +194,17 @@ class Detector:
                 self.lanes.map(lambda piece: len(self.runner(piece)), pieces)
         except torch.cuda.OutOfMemoryError as error:
             raise InputError(
-                f"--batch-sizes: the GPU's memory does not hold a batch of {len(images)}; give smaller ones"
+                f"`batch_sizes`: the GPU's memory does not hold a batch of {len(images)}; give smaller ones"
             ) from error
 
     def warm_up(self, shape: tuple[int, int]) -> None:
-        """Run the network once, so that one-time costs of a GPU are not counted."""
+        """Run the network once on a GPU, so that one-time costs are not counted. shape: height and width."""
         if self.lanes.device.type != "cpu":
             self.detect(np.zeros((1, *shape, 3), np.uint8))
             self.seconds = PhaseSeconds()
 
     def _detect(self, pixels: Tensor) -> _Piece:
-        """Some images of a batch, from pixels to detections, on one lane."""
+        """Detect on some images of a batch, on one lane."""
         times = [time.perf_counter()]
         images = pixels.to(self.lanes.device).permute(0, 3, 1, 2)
         images = images.to(self.dtype, memory_format=self.runner.memory_format).div_(255)
@@ -222,7 +234,10 @@ class Detector:
 
 @dataclass(frozen=True)
 class _Piece:
-    """What a lane found in some images of a batch, and when each of its phases began and ended."""
+    """The detections of one lane in some images of a batch.
+
+    times: when it began, and when each phase ended.
+    """
 
     detections: list[Detections]
     times: list[float]
@@ -231,9 +246,9 @@ class _Piece:
 def make_detector(
     network: Detectable, lanes: Lanes, settings: ValidationSettings, engine: Engine | None = None
 ) -> Detector:
-    """The network, placed on the lanes' device with the settings' precision and thresholds.
+    """Return a detector on the lanes' device, with the precision and thresholds of the settings.
 
-    engine: one that made others ready before, instead of a new one of the settings'.
+    engine: an existing engine. None: a new one, as named in the settings.
     """
     return Detector(
         network,

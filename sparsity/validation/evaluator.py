@@ -1,4 +1,4 @@
-"""Gathers one network's detections over a data set, and counts them."""
+"""Collects the detections of one network on a data set, and computes the metrics."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sparsity.validation.settings import ValidationSettings
 
 
 def make_evaluator(dataset: Dataset, network: Detectable, settings: ValidationSettings) -> Evaluator:
-    """What gathers the network's detections, and counts them as its family does."""
+    """Return the evaluator for a network, with the rules of its family."""
     return Evaluator(dataset, single_cls=settings.single_cls, counting=counting_of(network))
 
 
 class Evaluator:
-    """Gathers one network's detections over a data set: update() by batch, then the outcome."""
+    """Collects one network's detections: update() for each batch, then own() and predictions()."""
 
     def __init__(self, dataset: Dataset, *, counting: Counting, single_cls: bool = False) -> None:
         self.dataset, self.single_cls, self._counting = dataset, single_cls, counting
@@ -36,7 +36,7 @@ class Evaluator:
         placements: Sequence[Placement],
         found: Sequence[Detections],
     ) -> None:
-        """Add a batch's detections, in letterbox pixels."""
+        """Add the detections of a batch, in letterbox pixels."""
         for image, placement, detections in zip(images, placements, found, strict=True):
             found_xyxy = detections.boxes_xyxy.numpy()
             boxes = placement.to_image_xyxy(found_xyxy)
@@ -50,11 +50,14 @@ class Evaluator:
             self._found.append((image.image_id, boxes, scores, classes))
 
     def own(self) -> AveragePrecision:
-        """The family's own metric."""
+        """Return the family's own metric."""
         return self._meter.compute()
 
     def predictions(self) -> list[dict[str, Any]]:
-        """The detections as COCO results; made anew by each call, since dicts take much memory."""
+        """Return the detections as COCO results.
+
+        Each call makes a new list, because the dicts take too much memory to keep.
+        """
         ids, rows = self.dataset.category_ids, []
         for image_id, boxes, scores, classes in self._found:
             rows += coco.predictions(image_id, boxes, scores, [ids[label] for label in classes.tolist()])
@@ -62,5 +65,5 @@ class Evaluator:
 
 
 def counted_categories(dataset: Dataset, settings: ValidationSettings) -> tuple[int, ...]:
-    """The category ids that pycocotools tells apart: none where all classes count as one."""
+    """Return the category ids that pycocotools counts separately: none where all classes count as one."""
     return () if settings.single_cls else dataset.category_ids

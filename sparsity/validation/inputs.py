@@ -1,4 +1,4 @@
-"""Settings and images as a network needs them."""
+"""Adapts settings and images to a network."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.network import Network
 
 Detectable: TypeAlias = "Network | OnnxNetwork"
-"""What can be validated: a network, or an ONNX file by an engine that runs it."""
+"""A network that can be validated. An ONNX file needs an engine that runs such files."""
 
 
 def fit(settings: ValidationSettings, network: Detectable) -> ValidationSettings:
-    """The settings as the network needs them.
+    """Return the settings adapted to the network.
 
-    imgsz is rounded up to a multiple of its largest stride; what is None is its family's.
+    imgsz is rounded up to a multiple of the network's largest stride. batch_size and iou_thres, where None,
+    become the defaults of the network's family.
     """
     stride, family = max(network.strides), counting_of(network)
     return replace(
@@ -37,7 +38,7 @@ def fit(settings: ValidationSettings, network: Detectable) -> ValidationSettings
 
 
 def make_loader(dataset: Dataset, network: Detectable, settings: ValidationSettings) -> BatchLoader:
-    """The data set's images in batches, as the network and the settings (see fit) need them."""
+    """Return the data set's images in batches. settings: as fit returns them for the network."""
     return BatchLoader(
         dataset.images,
         imgsz=settings.imgsz,
@@ -49,7 +50,7 @@ def make_loader(dataset: Dataset, network: Detectable, settings: ValidationSetti
 
 
 def decoding_threads(workers: int) -> int:
-    """Return how many threads decode images: workers, but at most half of the cores that may be used."""
+    """Return the number of threads that decode images: workers, but at most half of the usable cores."""
     return min(workers, max(1, usable_cores() // 2))
 
 
@@ -62,10 +63,12 @@ def read_calibration(
     seed: int = 0,
     workers: int = 0,
 ) -> list[Tensor]:
-    """Choose count images of a folder at random, and read them as validation of the network does.
+    """Choose count images of a folder at random, and read them as in a validation of the network.
 
-    network: its family decides how images are resized, its largest stride how they are padded.
-    Returns batches and raises InputError as data.calibration.read_images does.
+    network: its family determines how images are resized, and its largest stride how they are padded.
+    seed: of the random choice. workers: the number of threads that decode.
+    Returns batches of images of similar shapes: float32 [n, 3, height, width] in 0 to 1, RGB, channels_last.
+    Raises InputError where no image can be used, count is less than 1 or seed is negative.
     """
     return calibration.read_images(
         folder,

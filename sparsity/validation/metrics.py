@@ -1,4 +1,4 @@
-"""What a validation measures: one frozen dataclass is one row of a CSV and one metrics.json."""
+"""The metrics of a validation: one row of a CSV file, and one metrics.json."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from dataclasses import dataclass
 class Metrics:
     """Setup and figures of one validation.
 
-    criterion and scope as Method has them; pattern: N:M or unstructured; keep: names of layers that stayed
-    dense, divided by blanks. channels_removed: dead output channels of convolutions that were taken out after
-    pruning; their zeros went with them, and what is counted is what is left. sparsity_conv is zeros over the
-    weights of every Conv2d, sparsity_model zeros over all parameters (YOLOv5's "global sparsity"). P, R,
-    mAP50, mAP50_95 are YOLOv5's own metric; AP to AR_large are pycocotools' twelve, -1 where the data have no
-    true box of that size. Times are per image.
-    engine: what ran the network: torch, onnxruntime, openvino or sparse.
+    criterion, scope: as in Method. pattern: N:M or unstructured.
+    keep: the names of layers that stayed dense, separated by spaces.
+    channels_removed: the number of dead output channels of convolutions that were removed after pruning.
+    Their zeros were removed too, and all counts are those of the remaining network.
+    sparsity_conv: zeros divided by the weights of all Conv2d layers.
+    sparsity_model: zeros divided by all parameters (YOLOv5's "global sparsity").
+    P, R, mAP50, mAP50_95: the own metric of the network's family.
+    AP to AR_large: the twelve figures of pycocotools; -1 where the data have no true box of that size.
+    preprocess_ms, inference_ms, nms_ms: milliseconds per image.
+    engine: the engine that ran the network: torch, onnxruntime, openvino or sparse.
     """
 
     weights: str

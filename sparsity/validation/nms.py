@@ -1,4 +1,4 @@
-"""Exact greedy non-maximum suppression, class by class, for a batch of images."""
+"""Exact greedy non-maximum suppression (NMS), per class, for a batch of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparsity.base.boxes import box_iou_xyxy
 
 MOST_CANDIDATES = 30_000
 BLOCK = {"cpu": 256}
-"""Boxes that are compared at once: few where arithmetic costs, many where launching a kernel does."""
+"""Boxes that are compared at once: few on a CPU, where arithmetic is slow; many where kernel launches are."""
 LARGE_BLOCK = 2048
 
 
@@ -30,7 +30,7 @@ class Detections:
         return len(self.scores)
 
     def cpu(self) -> Detections:
-        """The same in main memory."""
+        """Return a copy in main memory."""
         return Detections(self.boxes_xyxy.cpu(), self.scores.cpu(), self.classes.cpu())
 
 
@@ -45,12 +45,14 @@ def non_maximum_suppression(
     max_det: int,
     agnostic: bool = False,
 ) -> list[Detections]:
-    """Keep each image's best boxes, without those that overlap a better one of their class.
+    """Keep the best boxes of each image, and remove boxes that overlap a better one of their class.
 
     image, boxes_xyxy, scores, classes: [n], [n, 4], [n], [n], the candidates of all images.
-    A box goes where its IoU with a kept box of the same class (any class if agnostic) is above
-    iou_thres. Of each image the 30,000 best candidates count and the max_det best are kept.
-    The result is that of the textbook's loop over boxes by falling score, whatever it takes.
+    image: the index of each candidate's image. images: the number of images.
+    A box is removed if its IoU with a kept box of the same class (of any class if agnostic) is above
+    iou_thres.
+    Only the 30,000 best candidates of each image are considered, and the max_det best are kept.
+    The result is exactly that of the textbook loop over boxes by falling score. There is no time limit.
     """
     order = torch.argsort(scores, descending=True, stable=True)
     order = order[torch.argsort(image[order], stable=True)]
@@ -66,9 +68,9 @@ def non_maximum_suppression(
 
 
 def _greedy(boxes_xyxy: Tensor, groups: Tensor, iou_thres: float, max_det: int) -> Tensor:
-    """Indices of the boxes that greedy suppression keeps; boxes are sorted, best first.
+    """Return the indices of the boxes that greedy suppression keeps. The boxes are sorted, best first.
 
-    Works block by block, since what is kept of the best boxes does not depend on the rest.
+    It works block by block: whether a box is kept does not depend on worse boxes.
     """
     kept = torch.zeros(0, dtype=torch.int64, device=boxes_xyxy.device)
     size = BLOCK.get(boxes_xyxy.device.type, LARGE_BLOCK)
@@ -88,16 +90,17 @@ def _greedy(boxes_xyxy: Tensor, groups: Tensor, iou_thres: float, max_det: int) 
 def _suppresses(
     boxes_xyxy: Tensor, groups: Tensor, first: Tensor, second: Tensor, iou_thres: float
 ) -> Tensor:
-    """bool [len(first), len(second)]: same group, and IoU above the threshold."""
+    """Return bool [len(first), len(second)]: whether the groups are equal and the IoU is above iou_thres."""
     overlap = box_iou_xyxy(boxes_xyxy[first], boxes_xyxy[second]) > iou_thres
     return overlap.logical_and_(groups[first][:, None] == groups[second])
 
 
 def _alive(suppresses: Tensor) -> Tensor:
-    """What greedy suppression keeps, from a strictly upper triangular bool matrix [n, n].
+    """Return bool [n]: the boxes that greedy suppression keeps.
 
-    Starts with all alive and lets the alive suppress until nothing changes. Row i is right after
-    i rounds at the latest, and the only fixed point is the greedy result (arXiv:2005.03572).
+    suppresses: bool [n, n], strictly upper triangular: whether box i suppresses box j.
+    At first all boxes are alive. In each round the alive boxes suppress others, until nothing changes. Row i
+    is correct after i rounds at the latest, and the only fixed point is the greedy result (arXiv:2005.03572).
     """
     matrix = suppresses.float()
     alive = torch.ones(len(matrix), device=matrix.device)

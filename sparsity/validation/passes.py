@@ -1,4 +1,4 @@
-"""The loop over the images: every network detects on every batch, and its evaluator counts what it found."""
+"""The loop over the images: every network detects on every batch, and its evaluator takes the detections."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ KeyIn = TypeVar("KeyIn", contravariant=True)
 
 @dataclass(frozen=True)
 class Found:
-    """What a network found in a batch: each image's detections in letterbox pixels, and the time."""
+    """A network's detections in a batch, per image in letterbox pixels, and the time that they took."""
 
     detections: tuple[Detections, ...]
     seconds: PhaseSeconds
 
 
 class Batches(Protocol):
-    """Batches by number, as data.loader.BatchLoader gives them."""
+    """Numbered batches, such as those of data.loader.BatchLoader."""
 
     def __len__(self) -> int:
-        """How many batches there are."""
+        """Return the number of batches."""
 
     def iterate(self, *, without_pixels: Collection[int] = ()) -> Iterator[Batch]:
-        """All batches in order; the pixels of those whose numbers are given may be missing."""
+        """Return all batches in order. Those in without_pixels may have no pixels."""
 
     def read(self, number: int) -> Batch:
-        """One batch, with its pixels."""
+        """Return one batch, with its pixels."""
 
 
 class Archive(Protocol[KeyIn]):
-    """Keeps what networks found, so that a run that was stopped goes on."""
+    """Stores the detections of networks, to resume a run that was stopped."""
 
     def has_found(self, key: KeyIn, batch: int) -> bool:
-        """Whether a network's detections in a batch are kept."""
+        """Whether the detections of a network in a batch are stored."""
 
     def found(self, key: KeyIn, batch: int) -> Found | None:
-        """A network's detections in a batch; None where they are not kept, or damaged."""
+        """Return the detections of a network in a batch; None where they are not stored, or damaged."""
 
     def write_found(self, key: KeyIn, batch: int, found: Found) -> None:
-        """Keep a network's detections in a batch."""
+        """Store the detections of a network in a batch."""
 
 
 class DecodedBatches:
-    """Batches that are in memory, for networks that are validated one after another."""
+    """Batches in memory, for validations of several networks one after another."""
 
     def __init__(self, batches: Sequence[Batch]) -> None:
         self._batches = tuple(batches)
@@ -62,16 +62,16 @@ class DecodedBatches:
         return len(self._batches)
 
     def iterate(self, *, without_pixels: Collection[int] = ()) -> Iterator[Batch]:
-        """All batches in order."""
+        """Return all batches in order."""
         return (batch for batch in self._batches)
 
     def read(self, number: int) -> Batch:
-        """One batch."""
+        """Return one batch."""
         return self._batches[number]
 
 
 class NoArchive:
-    """Keeps nothing."""
+    """An archive that stores nothing."""
 
     def has_found(self, _key: object, _batch: int) -> bool:
         """Return False."""
@@ -92,11 +92,11 @@ def run_pass(
     archive: Archive[Key] | None = None,
     tick: Callable[[int], object] = lambda _images: None,
 ) -> dict[Key, PhaseSeconds]:
-    """Run every detector on every batch, and have its evaluator take what it found.
+    """Run every detector on every batch, and pass its detections to its evaluator.
 
-    archive: what an earlier run found is taken from it, and what is found now is kept in it at once.
-    tick: called with the number of images that a detector has done.
-    Returns the seconds that each detector took.
+    archive: detections of an earlier run are read from it, and new detections are stored in it at once.
+    tick: called with the number of images after each batch of each detector.
+    Returns the time of each detector. For detections from the archive, this is the stored time.
     """
     archive = NoArchive() if archive is None else archive
     seconds = {key: PhaseSeconds() for key in detectors}
@@ -108,14 +108,14 @@ def run_pass(
         seconds[key].include(found.seconds)
 
     known = {n for n in range(len(batches)) if all(archive.has_found(key, n) for key in detectors)}
-    with closing(batches.iterate(without_pixels=known)) as stream, _Beside() as beside:
+    with closing(batches.iterate(without_pixels=known)) as stream, _Background() as background:
         for number, batch in enumerate(stream):
             for key, detector in detectors.items():
-                kept = archive.found(key, number)
-                if kept is None and number in known:
+                stored = archive.found(key, number)
+                if stored is None and number in known:
                     batch = batches.read(number)
-                found = kept or _detect(detector, batch)
-                beside.run(count, key, number, batch, found, new=kept is None)
+                found = stored or _detect(detector, batch)
+                background.run(count, key, number, batch, found, new=stored is None)
                 tick(len(batch.images))
     return seconds
 
@@ -126,13 +126,13 @@ def _detect(detector: Detector, batch: Batch) -> Found:
     return Found(tuple(detections), detector.seconds.since(before))
 
 
-class _Beside:
-    """Runs calls one after another in a thread of its own, so that matching overlaps with detecting.
+class _Background:
+    """Runs calls one after another in a separate thread, while the calling thread goes on detecting.
 
-    Leaving the context waits for all calls. An error of a call is raised by a later run, or on leaving.
+    Leaving the context waits for all calls. An error in a call is raised by a later run(), or on leaving.
     """
 
-    def __enter__(self) -> _Beside:
+    def __enter__(self) -> _Background:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="evaluate")
         self._waiting: deque[Future[None]] = deque()
         return self

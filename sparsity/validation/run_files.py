@@ -27,11 +27,11 @@ def write_run(
     predictions: list[dict[str, Any]],
     annotations: Annotations,
 ) -> None:
-    """Write a validation's files, each whole or not at all.
+    """Write the files of a validation, each completely or not at all.
 
-    predictions.json in COCO's results format, layers.csv with a row per Conv2d, metrics.json last.
-    Where the annotations were derived from labels, annotations.json holds them, since the image and
-    category ids of the predictions are theirs. Raises InputError where they can't be written.
+    predictions.json has COCO's results format. layers.csv has a row per Conv2d. metrics.json is written last.
+    If the annotations were derived from labels, annotations.json holds them, because the predictions refer to
+    their image and category ids. Raises InputError where the files can't be written.
     """
     with writing_into(folder):
         for left_over in ("metrics.json", "annotations.json"):
@@ -43,13 +43,13 @@ def write_run(
 
 
 def write_annotations(folder: Path, annotations: Annotations) -> None:
-    """Write annotations.json where the annotations were derived from labels."""
+    """Write annotations.json if the annotations were derived from labels."""
     if annotations.path is None:
         write_json(folder / "annotations.json", annotations.content)
 
 
 def read_layers(folder: Path) -> pd.DataFrame:
-    """Read layers.csv. Raises OSError or ValueError where it is not one."""
+    """Read layers.csv. Raises OSError or ValueError if it can't be read or has other columns or no rows."""
     frame = pd.read_csv(folder / "layers.csv")
     if tuple(frame.columns) != LAYERS or frame.empty:
         raise ValueError(f"columns {', '.join(LAYERS)} are expected")

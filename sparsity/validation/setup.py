@@ -1,4 +1,4 @@
-"""What figures were taken with, so that only those of one setup come into one table."""
+"""Describes the setup of figures. Only figures of the same setup belong in one table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from sparsity.yolo.network import Network
 
 
 def describe_setup(network: Network, dataset: Dataset, settings: ValidationSettings) -> dict[str, Any]:
-    """Network, data, device, precision, torch and how is validated: the same for figures that compare."""
+    """Return network, data, device, precision, version of torch and validation settings.
+
+    Figures are comparable where these are equal.
+    """
     device = select_device(settings.device)
     validation = {
         k: v for k, v in asdict(settings).items() if k not in ("device", "half", "workers", "engine")
@@ -32,7 +35,7 @@ def describe_setup(network: Network, dataset: Dataset, settings: ValidationSetti
 
 
 def network_digest(network: Network) -> str:
-    """What tells a network from others: its modules and its weights."""
+    """Return a digest of a network: of its modules and its weights."""
     digest = hashlib.sha256(repr(network.architecture).encode())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
@@ -41,7 +44,7 @@ def network_digest(network: Network) -> str:
 
 
 def dataset_digest(dataset: Dataset) -> str:
-    """What tells a data set from others: its images' names and sizes, and its true boxes."""
+    """Return a digest of a data set: of its images' names and sizes, and its true boxes."""
     digest = hashlib.sha256(json.dumps(dataset.category_ids).encode())
     digest.update(identify(dataset.images))
     content = dataset.annotations.content

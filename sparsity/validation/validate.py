@@ -1,4 +1,4 @@
-"""Network and data set -> metrics."""
+"""Validates a network on a data set."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ from sparsity.validation.settings import ValidationSettings
 
 @dataclass(frozen=True)
 class Validation:
-    """The outcome: the row of figures, the own metric by class, and the detections.
+    """The result of a validation.
 
-    predictions: COCO results, a dict a detection (image_id, category_id, bbox xywh, score).
+    metrics: the row of figures. own: the family's own metric, in total and per class. figures: those of
+    pycocotools. predictions: COCO results, one dict per detection (image_id, category_id, bbox xywh, score).
+    dataset: the data set.
     """
 
     metrics: Metrics
@@ -41,7 +43,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a network came from, for the row of figures: its file, and how it was pruned (see Metrics)."""
+    """The origin of a network, for the row of figures: its file, and how it was pruned (see Metrics)."""
 
     weights: str = ""
     scope: str = ""
@@ -61,15 +63,16 @@ def validate(
     decoded: Sequence[Batch] | None = None,
     progress: bool = False,
 ) -> Validation:
-    """Run the network over the data's validation images and measure what it finds.
+    """Run the network on the validation images of the data, and measure its detections.
 
-    network: as load gives it, or an ONNX file as formats.onnx_file.read gives it; a copy of it runs, in
-    evaluation mode, on the device, in the precision and by the engine of the settings.
+    network: from load, or an ONNX file from formats.onnx_file.read. A copy of it runs in evaluation mode,
+    with the device, the precision and the engine of the settings.
     data: a data yaml or folder (see read_dataset), or a data set that was read before.
-    decoded: that data set's batches, as make_loader gives them for these settings, for one that is
-    validated on again and again; without them the images are read anew.
-    Raises InputError where data or settings can't be used. A network that finds nothing is a valid
-    outcome, all figures 0.
+    settings: None for the defaults. origin: for the row of figures.
+    decoded: all batches of this data set, from make_loader with these settings, if several validations use
+    the same images. None: the images are read. progress: whether to show a progress bar.
+    Raises InputError where data or settings can't be used. No detections at all is a valid result: all
+    figures are 0.
     """
     settings = fit(settings or ValidationSettings(), network)
     device = select_device(settings.device)
@@ -107,7 +110,7 @@ def make_metrics(
     detector: Detector,
     seconds: PhaseSeconds,
 ) -> Metrics:
-    """The row of a validation. seconds: what the detector took."""
+    """Return the row of a validation. seconds: the time that the detector took."""
     preprocess, inference, nms = seconds.per_image_ms()
     return Metrics(
         weights=origin.weights,

@@ -1,6 +1,6 @@
-"""The blocks that several families share, each given its modules ready made.
+"""Blocks that several families share. Each is constructed from ready-made modules.
 
-Attribute names are those of the published checkpoints, since the weights are named after them.
+Attribute names are those of the published checkpoints, because the weights are named after them.
 Maps are [batch, channels, height, width].
 """
 
@@ -15,7 +15,7 @@ from sparsity.yolo.kind import Kind
 
 
 def _in_place(activation: nn.Module) -> nn.Module:
-    """Let an activation overwrite its input where that is a fresh map: memory traffic is its cost."""
+    """Make an activation overwrite its input, which is always a new map. Memory traffic is its main cost."""
     if hasattr(activation, "inplace"):
         activation.inplace = True
     return activation
@@ -37,7 +37,7 @@ class Conv(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Two convolutions, with the input added where add is set."""
+    """Two convolutions. The input is added to their output if add is set."""
 
     def __init__(self, cv1: nn.Module, cv2: nn.Module, add: bool) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Bottleneck(nn.Module):
 
 
 class C3(nn.Module):
-    """Cross-stage partial block with three convolutions; m is what runs on the first branch."""
+    """Cross-stage partial block with three convolutions. m runs on the first branch."""
 
     def __init__(self, cv1: nn.Module, cv2: nn.Module, cv3: nn.Module, m: nn.Module) -> None:
         super().__init__()
@@ -60,17 +60,17 @@ class C3(nn.Module):
 
 
 class SPPF(nn.Module):
-    """The same pyramid by one small max pool, run three times."""
+    """Spatial pyramid pooling as in SPP, but by one small max pool that runs three times."""
 
     def __init__(self, cv1: nn.Module, cv2: nn.Module, m: nn.Module) -> None:
         super().__init__()
         self.cv1, self.cv2, self.m = cv1, cv2, m
 
     def forward(self, x: Tensor) -> Tensor:
-        levels = [self.cv1(x)]
+        maps = [self.cv1(x)]
         for _ in range(3):
-            levels.append(self.m(levels[-1]))
-        return self.cv2(torch.cat(levels, 1))
+            maps.append(self.m(maps[-1]))
+        return self.cv2(torch.cat(maps, 1))
 
 
 class Concat(nn.Module):
@@ -91,4 +91,4 @@ KINDS: dict[str, Kind] = {
     "SPPF": Kind(SPPF, fixed={"n": (3,), "add": (False,)}),
     "Concat": Kind(Concat, ("d",)),
 }
-"""Kind -> how it is made."""
+"""Name of a kind -> how its modules are made."""

@@ -1,4 +1,4 @@
-"""A network's own architecture, as its modules are now."""
+"""The architecture of a network as its modules are now."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _SHAPES = {
     nn.BatchNorm2d: ("num_features",),
     nn.Linear: ("in_features", "out_features"),
 }
-"""The attributes that a module's weights decide, by its class."""
+"""Class of a module -> the attributes that its weights determine."""
 
 
 def current_architecture(network: Network) -> Architecture:
-    """The architecture as the modules are now: fused Convs without batch norm, channel counts as they are."""
+    """Return the architecture as the modules are now: fused Convs without batch norm, current channels."""
     return tuple(
         Layer(_current(layer.module, module), layer.sources)
         for layer, module in zip(network.architecture, network.model, strict=True)

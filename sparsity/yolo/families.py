@@ -1,4 +1,4 @@
-"""The table of families, and what follows from it: dialects, published names, sizes."""
+"""The table of families, and the tables derived from it: dialects, published class names, sizes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sparsity.yolo.yolov8.family import YOLOV8
 FAMILIES: Mapping[str, Family] = {family.key: family for family in (YOLOV5, YOLOV8)}
 DIALECTS: Mapping[str, Dialect] = {family.dialect.key: family.dialect for family in FAMILIES.values()}
 CLASS_NAMES: dict[tuple[str, str], str] = {}
-"""(module, name) as any family's checkpoints name it -> a kind, "Model", or a key of CHOICES."""
+"""(module, name) of a class in any family's checkpoints -> a kind, "Model", or a key of CHOICES."""
 CHOICES: dict[str, ChooseKind] = {}
-"""Names for which what a module holds decides the kind."""
+"""Class names that several kinds share -> the function that chooses the kind by the module's content."""
 OTHER_TASKS: dict[str, str] = {}
-"""Globals by which a checkpoint that is not for detection is known -> what to call it."""
+"""Globals that occur only in unsupported checkpoints -> what to call such a checkpoint."""
 for _family in FAMILIES.values():
     CLASS_NAMES |= _family.class_names
     CHOICES |= _family.choices
@@ -29,7 +29,7 @@ def sizes() -> list[str]:
 
 
 def published_architecture(name: str, nc: int) -> Architecture:
-    """Return the architecture of that name for nc classes. Raises KeyError for another name."""
+    """Return the published architecture of this name for nc classes. Raises KeyError for another name."""
     for family in FAMILIES.values():
         if name in family.sizes:
             return family.architecture(name, nc)
@@ -37,9 +37,9 @@ def published_architecture(name: str, nc: int) -> Architecture:
 
 
 def dialect_by_output(dims: Sequence[int], nc: int) -> str | None:
-    """Return the key of the dialect whose heads decode to an output of these dims for nc classes.
+    """Return the key of the dialect whose heads decode to an output of these dimensions for nc classes.
 
-    dims: of the output, 0 where unknown. None where no dialect does, or several may.
+    dims: the output's dimensions, 0 where unknown. Returns None if no dialect fits, or more than one.
     """
     if len(dims) != 3:
         return None

@@ -1,4 +1,4 @@
-"""What a family of detectors is, and what several families may share: a dialect."""
+"""The types that describe a family of detectors, and a dialect, which several families can share."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from sparsity.yolo.kind import Kind
 from sparsity.yolo.spec import Architecture
 
 ChooseKind: TypeAlias = "Callable[[Collection[str], Mapping[str, Any]], str]"
-"""Names of a stored module's submodules, and its attributes -> its kind, or a ValueError with a reason."""
+"""Names of a stored module's submodules, and its attributes -> its kind. Raises ValueError with a reason."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What networks that end in the same head share, whatever their architecture.
+    """What all networks with the same head have in common, whatever their architecture.
 
-    The head names its dialect by the key. Other rooms keep what follows from it in a table of their own, by
-    that key: how validation counts (validation.counting), how networks learn (training.lessons), and the
-    published form of their checkpoints (formats.pt). A test holds that no table lacks a dialect.
+    The head names its dialect by the key. Other packages have tables by that key: how validation counts
+    (validation.counting), how networks are trained (training.lessons), and the published form of checkpoints
+    (formats.pt). A test checks that every dialect is in these tables.
 
-    name: as its users write it. head: the class of the last layer.
+    name: as users write it. head: the class of the last layer.
     """
 
     key: str
@@ -32,12 +32,14 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Family:
-    """One family: its architectures, its blocks, and the names in its published checkpoints.
+    """One family: its architectures, its blocks, and the class names in its published checkpoints.
 
-    sizes: the names that architecture takes, with a number of classes. kinds: of module, that it adds.
-    class_names: (module, name) as pickled -> a kind, "Model" for the whole, or a key of choices.
-    choices: names for which what a module holds decides the kind.
-    other_tasks: globals by which a checkpoint that is not for detection is known -> what to call it.
+    sizes: the names that architecture accepts, together with a number of classes.
+    kinds: the kinds of module that the family adds.
+    class_names: (module, name) as pickled -> a kind, "Model" for the whole network, or a key of choices.
+    choices: class names that several kinds share -> the function that chooses the kind by the module's
+    content.
+    other_tasks: globals that occur only in unsupported checkpoints -> what to call such a checkpoint.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""How many floating-point operations a network's convolutions take."""
+"""The number of floating-point operations of a network's convolutions."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ BILLION = 1e9
 
 
 def count_gflops(network: Network, sides: Sequence[int]) -> float:
-    """Two operations for each product of the convolutions, in 1e9, for one image; by shapes alone.
+    """Return the operations of the convolutions for one image, in 1e9: two for each multiply-accumulate.
 
-    sides: the image's height and width, multiples of the largest stride.
+    Only shapes are computed. sides: the image's height and width, multiples of the largest stride.
     """
     with torch.device("meta"):
-        double = Network(current_architecture(network), network.names).eval()
+        shapes_only = Network(current_architecture(network), network.names).eval()
         images = torch.empty(1, 3, *sides)
-    with _counting(double) as operations:
-        double(images)
+    with _counting(shapes_only) as operations:
+        shapes_only(images)
     return sum(operations) / BILLION
 
 
 @contextmanager
 def _counting(network: Network) -> Iterator[list[int]]:
-    """The operations of each convolution that runs."""
+    """Collect the number of operations of each convolution that runs."""
     operations: list[int] = []
 
     def count(conv: nn.Conv2d, _inputs: object, output: Tensor) -> None:

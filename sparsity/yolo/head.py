@@ -1,4 +1,4 @@
-"""What a detector's head is to the rest, whatever its family."""
+"""The interface of a detector's head, common to all families."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MOST_CLASSES = 100_000
 
 @dataclass(frozen=True)
 class Candidates:
-    """Boxes above the confidence threshold, one per box and class, of all images of a batch.
+    """Boxes above the confidence threshold, one for each box and class, of all images of a batch.
 
-    image: int64 [n], the index in the batch.
+    image: int64 [n], the index of the image in the batch.
     boxes_xyxy: float32 [n, 4], in pixels of the network's input.
     scores: float32 [n].
     classes: int64 [n].
@@ -31,11 +31,13 @@ class Candidates:
 
 
 class Head(nn.Module):
-    """A network's last layer: feature maps in, raw maps out, boxes by candidates().
+    """The last layer of a network: feature maps in, raw maps out, boxes by candidates().
 
-    dialect: the key of families.DIALECTS. exact: buffers that stay float32 whatever the weights are.
-    cells_dim: which dimension of what decode gives are the cells; the numbers of a cell are the other.
-    nc: number of classes. strides: pixels per cell, a level each.
+    dialect: a key of families.DIALECTS.
+    exact: buffers that stay float32, whatever the type of the weights.
+    cells_dim: the dimension of decode's output along which the cells lie. The numbers of a cell lie along the
+    other one.
+    nc: number of classes. strides: pixels per cell of each raw map.
     """
 
     dialect: ClassVar[str]
@@ -46,21 +48,24 @@ class Head(nn.Module):
 
     @classmethod
     def misfit(cls, spec: ModuleSpec) -> str:
-        """What is wrong with a head of these modules, to follow its name; "" where they go together."""
+        """Return what is wrong with a head of these modules, "" if nothing is.
+
+        The text follows the head's name in an error.
+        """
         raise NotImplementedError
 
     @classmethod
     def cell_numbers(cls, nc: int) -> int:
-        """How many numbers decode gives for a cell."""
+        """Return how many numbers decode gives for each cell."""
         raise NotImplementedError
 
     @classmethod
     def decoded_candidates(cls, decoded: Tensor, conf_thres: float) -> Candidates:
-        """What decode gives -> the boxes that candidates would give."""
+        """Output of decode -> the boxes that candidates gives for the same raw maps."""
         raise NotImplementedError
 
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
-        """Raw maps -> every cell's box, in pixels, and confidences, float32."""
+        """Raw maps -> the box of every cell, in pixels, and its confidences, float32."""
         raise NotImplementedError
 
     def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
@@ -68,12 +73,12 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
-        """Raw maps -> weights of their squared errors, same shapes."""
+        """Raw maps -> the weights of their squared errors, same shapes."""
         raise NotImplementedError
 
 
 def is_count(number: object) -> bool:
-    """Whether it may be a number of classes, anchors or bins."""
+    """Whether number is valid as a number of classes, anchors or bins."""
     return isinstance(number, int) and 0 < number < MOST_CLASSES
 
 
@@ -84,6 +89,6 @@ def corners_xyxy(boxes_cxcywh: Tensor) -> Tensor:
 
 
 def cells_xy(height: int, width: int, device: torch.device) -> Tensor:
-    """[height, width, 2]: each cell's column and row."""
+    """Return the column and row of each cell, [height, width, 2]."""
     rows, columns = (torch.arange(n, device=device) for n in (height, width))
     return torch.stack((columns.expand(height, width), rows[:, None].expand(height, width)), 2)

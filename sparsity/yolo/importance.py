@@ -1,4 +1,4 @@
-"""How much each number of the raw maps counts, when what the network finds is to stay the same."""
+"""How much an error in each number of the raw maps matters for what the network detects."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ import torch
 from torch import Tensor
 
 BACKGROUND = 0.01
-"""What a cell without an object counts, of one that surely holds one."""
+"""Weight of a cell without an object, relative to a cell that certainly holds one."""
 PARTS = (slice(0, 4), slice(4, 5), slice(5, None))
-"""Boxes, objectness, classes, of a cell that YOLOv5 gives."""
+"""Boxes, objectness and classes among the numbers of a YOLOv5 cell."""
 
 
 def raw_map_importance(raw: Sequence[Tensor], na: int) -> list[Tensor]:
-    """Raw maps [batch, na * (5 + nc), height, width] -> weights of their squared errors, same shapes.
+    """Raw maps [batch, na * (5 + nc), height, width] -> the weights of their squared errors, same shapes.
 
-    Every level, and in it boxes, objectness and classes, counts as much: weights are divided by the
-    variances of these. Cells count as the objectness that the maps give them; all classes alike, so that
-    those which the calibration images lack count too.
+    All maps have equal weight. Within a map, boxes, objectness and classes have equal weight: their weights
+    are divided by their variances. Cells are weighted by the objectness that the maps give them. All classes
+    have equal weight, so that classes which do not occur in the calibration images count too.
     """
-    cells = [level.unflatten(1, (na, -1)) for level in raw]
-    return [_level(level, level[:, :, 4:5], PARTS).flatten(1, 2) for level in cells]
+    cells = [x.unflatten(1, (na, -1)) for x in raw]
+    return [_weights(x, x[:, :, 4:5], PARTS).flatten(1, 2) for x in cells]
 
 
 def anchor_free_importance(raw: Sequence[Tensor], box_numbers: int) -> list[Tensor]:
-    """Raw maps [batch, box_numbers + nc, height, width] -> weights, as raw_map_importance.
+    """Raw maps [batch, box_numbers + nc, height, width] -> the weights, as in raw_map_importance.
 
-    Cells count as the best class that the maps give them.
+    Cells are weighted by the score of their best class.
     """
     parts = (slice(0, box_numbers), slice(box_numbers, None))
-    cells = [level[:, None] for level in raw]
-    return [_level(x, x[:, :, box_numbers:].amax(2, keepdim=True), parts)[:, 0] for x in cells]
+    cells = [x[:, None] for x in raw]
+    return [_weights(x, x[:, :, box_numbers:].amax(2, keepdim=True), parts)[:, 0] for x in cells]
 
 
-def _level(cells: Tensor, objects: Tensor, parts: Sequence[slice]) -> Tensor:
-    """[batch, na, numbers, height, width] -> weights of the same shape.
+def _weights(cells: Tensor, objects: Tensor, parts: Sequence[slice]) -> Tensor:
+    """[batch, na, numbers, height, width] -> the weights, same shape.
 
-    objects: logits [batch, na, 1, height, width] of there being one.
+    objects: [batch, na, 1, height, width], the logits that a cell holds an object.
     """
     place = objects.sigmoid() + BACKGROUND
     place = place / place.sum()

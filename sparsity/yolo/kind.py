@@ -1,4 +1,4 @@
-"""What a kind of module is: how it is made, and what a checkpoint may store of it."""
+"""A kind of module: how it is made, and which attributes a checkpoint can store for it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import nn
 class Kind:
     """One kind of module: make(**attributes, **children).
 
-    attributes: what it is made with, beside its submodules; a checkpoint must store each.
-    fixed: attributes that would change what it computes -> the values that make no difference here; a
-    checkpoint may store one of them, and is refused with another.
-    notes: attributes that change nothing that is computed here; a checkpoint may store them.
-    Any other attribute of a stored module is refused by name.
-    whole: whether it makes its submodules itself.
+    attributes: what make takes besides the submodules. A checkpoint must store each of them.
+    fixed: attributes that change what the module computes -> the values that are supported here. A checkpoint
+    can store one of these values. Any other value is refused.
+    notes: attributes that have no effect on what is computed here. A checkpoint can store them.
+    Any other attribute of a stored module is refused, by name.
+    whole: whether the module makes its submodules itself.
     """
 
     make: Callable[..., nn.Module]

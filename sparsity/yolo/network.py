@@ -14,7 +14,7 @@ from sparsity.yolo.registry import build_module
 from sparsity.yolo.spec import Architecture
 
 SMALLEST_SCALE = 1e-9
-"""Below it a batch norm's scale is taken for 0."""
+"""A smaller scale of a batch norm counts as 0."""
 
 
 class Network(nn.Module):
@@ -37,16 +37,16 @@ class Network(nn.Module):
 
     @property
     def dialect(self) -> str:
-        """The head's: a key of families.DIALECTS."""
+        """The dialect of the head: a key of families.DIALECTS."""
         return self.head.dialect
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Pixels per cell, a level each."""
+        """Pixels per cell of each raw map."""
         return self.head.strides
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """[batch, 3, height, width], RGB in 0 to 1, sides multiples of max(strides) -> raw maps."""
+        """Images [batch, 3, height, width], RGB in 0 to 1, sides multiples of max(strides) -> raw maps."""
         outputs: dict[int, Tensor] = {-1: images}
         for index, (layer, module) in enumerate(zip(self.architecture, self.model, strict=True)):
             inputs = [outputs[_absolute(source, index)] for source in layer.sources]
@@ -61,17 +61,17 @@ class Network(nn.Module):
         return self.head.candidates(raw, conf_thres)
 
     def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
-        """Raw maps -> weights of their squared errors, same shapes; the head knows what each number means."""
+        """Raw maps -> the weights of their squared errors, same shapes. The head defines them."""
         return self.head.importance(raw)
 
 
 def build(
     architecture: Architecture, names: Sequence[str], weights: Mapping[str, Tensor] | None = None
 ) -> Network:
-    """Make the network, in evaluation mode; with weights it takes exactly those (not copied).
+    """Build the network, in evaluation mode, with these weights (not copied).
 
-    Without weights the parameters are PyTorch's random ones. Raises RuntimeError where a weight is
-    missing, left over or of another shape.
+    Without weights, the parameters are PyTorch's random ones. Raises RuntimeError if a weight is missing, is
+    left over or has another shape.
     """
     if weights is None:
         return Network(architecture, names).eval()
@@ -82,7 +82,7 @@ def build(
 
 
 def fuse(network: Network) -> Network:
-    """Fold each Conv's batch norm into its convolution, in place; returns the network."""
+    """Fold each Conv's batch norm into its convolution, in place. Returns the network."""
     for module in network.modules():
         if isinstance(module, Conv) and module.bn is not None:
             module.conv = fuse_conv_bn_eval(module.conv, module.bn)
@@ -91,15 +91,15 @@ def fuse(network: Network) -> Network:
 
 
 def has_norms(network: nn.Module) -> bool:
-    """Whether a batch norm stands apart; what is fused has none."""
+    """Whether the network has batch norms. A fused network has none."""
     return any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
 def drop_neutral_norms(network: Network) -> Network:
-    """Make what batch norms only add the bias of their convolutions, in place; returns the network.
+    """Replace neutral batch norms by a bias of their convolution, in place. Returns the network.
 
-    Those alone that scale by exactly 1 and shift by no mean: with them fused networks are written in
-    files whose readers expect a batch norm in every Conv.
+    A neutral batch norm only adds a bias: it scales by exactly 1 and its mean is 0. Fused networks are
+    written with such batch norms to files whose readers expect a batch norm in every Conv.
     """
     for module in network.modules():
         if isinstance(module, Conv) and module.conv.bias is None and _only_adds(module.bn):
@@ -115,10 +115,11 @@ def _only_adds(norm: nn.BatchNorm2d | None) -> bool:
 
 
 def take_over(network: Network, fused: Network) -> Network:
-    """Give a network with batch norms the weights of a fused one of its kind, in place; returns the network.
+    """Copy the weights of a fused network into one with batch norms, in place. Returns the latter.
 
-    Its batch norms' scales and statistics stay: weights are divided by what fuse multiplies them by, and
-    shifts follow the biases. In evaluation mode it then gives what fused gives.
+    Both have the same architecture. The scales and statistics of the batch norms stay. The weights are
+    divided by the factors that fuse multiplies them by, and the shifts are computed from the biases. In
+    evaluation mode, the network then gives the same outputs as the fused one.
     """
     theirs = dict(fused.named_modules())
     with torch.no_grad():
@@ -134,7 +135,7 @@ def take_over(network: Network, fused: Network) -> Network:
 def _take_over_conv(module: Conv, fused: nn.Conv2d) -> None:
     norm = module.bn
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    # A channel that the norm switches off has no weights to take over.
+    # The scale of a channel that the norm switches off has no inverse: the weights become 0.
     inverse = torch.where(scale.abs() > SMALLEST_SCALE, 1 / scale, torch.zeros_like(scale))
     module.conv.weight.copy_(fused.weight * inverse[:, None, None, None])
     norm.bias.copy_(fused.bias + scale * norm.running_mean)
@@ -149,7 +150,7 @@ def _takes_list(sources: tuple[int, ...], module: nn.Module) -> bool:
 
 
 def _last_use(architecture: Architecture) -> dict[int, list[int]]:
-    """Layer index -> the outputs that nothing needs after it, so that they can be freed."""
+    """Index of a layer -> the outputs that no later layer needs, which can be freed after it."""
     last: dict[int, int] = {}
     for index, layer in enumerate(architecture):
         for source in layer.sources:

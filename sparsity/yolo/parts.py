@@ -1,4 +1,4 @@
-"""Descriptions of the blocks that several families' architectures are made of."""
+"""Descriptions of the blocks that the architectures of several families consist of."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from sparsity.yolo.spec import Layer, ModuleSpec, Value
 
 
 def layer(module: ModuleSpec, *sources: int) -> Layer:
-    """A layer; without sources it takes what the layer before gives."""
+    """Return a layer. Without sources, its input is the output of the layer before."""
     return Layer(module, sources or (-1,))
 
 
 def conv2d(c1: int, c2: int, k: int, s: int, p: int, bias: bool) -> ModuleSpec:
-    """A bare convolution from c1 to c2 channels: kernel size k, stride s, padding p."""
+    """Return a bare convolution from c1 to c2 channels: kernel size k, stride s, padding p."""
     attributes: dict[str, Value] = {"in_channels": c1, "out_channels": c2, "kernel_size": (k, k)}
     attributes |= {"stride": (s, s), "padding": (p, p), "dilation": (1, 1), "groups": 1}
     return ModuleSpec("Conv2d", attributes | {"bias": bias})
 
 
 def conv(c1: int, c2: int, k: int = 1, s: int = 1, p: int | None = None) -> ModuleSpec:
-    """A Conv from c1 to c2 channels: kernel size k, stride s, padding p (k // 2 where None)."""
+    """Return a Conv from c1 to c2 channels: kernel size k, stride s, padding p (k // 2 if None)."""
     norm = ModuleSpec("BatchNorm2d", {"num_features": c2, "eps": 1e-3, "momentum": 0.03})
     inner = conv2d(c1, c2, k, s, k // 2 if p is None else p, bias=False)
     return ModuleSpec("Conv", children={"conv": inner, "bn": norm, "act": ModuleSpec("SiLU")})
 
 
 def numbered(kind: str, modules: Sequence[ModuleSpec]) -> ModuleSpec:
-    """A Sequential or a ModuleList."""
+    """Return a Sequential or a ModuleList."""
     return ModuleSpec(kind, children={str(i): module for i, module in enumerate(modules)})
 
 
 def sppf(c1: int, c2: int, k: int) -> ModuleSpec:
-    """An SPPF from c1 to c2 channels with a max pool of size k."""
+    """Return an SPPF from c1 to c2 channels with a max pool of size k."""
     pool = ModuleSpec("MaxPool2d", {"kernel_size": k, "stride": 1, "padding": k // 2})
     hidden = c1 // 2
     children = {"cv1": conv(c1, hidden), "cv2": conv(4 * hidden, c2), "m": pool}
@@ -40,15 +40,15 @@ def sppf(c1: int, c2: int, k: int) -> ModuleSpec:
 
 
 def upsample() -> ModuleSpec:
-    """Twice the height and width, each cell repeated."""
+    """Return an Upsample that doubles height and width by repeating cells."""
     return ModuleSpec("Upsample", {"size": None, "scale_factor": 2.0, "mode": "nearest"})
 
 
 def concat() -> ModuleSpec:
-    """A Concat of channels."""
+    """Return a Concat of channels."""
     return ModuleSpec("Concat", {"d": 1})
 
 
 def rounded_to_eights(channels: float) -> int:
-    """Rounded up to a multiple of 8."""
+    """Return the channels, rounded up to a multiple of 8."""
     return -int(-channels // 8) * 8

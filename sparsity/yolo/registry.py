@@ -1,4 +1,4 @@
-"""Which kinds of module an architecture may name: torch's, those that families share, and each family's."""
+"""The kinds of module that an architecture can name: torch's, the shared ones, and each family's own."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ HEADS: dict[str, type[Head]] = {
     for name, kind in KINDS.items()
     if isinstance(kind.make, type) and issubclass(kind.make, Head)
 }
-"""The kinds that a network may end in."""
+"""The kinds that a network can end in."""
 
 
 def build_module(spec: ModuleSpec) -> nn.Module:
-    """Make the module that spec describes, children first."""
+    """Build the module that spec describes, children first."""
     children = {name: build_module(child) for name, child in spec.children.items()}
     return KINDS[spec.kind].make(**spec.attributes, **children)

@@ -1,4 +1,4 @@
-"""A network's architecture as plain data: a tree of modules, and the routes between its layers."""
+"""A network's architecture as plain data: a tree of modules, and the connections between the layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Value: TypeAlias = "int | float | bool | str | tuple[Value, ...] | None"
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """One module: its kind (a key of registry.KINDS), the values and the modules it is made with."""
+    """One module: its kind (a key of registry.KINDS), its attributes and its submodules."""
 
     kind: str
     attributes: dict[str, Value] = field(default_factory=dict)
@@ -19,7 +19,11 @@ class ModuleSpec:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a network and where its input comes from: -1 the layer before, else an index."""
+    """One layer of a network.
+
+    sources: where its inputs come from. A number below 0 counts back from this layer (-1 is the layer
+    before); any other number is the index of a layer.
+    """
 
     module: ModuleSpec
     sources: tuple[int, ...] = (-1,)

@@ -1,4 +1,4 @@
-"""The modules of torch that networks are made of."""
+"""The kinds of module that torch provides."""
 
 from __future__ import annotations
 
@@ -61,4 +61,4 @@ KINDS: dict[str, Kind] = {
         notes=("kdim", "vdim", "dropout", "head_dim"),
     ),
 }
-"""Kind -> how it is made."""
+"""Name of a kind -> how its modules are made."""

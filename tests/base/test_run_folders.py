@@ -79,7 +79,7 @@ def test_a_run_that_writes_nothing_leaves_nothing(tmp_path):
 def test_the_project_is_a_file(tmp_path, below, exist_ok):
     file = tmp_path / "results"
     file.write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match=r"--project .*results.*no folder"):
+    with pytest.raises(InputError, match=r"`project` .*results.*no folder"):
         make(file / below, exist_ok=exist_ok)
     assert file.read_text(encoding="utf-8") == "mine"
 

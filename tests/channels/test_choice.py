@@ -110,12 +110,12 @@ def test_channels_that_stand_twice_are_rounded_as_one():
 
 
 BAD = {
-    "percent": ({"percent": 1.0}, "--percent is 1.0; a fraction from 0 to below 1 is expected"),
-    "percent below 0": ({"percent": -0.1}, "--percent is -0.1"),
-    "no number": ({"percent": float("nan")}, "--percent is nan"),
-    "by": ({"percent": 0.5, "by": "taylor"}, "--by is 'taylor'; bn or l1 is expected"),
-    "none": ({"percent": 0.5, "min_channels": 0}, "--min-channels is 0; a whole number from 1 on"),
-    "round": ({"percent": 0.5, "round_to": 0}, "--round-to is 0"),
+    "percent": ({"percent": 1.0}, "`percent` is 1.0; a fraction from 0 to below 1 is expected"),
+    "percent below 0": ({"percent": -0.1}, "`percent` is -0.1"),
+    "no number": ({"percent": float("nan")}, "`percent` is nan"),
+    "by": ({"percent": 0.5, "by": "taylor"}, "`by` is 'taylor'; bn or l1 is expected"),
+    "none": ({"percent": 0.5, "min_channels": 0}, "`min_channels` is 0; a whole number from 1 on"),
+    "round": ({"percent": 0.5, "round_to": 0}, "`round_to` is 0"),
 }
 
 

@@ -124,7 +124,7 @@ TEACHERS = {
     "fewer classes": ({"names": ("cat", "dog")}, "its classes are 2, the student's 3"),
     "other classes": ({"names": ("cat", "cow", "bird")}, "its classes are cow, the student's dog"),
     "strides": ({"strides": (4, 8, 16)}, "its strides are (4, 8, 16), the student's (8, 16, 32)"),
-    "fewer anchors": ({"na": 2, "anchors": ANCHORS[:2]}, "its anchors a level are 2, the student's 3"),
+    "fewer anchors": ({"na": 2, "anchors": ANCHORS[:2]}, "its anchors per cell are 2, the student's 3"),
     "other anchors": ({"anchors": 2 * ANCHORS}, "its anchors are [32.0, 48.0, "),
 }
 
@@ -205,7 +205,7 @@ BAD = {
     ),
     "recipe of nothing": (
         ["--weights", "W", "--data", "D", "--sparse-recipe", "yolov8"],
-        "give that its RATE",
+        "give that a rate, too",
     ),
     "recipe": (
         ["--weights", "W", "--data", "D", "--sparse-recipe", "v5"],

@@ -72,7 +72,7 @@ def test_a_sweep_over_criteria(run, shapes, tmp_path):
     flags = ("--criterion", "l1,lamp,obs", "--calib", images(shapes), "--batch-sizes", "none")
     code, out, err = run(sweep, "0.3,0.6", "--data", shapes, *flags)
     assert code == 0, err
-    assert "6 in it are used" in out
+    assert "holds 6; all are used" in out
     folder = tmp_path / "results" / "sweep"
     frame = pd.read_csv(folder / "sweep.csv")
     assert frame.method.tolist() == ["l1"] * 3 + ["lamp"] * 3 + ["obs"] * 3
@@ -113,9 +113,10 @@ def test_images_that_are_no_use_are_counted_and_left_out(run, shapes, tmp_path):
     flags = ("--sparsity", 0.5, *CALIBRATED, "--calib", tmp_path / "calib")
     code, out, err = run(val_sparse, "--data", shapes, *flags)
     assert code == 0, err
-    assert "1 images are skipped, such as" in out
+    assert "1 calibration images are skipped, such as" in out
     assert "3.png" in out
-    assert "64 images are asked for, all 5 in it are used" in out
+    assert "64 calibration images are asked for, but" in out
+    assert "holds 5; all are used" in out
 
 
 def test_images_that_nothing_learns_from_are_not_read(run, shapes, tmp_path):
@@ -142,8 +143,11 @@ def broken(folder: Path) -> Path:
 
 
 BAD = {
-    "no calib": (lambda t: CALIBRATED, "--criterion obs learns from images: --calib FOLDER names some"),
-    "measured": (lambda t: ["--scope", "measured"], "--scope measured learns from images: --calib"),
+    "no calib": (lambda t: CALIBRATED, "--criterion obs learns from images, but --calib is missing"),
+    "measured": (
+        lambda t: ["--scope", "measured"],
+        "--scope measured learns from images, but --calib is missing",
+    ),
     "calib missing": (lambda t: [*CALIBRATED, "--calib", t / "none"], "none: no such folder"),
     "calib empty": (lambda t: [*CALIBRATED, "--calib", empty(t / "e")], "e: no images"),
     "calib broken": (lambda t: [*CALIBRATED, "--calib", broken(t / "b")], "b: no usable image"),
@@ -151,7 +155,7 @@ BAD = {
     "seed": (lambda t: [*CALIBRATED, "--calib", t, "--calib-seed", "-1"], "--calib-seed is -1"),
     "pattern": (lambda t: ["--pattern", "3:2"], "--pattern is '3:2'"),
     "pattern word": (lambda t: ["--pattern", "two"], "--pattern is 'two'"),
-    "pattern too dense": (lambda t: ["--pattern", "1:4"], "less than --pattern 1:4 makes"),
+    "pattern too dense": (lambda t: ["--pattern", "1:4"], "less than that of --pattern 1:4"),
     "keep nothing": (lambda t: ["--keep", "model.99.*"], "--keep 'model.99.*' matches no Conv2d"),
     "keep all": (lambda t: ["--keep", "*", "--scope", "global"], "0.0 at most is expected"),
 }

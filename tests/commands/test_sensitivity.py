@@ -114,7 +114,7 @@ def test_no_sparsity_is_no_change(network, shapes):
 def test_layers_by_name(network):
     assert choose_layers(network, ["model.6.*"]) == HEAD
     assert len(choose_layers(network, [])) == 13
-    with pytest.raises(InputError, match=r"--layers 'head' matches no Conv2d; a name such as model\.0\.conv"):
+    with pytest.raises(InputError, match=r"`layers` 'head' matches no Conv2d; a name such as model\.0\.conv"):
         choose_layers(network, ["head"])
 
 
@@ -145,7 +145,7 @@ def test_a_run_and_going_on_with_it(run, tmp_path):
         "sensitivity.png",
         "sensitivity.json",
     }
-    assert "6 validations and the dense one's on 4 images" in out
+    assert "6 validations and the dense network's, on 4 images" in out
     frame = pd.read_csv(folder / "sensitivity.csv")
     assert frame.columns.tolist() == [field.name for field in fields(layer_sensitivity.LayerRow)]
     assert list(zip(frame.layer, frame.amount, strict=True)) == [(n, a) for n in HEAD for a in (0.5, 0.9)]
@@ -171,7 +171,7 @@ def test_a_stopped_run_goes_on_to_the_same_file(run, tmp_path, monkeypatch):
     assert not (folder / "sensitivity.png").exists(), "an earlier run's plot"
     code, out, err = run(*flags, "--resume", folder)
     assert code == 0, err
-    assert "(2 are there already)" in out
+    assert "2 of 6 are already finished" in out
     assert (folder / "sensitivity.csv").read_bytes() == whole
     assert (folder / "sensitivity.png").exists()
 

@@ -54,7 +54,7 @@ def test_sparse_training_slimming_and_training_on(run, run_script, weights, data
     assert code == 0, err
     folder = tmp_path / "results" / "slim"
     assert {path.name for path in folder.iterdir()} == {"slimmed.pt", "slim.csv", "slim.json", "slim.png"}
-    for word in ("parameters", "GFLOPs", ".pt, MB", "AP50", "Safe, so that no layer is emptied"):
+    for word in ("parameters", "GFLOPs", ".pt, MB", "AP50", "Largest cut that empties no layer"):
         assert word in out
     rows, slimmed = pd.read_csv(folder / "slim.csv"), load(folder / "slimmed.pt", fused=False)
     assert rows.after.tolist() == [conv.out_channels for _, conv in convolutions(slimmed)]
@@ -82,7 +82,7 @@ def test_without_data_nothing_is_validated(run, weights, tmp_path):
     code, out, err = run("--weights", weights, "--percent", 0.99, "--tied", "--name", "mine")
     assert code == 0, err
     assert "AP50" not in out
-    assert "WARNING: more is asked for than that; each layer kept the best of its channels, 8 at least" in out
+    assert "WARNING: more than that is requested; each layer keeps its best channels, at least 8" in out
     rows = pd.read_csv(tmp_path / "results" / "mine" / "slim.csv")
     assert rows.after.min() == 8
     assert json.loads((tmp_path / "results" / "mine" / "slim.json").read_text())["after"]["AP"] == -1
@@ -106,7 +106,7 @@ BAD = {
     "weights": (["--percent", "0.5", "--weights", "no.pt"], "no.pt: no such file"),
     "fused": (
         ["--percent", "0.5", "--weights", "F"],
-        "(finetune.py's last.pt and best.pt have them), or --by l1",
+        "(last.pt and best.pt of finetune.py have batch norms), or --by l1",
     ),
     "third family": (["--percent", "0.5", "--weights", "T"], "YOLO11 (or later)"),
 }

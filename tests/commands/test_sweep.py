@@ -72,7 +72,7 @@ def test_sweeps_are_numbered_and_resume_reads_a_finished_one(run, shapes, tmp_pa
     assert second.is_dir()
     code, out, _ = run("0.5", "--data", shapes, "--batch-sizes", "none", "--resume", first)
     assert code == 0
-    assert "2 of 2 levels are there already" in out
+    assert "2 of 2 levels are already finished" in out
     assert {name: (first / name).read_bytes() for name in before} == before
     assert not (tmp_path / "results" / "sweep3").exists()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sparsity.commands.parsers import finetune_parser, sweep_parser, val_parser
+from sparsity.commands.parsers import finetune_parser, sensitivity_parser, sweep_parser, val_parser
 from sparsity.commands.translation import OTHER_NAMES, as_flags
 
 
@@ -26,5 +26,5 @@ def test_arguments_become_flags(make_parser, message, expected):
 
 
 def test_every_other_name_is_a_flag_of_a_command():
-    known = {dest for make in (val_parser, sweep_parser, finetune_parser) for dest in make("p").flags()}
+    known = {dest for make in (val_parser, sweep_parser, sensitivity_parser) for dest in make("p").flags()}
     assert {dest for names in OTHER_NAMES.values() for dest in names} <= known

@@ -130,8 +130,11 @@ BAD = {
     "iou 1.5": (lambda d, t: ["--data", d, "--iou-thres", "1.5"], "--iou-thres is 1.5"),
     "conf nan": (lambda d, t: ["--data", d, "--conf-thres", "nan"], "--conf-thres is nan"),
     "max_det 0": (lambda d, t: ["--data", d, "--max-det", "0"], "--max-det is 0"),
-    "device": (lambda d, t: ["--data", d, "--device", "banana"], "--device banana"),
+    "device": (lambda d, t: ["--data", d, "--device", "banana"], "--device is 'banana'"),
     "name": (lambda d, t: ["--data", d, "--name", "../up"], "--name is '../up'"),
+    "name of the parent": (lambda d, t: ["--data", d, "--name", ".."], "--name is '..'"),
+    "name too long": (lambda d, t: ["--data", d, "--name", "n" * 300], "--name has 300 characters"),
+    "name that moves the cursor": (lambda d, t: ["--data", d, "--name", "a\x1b[2J"], r"--name is 'a\x1b[2J'"),
     "weights missing": (lambda d, t: ["--weights", t / "no.pt", "--data", d], "no.pt: no such file"),
     "weights empty": (lambda d, t: ["--weights", with_text(t / "e.pt", ""), "--data", d], "empty"),
     "weights text": (

@@ -1,4 +1,4 @@
-"""Techniques side by side: the commands of each, and a comparison from end to end."""
+"""A comparison of techniques: the commands of each, and a run from end to end."""
 
 import importlib
 import json
@@ -36,7 +36,7 @@ ASKED = Asked(
     validating=("--device", "cpu", "--batch-size", "4"),
 )
 PEAK = 1234.0
-"""MB that a command in this process is said to have taken at most."""
+"""The peak memory, in MB, that is recorded for a command in this process."""
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
@@ -86,8 +86,14 @@ def test_commands_say_what_was_asked(technique, flags, tmp_path):
 @pytest.mark.parametrize(
     ("technique", "words"),
     [
-        pytest.param("quantum", "'quantum'; dense, fuse, prune", id="unknown"),
-        pytest.param("int8-static", "--calib FOLDER", id="without images"),
+        pytest.param(
+            "quantum", "`techniques` names 'quantum'; one or more of dense, fuse, prune", id="unknown"
+        ),
+        pytest.param(
+            "int8-static",
+            "int8-static needs calibration images; give a folder as `calibration`",
+            id="without images",
+        ),
     ],
 )
 def test_what_cannot_be_planned(technique, words, tmp_path):
@@ -108,13 +114,18 @@ def test_each_engine_runs_the_form_that_it_reads(tmp_path):
 
 def test_obs_needs_images_to_prune_by_and_none_to_train_with(tmp_path):
     asked = Asked("best.pt", "my.yaml", criterion="obs", scope="measured")
-    with pytest.raises(InputError, match="--criterion obs, --scope measured looks at images: --calib FOLDER"):
+    with pytest.raises(
+        InputError,
+        match="`criterion` obs with `scope` measured needs calibration images; "
+        "give a folder as `calibration`",
+    ):
         plan("prune", asked, tmp_path)
     assert "--criterion obs --scope measured" in shlex.join(plan("distill", asked, tmp_path).commands[0])
 
 
 @pytest.mark.parametrize(
-    ("fused", "words"), [pytest.param(False, "apart", id="apart"), pytest.param(True, "already", id="folded")]
+    ("fused", "words"),
+    [pytest.param(False, "separate", id="separate"), pytest.param(True, "already", id="folded")],
 )
 def test_the_dense_row_says_what_the_checkpoint_is(fused, words, tmp_path):
     assert words in plan("dense", Asked("best.pt", "my.yaml", fused=fused), tmp_path).note
@@ -122,7 +133,7 @@ def test_the_dense_row_says_what_the_checkpoint_is(fused, words, tmp_path):
 
 def test_a_command_that_fails_is_told_with_its_last_words(tmp_path):
     command = ("val", "--weights", "missing.pt", "--data", "missing.yaml")
-    with pytest.raises(InputError, match=r"val ended with 2: .*missing.*log.txt"):
+    with pytest.raises(InputError, match=r"val failed with exit code 2: .*missing.*log.txt"):
         module.run(command, tmp_path, lambda _line: None)
 
 
@@ -182,7 +193,7 @@ def test_files_that_went_missing_are_named(tmp_path):
 
 def test_a_journal_that_is_none_is_named(tmp_path):
     (tmp_path / "ran.json").write_text('[{"command": 3}]', encoding="utf-8")
-    with pytest.raises(InputError, match=r"ran.json: is no list of commands"):
+    with pytest.raises(InputError, match=r"ran.json: is not a list of commands"):
         Journal(tmp_path, resume=True)
 
 
@@ -199,8 +210,8 @@ def test_a_journal_that_is_none_is_named(tmp_path):
         pytest.param(["--percent", "1.5"], "--percent is 1.5", id="share"),
         pytest.param(["--seconds", "nan"], "--seconds is nan; a finite number from 0 on", id="seconds"),
         pytest.param(["--epochs", "0"], "--epochs is 0", id="epochs"),
-        pytest.param(["--techniques", "fuse,"], "--techniques: ''", id="no name"),
-        pytest.param(["--engines", "torch,x"], "--engine is 'x'", id="engine"),
+        pytest.param(["--techniques", "fuse,"], "--techniques names ''", id="no name"),
+        pytest.param(["--engines", "torch,x"], "--engines is 'x'", id="engine"),
         pytest.param(["--criterion", "l2"], "'l2' is none of l1, obs, lamp, erk", id="criterion"),
     ],
 )
@@ -223,7 +234,7 @@ def test_the_note_of_slim_says_what_really_went(tmp_path):
     made = module.Made("slim", "torch", one, {}, 0.0, 0.0, ())
     said = module._note(made, linear=0)
     assert said.startswith("75% of the 40 free channels cut, then trained; sparse-trained before")
-    assert said.endswith("(80% were asked for)")
+    assert said.endswith("(80% requested)")
 
 
 def test_the_demo_stands_by_its_name_in_commands_and_is_found(tmp_path):
@@ -235,7 +246,7 @@ def test_the_demo_stands_by_its_name_in_commands_and_is_found(tmp_path):
 
 @pytest.fixture
 def run_here(monkeypatch, run_script, capsys) -> list[Command]:
-    """Run all commands but the first in this process, which spares them imports; gives those that did."""
+    """Run all commands but the first in this process, to save imports. Return a list that collects them."""
     real, here, first = module.run, [], []
 
     def run(command: Command, folder: Path, say: Callable[[str], None]) -> Ran:
@@ -257,7 +268,7 @@ def run_here(monkeypatch, run_script, capsys) -> list[Command]:
 
 @pytest.fixture
 def comparing(shallow, shapes, tmp_path, monkeypatch) -> list[object]:
-    """The flags of a small comparison, in tmp_path/r, of a checkpoint whose batch norms are folded in."""
+    """Return the flags of a small comparison, in tmp_path/r, of a checkpoint with folded batch norms."""
     monkeypatch.setattr(Rounds.__init__, "__defaults__", (0.0, 2, 2))
     save(shallow, tmp_path / "n.pt")
     flags = ["--weights", tmp_path / "n.pt", "--data", shapes, "--imgsz", 50, "--workers", 1]
@@ -299,8 +310,8 @@ def test_a_comparison_from_end_to_end(comparing, tmp_path, run_script, run_here)
     assert by.file_mb["prune", "torch"] < by.file_mb["fuse", "torch"]
     assert frame.commands.str.startswith("python -m sparsity val").all()
     assert frame.commands.str.contains("--imgsz 64 --workers 1 --max-det 40").all()
-    assert "(0 here)" in out
-    assert "folded in already" in out
+    assert "(0 in this network)" in out
+    assert "already folded" in out
     assert (folder / "compare.png").stat().st_size > 5000
     about = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     assert about["settings"]["imgsz"] == 64
@@ -334,4 +345,4 @@ def test_what_fails_costs_the_rest_nothing_and_what_ran_is_not_run_again(
     assert "max_det was 40, now is 30" in err
     code, _, err = run_script(compare, *comparing, "--techniques", "dense", "--resume", tmp_path)
     assert code == 2
-    assert "holds no comparison to go on with (no compare.json of one)" in err
+    assert "holds no comparison to go on with (no valid compare.json)" in err

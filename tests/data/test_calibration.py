@@ -40,20 +40,21 @@ def test_fewer_than_asked_are_told(shapes):
     said: list[str] = []
     batches = read_images(shapes.parent, 7, **SIZE, say=said.append)
     assert sum(map(len, batches)) == 6
-    assert said == [f"WARNING: --calib {shapes.parent}: 7 images are asked for, all 6 in it are used"]
+    warning = f"WARNING: 7 calibration images are asked for, but {shapes.parent} holds 6; all are used"
+    assert said == [warning]
 
 
 @pytest.mark.parametrize(
     ("count", "seed", "words"),
-    [(0, 0, "--calib-images is 0"), (-1, 0, "--calib-images is -1"), (1, -1, "--calib-seed is -1")],
+    [(0, 0, "`calib_images` is 0"), (-1, 0, "`calib_images` is -1"), (1, -1, "`calib_seed` is -1")],
 )
 def test_numbers_out_of_range(shapes, count, seed, words):
     with pytest.raises(InputError, match=words):
         read_images(shapes.parent, count, **SIZE, seed=seed)
 
 
-def test_no_folder_names_the_flag(tmp_path):
-    with pytest.raises(InputError, match=r"--calib: .*none: no such folder"):
+def test_no_folder_names_the_argument(tmp_path):
+    with pytest.raises(InputError, match=r"`calibration`: .*none: no such folder"):
         read_images(tmp_path / "none", 1, **SIZE)
 
 
@@ -72,4 +73,4 @@ def test_memory_limits_how_many(network, monkeypatch, images, used):
     monkeypatch.setattr(feature_maps, "free_memory", lambda _device: free)
     said: list[str] = []
     assert limit_by_memory(8, network, (96, 96), torch.device("cpu"), said.append) == used
-    assert [f"{used} used" in line for line in said] == ([] if used == 8 else [True])
+    assert [f"{used} are used" in line for line in said] == ([] if used == 8 else [True])

@@ -151,7 +151,7 @@ def test_corrupt_images_and_labels_are_counted_named_and_left_out(tmp_path):
     assert dataset.scan.corrupt == 2
     label, image = sorted(dataset.scan.problems, key=lambda problem: "c.png" in problem)
     assert "b.txt: line 1: class 5; 0 to 1 is expected" in label
-    assert "c.png: is no image" in image
+    assert "c.png: is not an image" in image
     assert [entry["file_name"] for entry in dataset.annotations.content["images"]] == ["a.png", "d.png"]
 
 
@@ -230,7 +230,9 @@ def no_boxes(root: Path) -> Path:
             no_labels, NAMES, r"no labels: neither label files .*a\.txt.* nor a COCO", id="no labels"
         ),
         pytest.param(empty_labels, NAMES, "none of its 2 images has a labelled box", id="empty labels"),
-        pytest.param(corrupt_images, NAMES, r"no usable image; .*a\.png: is no image", id="corrupt images"),
+        pytest.param(
+            corrupt_images, NAMES, r"no usable image; .*a\.png: is not an image", id="corrupt images"
+        ),
         pytest.param(corrupt_labels, NAMES, r"no usable image; .*a\.txt: line 1", id="corrupt labels"),
         pytest.param(other_images, NAMES, r"1 of .* 2 .* first is a\.png", id="other images"),
         pytest.param(
@@ -332,8 +334,8 @@ def test_images_without_labels(tmp_path, below):
     [
         pytest.param([], "none", "none: no such folder", id="missing"),
         pytest.param(["a.txt"], "", r"no images \(.*\.png", id="no images"),
-        pytest.param(["a.png", "b.png"], "", r"no usable image; .*a\.png: is no image", id="all corrupt"),
-        pytest.param(["a.png"], "a.png", r"a\.png: no such folder; one of images", id="a file"),
+        pytest.param(["a.png", "b.png"], "", r"no usable image; .*a\.png: is not an image", id="all corrupt"),
+        pytest.param(["a.png"], "a.png", r"a\.png: no such folder; a folder of images", id="a file"),
     ],
 )
 def test_a_folder_without_usable_images(tmp_path, files, folder, message):

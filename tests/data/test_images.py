@@ -123,10 +123,10 @@ NOISE = encoded(".png", np.random.default_rng(0).integers(0, 255, (60, 60, 3), n
         pytest.param("a.jpg", JPEG[:-2], "truncated", id="a JPEG without its end"),
         pytest.param("a.png", PNG[: len(PNG) // 2], "truncated", id="half a PNG"),
         pytest.param("a.bmp", encoded(".bmp")[:-100], "truncated", id="a truncated BMP"),
-        pytest.param("a.jpg", JPEG[:3], "is no image", id="a JPEG's first bytes"),
+        pytest.param("a.jpg", JPEG[:3], "is not an image", id="a JPEG's first bytes"),
         pytest.param("a.png", PNG[:20], "", id="a PNG's first bytes"),
-        pytest.param("a.jpg", b"<html>404</html>", "is no image", id="text named .jpg"),
-        pytest.param("a.jpg", b"", "is no image", id="zero bytes"),
+        pytest.param("a.jpg", b"<html>404</html>", "is not an image", id="text named .jpg"),
+        pytest.param("a.jpg", b"", "is not an image", id="zero bytes"),
         pytest.param("a.png", encoded(".png", gradient(9, 40)), "40 x 9 pixels; at least 10 x 10", id="tiny"),
         pytest.param(
             "a.png", NOISE[:200] + b"\0" * 50 + NOISE[250:], "", id="a PNG of noise with bytes changed"

@@ -284,7 +284,7 @@ def test_train_of_a_yaml(tmp_path, content, expected, annotations):
         pytest.param("- a", r"expected \(path, train, names\)", id="a list"),
         pytest.param("train: none\nnames: [a]", "train is 'none', but there is no .*none", id="no folder"),
         pytest.param("train: a.md\nnames: [a]", r"train is 'a\.md'; a folder or a list", id="another file"),
-        pytest.param("train: empty\nnames: [a]", r"no images \(.*\) where train points to", id="no images"),
+        pytest.param("train: empty\nnames: [a]", r"no images \(.*\) for the split train", id="no images"),
     ],
 )
 def test_a_yaml_without_train(tmp_path, content, message):

@@ -1,4 +1,4 @@
-"""Engines give the detections that PyTorch gives; what can't run is named."""
+"""All engines give the detections of PyTorch; what an engine can't run is refused by name."""
 
 import subprocess
 import sys
@@ -46,7 +46,7 @@ def test_engines_find_what_torch_finds(shallow, pixels, tmp_path, name):
     onnx_file.write(shallow, tmp_path / "a.onnx")
     file = onnx_file.read(tmp_path / "a.onnx")
     if name == "sparse":
-        with pytest.raises(InputError, match="run by --engine onnxruntime or openvino, not by sparse"):
+        with pytest.raises(InputError, match="run by `engine` onnxruntime or openvino, not by sparse"):
             detect(file, pixels, engine)
     else:
         same(detect(file, pixels, engine), expected)
@@ -74,13 +74,13 @@ def test_engines_share_what_they_trace(shallow, monkeypatch):
 
 def test_an_onnx_file_is_not_for_torch(shallow, tmp_path):
     onnx_file.write(shallow, tmp_path / "a.onnx")
-    with pytest.raises(InputError, match="--engine onnxruntime or openvino"):
+    with pytest.raises(InputError, match="`engine` onnxruntime or openvino"):
         make_engine("torch").prepare(onnx_file.read(tmp_path / "a.onnx"), CPU, torch.float32)
 
 
 def test_a_missing_package_is_named_with_the_pip_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(InputError, match="--engine openvino needs the package openvino"):
+    with pytest.raises(InputError, match="`engine` openvino needs the package openvino"):
         make_engine("openvino")
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(InputError, match="pip install onnx"):
@@ -93,8 +93,8 @@ def test_a_missing_package_is_named_with_the_pip_line(monkeypatch):
         pytest.param(
             {"engine": "tensorrt"}, "one of torch, onnxruntime, openvino, sparse is expected", id="unknown"
         ),
-        pytest.param({"engine": "onnxruntime", "half": True}, "leave --half out", id="half"),
-        pytest.param({"engine": "openvino", "device": "cuda:0"}, "leave --device cuda:0 out", id="a GPU"),
+        pytest.param({"engine": "onnxruntime", "half": True}, "leave `half` out", id="half"),
+        pytest.param({"engine": "openvino", "device": "cuda:0"}, "leave `device` cuda:0 out", id="a GPU"),
     ],
 )
 def test_settings_that_an_engine_cannot_meet(flags, words):
@@ -124,7 +124,7 @@ threads = [threading.Thread(target=call) for _ in range(8)]
 [thread.join() for thread in threads]
 print(len(left))
 """
-"""A process whose threads all need OpenVINO's types at once; 7 of 10 such hung where none had before."""
+"""A process whose threads all use OpenVINO's types at once; 7 of 10 hung if none had used them before."""
 
 
 def test_lanes_that_meet_in_openvino_do_not_lock_up():

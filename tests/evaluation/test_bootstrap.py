@@ -176,10 +176,13 @@ def test_one_image_has_nothing_to_vary():
 @pytest.mark.parametrize(
     ("matched", "samples", "words"),
     [
-        pytest.param({"a": perfect([True])}, 0, "--bootstrap is 0; at least 1 resample", id="no resample"),
+        pytest.param({"a": perfect([True])}, 0, "`samples` is 0; at least 1 resample", id="no resample"),
         pytest.param({}, 10, "at least one evaluation", id="nothing to compare"),
         pytest.param(
-            {"a": perfect([True]), "b": perfect([True] * 2)}, 10, "b: the image_ids of a", id="other images"
+            {"a": perfect([True]), "b": perfect([True] * 2)},
+            10,
+            "b: its image_ids differ from those of a",
+            id="other images",
         ),
     ],
 )

@@ -39,7 +39,7 @@ def test_matches_come_in_a_file(scene, files, tmp_path):
 
 def test_a_failed_evaluation_leaves_no_file_of_matches(files, tmp_path):
     files[1].write_text("[{}]")
-    with pytest.raises(RuntimeError, match=r"predictions\.json ended with 1"):
+    with pytest.raises(RuntimeError, match=r"predictions\.json ended with exit code 1"):
         evaluate_files(*files, **IDS, matched=tmp_path / "matched.npz")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["annotations.json", "predictions.json"]
 

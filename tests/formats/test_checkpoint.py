@@ -147,7 +147,7 @@ def model(layers: list[Routed], names: object, name: str = "DetectionModel") -> 
 
 
 def v6_model() -> nn.Module:
-    """Two levels, strides 8 and 16, with every way to route."""
+    """Two raw maps, strides 8 and 16, with every way to route."""
     layers: list[Routed] = [
         (conv(3, 8, 6, 2, 2), -1),
         (conv(8, 8, 3, 2), -1),
@@ -467,7 +467,7 @@ CHANGES = [
     pytest.param(setting("model.9", "stride", None), "stride", id="no strides"),
     pytest.param(setting("model.9", "stride", torch.tensor([8.5, 16])), "strides", id="a broken stride"),
     pytest.param(setting("model.9", "stride", torch.tensor([8.0, 0])), "strides", id="a stride of 0"),
-    pytest.param(setting("model.9", "stride", torch.tensor([8.0])), "stride", id="fewer strides than levels"),
+    pytest.param(setting("model.9", "stride", torch.tensor([8.0])), "stride", id="fewer strides than maps"),
     pytest.param(
         replacing("model.9.m.0", lambda: nn.Conv2d(8, 21, 1)), "model.9", id="a head of another width"
     ),

@@ -110,14 +110,17 @@ BAD = {
     "type": (Coded("float8", "bits", 5, FINE.streams), "unknown coding"),
     "mask": (Coded("float16", "guess", 5, FINE.streams), "unknown coding"),
     "streams": (Coded("float16", "none", 5, FINE.streams), "3 streams; 2 are expected"),
-    "planes": (Coded("float16", "bits", 5, (Stream(2, 2), Stream(3, 3), Stream(3, 4))), "planes of other"),
-    "dense": (Coded("float16", "none", 5, (Stream(3, 3), Stream(3, 3))), "planes of other"),
-    "too many": (Coded("float16", "bits", 5, (Stream(2, 2), Stream(11, 11), Stream(11, 11))), "planes of"),
+    "planes": (Coded("float16", "bits", 5, (Stream(2, 2), Stream(3, 3), Stream(3, 4))), "byte planes whose"),
+    "dense": (Coded("float16", "none", 5, (Stream(3, 3), Stream(3, 3))), "byte planes whose"),
+    "too many": (Coded("float16", "bits", 5, (Stream(2, 2), Stream(11, 11), Stream(11, 11))), "byte planes"),
     "bits": (Coded("float16", "bits", 5, (Stream(3, 3), *FINE.streams[1:])), "a mask of 3 bytes"),
     "gaps": (Coded("float16", "gaps", 5, (Stream(2, 2), *FINE.streams[1:])), "a mask of 2 bytes"),
-    "longer": (Coded("float16", "bits", 5, (Stream(3, 2), *FINE.streams[1:])), "longer than what it gives"),
-    "least": (Coded("float16", "bits", 2**15, FINE.streams), "32768 for the least"),
-    "least of none": (Coded("int64", "none", 1, (Stream(10, 10),) * 8), "1 for the least"),
+    "longer": (
+        Coded("float16", "bits", 5, (Stream(3, 2), *FINE.streams[1:])),
+        "longer than its decompressed",
+    ),
+    "least": (Coded("float16", "bits", 2**15, FINE.streams), "32768 as the least"),
+    "least of none": (Coded("int64", "none", 1, (Stream(10, 10),) * 8), "1 as the least"),
 }
 
 

@@ -219,9 +219,12 @@ def header_alone(text: str) -> bytes:
 
 WHOLE = {
     "empty": (lambda _: b"", r"empty \(0 bytes\)"),
-    "short": (lambda _: b"abc", "no safetensors file, or its header is damaged"),
-    "a zip": (lambda _: b"PK\x03\x04" + bytes(100), "no safetensors file, or its header is damaged"),
-    "length": (lambda c: struct.pack("<Q", 2**40) + c[8:], "no safetensors file, or its header is damaged"),
+    "short": (lambda _: b"abc", "not a safetensors file, or its header is damaged"),
+    "a zip": (lambda _: b"PK\x03\x04" + bytes(100), "not a safetensors file, or its header is damaged"),
+    "length": (
+        lambda c: struct.pack("<Q", 2**40) + c[8:],
+        "not a safetensors file, or its header is damaged",
+    ),
     "cut": (lambda c: c[:1000], "truncated: its header reaches to byte"),
     "no JSON": (lambda c: c[:8] + b"x" + c[9:], "its header is damaged"),
     "a list": (lambda _: header_alone("[]"), "its header is damaged"),
@@ -234,7 +237,7 @@ WHOLE = {
     "another's format": (lambda c: with_metadata(c, format="pt"), "not one of ours"),
     "newer": (
         lambda c: of_version(c, "2"),
-        "of version 2 of the format; up to 1 is read here: update sparsity",
+        "has version 2 of the format; versions up to 1 can be read: update sparsity",
     ),
     "another version": (lambda c: with_metadata(c, version="0"), "its header is damaged"),
     "no description": (lambda c: save(load(c), {"format": "sparsity"}), "no version or no description"),
@@ -273,9 +276,9 @@ INSIDE = {
     "no head": (lambda d, _: d["architecture"].pop(), "Detect is expected"),
     "unknown kind": (lambda d, _: d["architecture"][0]["module"].update(kind="Exec"), "unknown kind"),
     "many modules": (lambda d, _: d.update(architecture=[{"kind": 1}] * 10_001), "more than 10000 modules"),
-    "huge": (lambda d, _: set_module(d, "in_channels", 10**30), "can't be made|fit"),
-    "nonsense": (lambda d, _: set_module(d, "kernel_size", "abc"), "its modules can't be made"),
-    "groups": (lambda d, _: set_module(d, "groups", 0), "its modules can't be made"),
+    "huge": (lambda d, _: set_module(d, "in_channels", 10**30), "cannot be made|fit"),
+    "nonsense": (lambda d, _: set_module(d, "kernel_size", "abc"), "its modules cannot be made"),
+    "groups": (lambda d, _: set_module(d, "groups", 0), "its modules cannot be made"),
     "no tensors": (lambda d, _: d.update(tensors=1), "no list of tensors"),
     "no name": (lambda d, _: entry(d).pop("name"), "without a name, type or mask"),
     "no entry": (lambda d, _: d["tensors"].append(5), "without a name, type or mask"),
@@ -285,8 +288,8 @@ INSIDE = {
     "members": (lambda d, _: entry(d).update(members=[]), f"no weights and shapes for {CONV}"),
     "a member twice": (lambda d, _: entry(d).update(members=[["a", [1]], ["a", [1]]]), "a weight twice"),
     "one mask": (lambda d, _: entry(d).update(members=[["a", [1]], ["b", [1]]]), "one mask for several"),
-    "coding": (lambda d, _: entry(d).update(mask="guess"), f"{CONV}: is of an unknown coding"),
-    "type": (lambda d, _: entry(d).update(dtype="float8"), f"{CONV}: is of an unknown coding"),
+    "coding": (lambda d, _: entry(d).update(mask="guess"), f"{CONV}: has an unknown coding"),
+    "type": (lambda d, _: entry(d).update(dtype="float8"), f"{CONV}: has an unknown coding"),
     "missing": (
         lambda d, t: (d["tensors"].remove(entry(d)), t.pop(CONV)),
         f"do not fit its modules: no weights for {CONV}",
@@ -343,10 +346,13 @@ def test_networks_too_large_to_be_read_are_not_written(pruned, tmp_path, monkeyp
     write(pruned, tmp_path / "a.safetensors")
     monkeypatch.setattr(compressed, "LEAST_LIMIT", 1000)
     monkeypatch.setattr(compressed, "MOST_RATIO", 1)
-    with pytest.raises(InputError, match=r"can't be written, since read would refuse it: its weights take"):
+    with pytest.raises(
+        InputError, match=r"cannot be written, because it could not be read again: its weights take"
+    ):
         encode(pruned)
     with pytest.raises(
-        InputError, match=r"its weights take \d+ bytes in memory; a file of \d+ bytes may hold"
+        InputError,
+        match=r"its weights take \d+ bytes in memory; at most \d+ are accepted for a file of \d+ bytes",
     ):
         read_parts(tmp_path / "a.safetensors")
     monkeypatch.undo()

@@ -181,28 +181,30 @@ def test_kept_and_closely_capped_layers_take_no_pattern():
 @pytest.mark.parametrize(
     ("amount", "scope", "options", "words"),
     [
-        pytest.param(0.5, "model", {}, "scope is 'model'; one of layer, global, lamp, erk", id="scope"),
-        pytest.param(1, "erk", {}, "sparsity is 1;", id="amount"),
+        pytest.param(0.5, "model", {}, "`scope` is 'model'; one of layer, global, lamp, erk", id="scope"),
+        pytest.param(1, "erk", {}, "`amount` is 1;", id="amount"),
         pytest.param(
             0.5,
             "global",
             {"keep": ["model.*"]},
-            r"--keep 'model.\*' matches no .* such as 0, 1, 6",
+            r"`keep` 'model.\*' matches no .* such as 0, 1, 6",
             id="keep",
         ),
-        pytest.param(0.5, "layer", {"caps": {"x": 0.5}}, "--caps 'x' matches no", id="caps"),
-        pytest.param(0.5, "layer", {"caps": {"0": 30}}, "--caps: '0' is 30; a sparsity", id="a cap over 1"),
+        pytest.param(0.5, "layer", {"caps": {"x": 0.5}}, "`caps` 'x' matches no", id="caps"),
+        pytest.param(0.5, "layer", {"caps": {"0": 30}}, "`caps` '0' is 30; a sparsity", id="a cap over 1"),
         pytest.param(0.5, "lamp", {"keep": ["*"]}, "hold 0 of .* weights; 0.0 at most", id="all kept"),
         pytest.param(
             0.9, "erk", {"caps": {"*": 0.5}}, r"hold \d+ of \d+ weights; 0.49\d* at most", id="capped"
         ),
         pytest.param(
-            0.3, "layer", {"pattern": TWO_OF_FOUR}, "less than --pattern 2:4 makes; 0.5 or more", id="layer"
+            0.3, "layer", {"pattern": TWO_OF_FOUR}, "less than that of `pattern` 2:4; 0.5 or more", id="layer"
         ),
         pytest.param(
-            0.5, "layer", {"pattern": Pattern(1, 64)}, r"less than --pattern 1:64 makes; 0.9844", id="1:64"
+            0.5, "layer", {"pattern": Pattern(1, 64)}, "less than that of `pattern` 1:64; 0.9844", id="1:64"
         ),
-        pytest.param(0.99, "layer", {"pattern": Pattern(1, 64)}, "1:64 fits no layer", id="nothing fits"),
+        pytest.param(
+            0.99, "layer", {"pattern": Pattern(1, 64)}, "`pattern` 1:64 fits no layer", id="nothing fits"
+        ),
         pytest.param(0.99, "global", {"pattern": TWO_OF_FOUR}, "at most is expected", id="the stem is dense"),
         pytest.param(
             0.001,
@@ -262,10 +264,10 @@ def test_round_to_total_within_random_bounds(seed, layers):
 @pytest.mark.parametrize(
     ("wished", "total", "words"),
     [
-        pytest.param(1.0, 10, "total of 10 is asked; from 1 to 9", id="too many"),
-        pytest.param(1.0, 0, "total of 0 is asked", id="too few"),
-        pytest.param(-1.0, 5, "not negative", id="negative"),
-        pytest.param(float("nan"), 5, "finite", id="NaN"),
+        pytest.param(1.0, 10, "`total` is 10; from 1 to 9", id="too many"),
+        pytest.param(1.0, 0, "`total` is 0", id="too few"),
+        pytest.param(-1.0, 5, "negative or not finite", id="negative"),
+        pytest.param(float("nan"), 5, "negative or not finite", id="NaN"),
     ],
 )
 def test_round_to_total_refuses(wished, total, words):

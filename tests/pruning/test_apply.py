@@ -87,12 +87,12 @@ def test_counts():
 
 @pytest.mark.parametrize("amount", [-0.1, 1.0, 1, 30, math.nan, math.inf, "0.3", None, True])
 def test_amounts_out_of_range_are_refused(amount):
-    with pytest.raises(InputError, match=r"sparsity is .* fraction from 0"):
+    with pytest.raises(InputError, match=r"`amount` is .* fraction from 0"):
         prune(small(), amount)
 
 
 def test_unknown_scope_is_refused():
-    with pytest.raises(InputError, match="scope is 'model'; one of layer, global"):
+    with pytest.raises(InputError, match="`scope` is 'model'; one of layer, global"):
         prune(small(), 0.3, "model")
 
 

@@ -111,5 +111,5 @@ def test_measured_amounts_hold_with_layers_kept(batches, keep):
 
 
 def test_measured_amounts_need_measurements():
-    with pytest.raises(InputError, match="--calib names a folder"):
+    with pytest.raises(InputError, match=r"`scope` 'measured' needs calibration images; .*`calibration`"):
         keep_counts(TwoOutputs(), 0.4, "measured")

@@ -120,9 +120,9 @@ def test_no_pattern_is_plain_pruning(word):
 
 
 def test_wrong_words_are_refused():
-    with pytest.raises(InputError, match="--pattern is '2to4'"):
+    with pytest.raises(InputError, match="`pattern` is '2to4'"):
         prune(small(), 0.5, pattern="2to4")
-    with pytest.raises(InputError, match=r"--keep 'head' matches no Conv2d; a name such as 0, 1, 4"):
+    with pytest.raises(InputError, match=r"`keep` 'head' matches no Conv2d; a name such as 0, 1, 4"):
         prune(small(), 0.5, keep=["head"])
 
 

@@ -39,7 +39,7 @@ def test_parse(text, pattern):
     "text", ["4:2", "2:2", "0:4", "1:65", "2:4:8", "2", "-1:4", "2/4", "two:four", "²:4"]
 )
 def test_what_is_no_pattern_is_refused(text):
-    with pytest.raises(InputError, match=r"--pattern is '.*'; .*such as 2:4, is expected"):
+    with pytest.raises(InputError, match=r"`pattern` is '.*'; .*such as 2:4, is expected"):
         parse_pattern(text)
 
 
@@ -131,14 +131,14 @@ def test_another_device_finds_the_same_threshold():
 @pytest.mark.parametrize(
     ("scores", "count", "pattern", "words"),
     [
-        pytest.param(row(1, 2), 3, None, "count is 3; from 0 to 2", id="more than there are"),
-        pytest.param(row(1, 2), -1, None, "count is -1", id="negative"),
+        pytest.param(row(1, 2), 3, None, "`count` is 3; from 0 to 2", id="more than there are"),
+        pytest.param(row(1, 2), -1, None, "`count` is -1", id="negative"),
         pytest.param(
-            row(1, 2, 3, 4), 3, Pattern(2, 4), "count is 3; from 0 to 2 of 4", id="over the pattern"
+            row(1, 2, 3, 4), 3, Pattern(2, 4), "`count` is 3; from 0 to 2 of 4", id="over the pattern"
         ),
-        pytest.param(row(1, 2, 3), 1, Pattern(2, 4), "2:4 doesn't fit", id="three channels"),
-        pytest.param(row(1, math.nan), 1, None, "hold NaN", id="NaN"),
-        pytest.param(row(1, math.nan), 0, None, "hold NaN", id="NaN where none stays"),
+        pytest.param(row(1, 2, 3), 1, Pattern(2, 4), "`pattern` 2:4 does not fit", id="three channels"),
+        pytest.param(row(1, math.nan), 1, None, "`scores` holds NaN", id="NaN"),
+        pytest.param(row(1, math.nan), 0, None, "`scores` holds NaN", id="NaN where none stays"),
     ],
 )
 def test_refused(scores, count, pattern, words):

@@ -90,14 +90,16 @@ def test_amount_0_is_a_dense_copy(shallow):
 @pytest.mark.parametrize(
     ("given", "method", "amount", "words"),
     [
-        pytest.param({}, OBS, 0.5, "--criterion obs learns from images: --calib", id="no images"),
-        pytest.param({}, Method("l1", "measured"), 0.5, "--scope measured learns", id="no images, measured"),
-        pytest.param({"keep": ["x"]}, Method(), 0.5, "--keep 'x' matches no Conv2d", id="no such layer"),
+        pytest.param(
+            {}, OBS, 0.5, "`criterion` obs learns from images, but `calibration` is missing", id="no images"
+        ),
+        pytest.param({}, Method("l1", "measured"), 0.5, "`scope` measured learns", id="no images, measured"),
+        pytest.param({"keep": ["x"]}, Method(), 0.5, "`keep` 'x' matches no Conv2d", id="no such layer"),
         pytest.param({"keep": "*"}, Method("l1", "lamp"), 0.5, "0.0 at most", id="out of reach"),
         pytest.param(
-            {"pattern": "2:4"}, Method(), 0.3, "less than --pattern 2:4", id="less than the pattern"
+            {"pattern": "2:4"}, Method(), 0.3, "less than that of `pattern` 2:4", id="less than the pattern"
         ),
-        pytest.param({}, Method(), 1.0, "sparsity is 1.0", id="all"),
+        pytest.param({}, Method(), 1.0, "`amount` is 1.0", id="all"),
     ],
 )
 def test_what_cannot_be_is_said_before_work_begins(shallow, given, method, amount, words):
@@ -111,7 +113,7 @@ def test_too_many_images_are_one_line(shallow, images, monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(obs, "prune_obs", fail)
-    with pytest.raises(InputError, match=r"--calib-images: memory does not hold .* 3 images"):
+    with pytest.raises(InputError, match=r"`calib_images`: memory does not hold .* 3 images"):
         Pruner(shallow, calibration=images).prune(OBS, 0.5)
 
 

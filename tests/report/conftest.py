@@ -1,4 +1,4 @@
-"""A sweep's figures, made up."""
+"""Sweeps with invented figures."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -31,7 +31,7 @@ Levels = dict[tuple[str, float], tuple[float, tuple[float, float, float]]]
 METHODS = {method.label: method for method in parse_methods("l1,obs", "layer,global,lamp,erk,measured")}
 LEGEND = make_legend((Method("l1"), Method("obs")), ("torch", "onnxruntime", "openvino", "sparse"))
 WIDTH = 0.01
-"""Of the intervals, to either side."""
+"""The distance of an interval's limits from its middle."""
 
 
 def row(method: str, amount: float, ap: float, latency: Latency, dense: Latency, change: float) -> SweepRow:
@@ -48,7 +48,7 @@ def row(method: str, amount: float, ap: float, latency: Latency, dense: Latency,
 
 @pytest.fixture
 def in_two_engines() -> Callable[..., Sweep]:
-    """A dense level and one at 0.5 in torch and onnxruntime, whose AP is off by gap at 0.5."""
+    """Make a sweep of levels 0 and 0.5 in torch and onnxruntime, whose AP differs by gap at 0.5."""
 
     def make(gap: float) -> Sweep:
         rows = []
@@ -66,7 +66,7 @@ def in_two_engines() -> Callable[..., Sweep]:
 
 
 def difference(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every two methods at the same amount."""
+    """Return a row for each pair of methods at the same amount."""
     pairs = []
     for amount, rows in frame[frame.amount > 0].groupby("amount"):
         for one, other in combinations(rows.itertuples(), 2):
@@ -115,7 +115,7 @@ SAME = (10.0, 9.0, 11.0)
 
 @pytest.fixture(scope="session")
 def make_usual(make_sweep) -> Callable[[], Sweep]:
-    """Makes a sweep whose AP falls with sparsity and whose latency stays."""
+    """Make a sweep whose AP falls with sparsity, at constant latency."""
     levels = {
         ("l1", 0.0): (0.5, SAME),
         ("l1", 0.1): (0.496, (10.1, 9.1, 11.2)),
@@ -128,5 +128,5 @@ def make_usual(make_sweep) -> Callable[[], Sweep]:
 
 @pytest.fixture
 def usual(make_usual) -> Sweep:
-    """One of make_usual's, for a test to change."""
+    """Return a sweep of make_usual, which a test can change."""
     return make_usual()

@@ -1,4 +1,4 @@
-"""What the words say is what the figures say."""
+"""The sentences of a report agree with the figures."""
 
 import pytest
 
@@ -21,23 +21,27 @@ def test_the_largest_sparsity_that_keeps_enough(usual):
 
 def test_what_is_missed_is_said_once(make_sweep):
     sweep = make_sweep({("l1", 0.0): (0.5, SAME), ("l1", 0.5): (0.4, SAME)})
-    assert [line for line in findings(sweep) if "no sparsity tried" in line] == [
-        "l1 (magnitude, the same share of each layer): no sparsity tried keeps 90% of the dense AP; "
+    assert [line for line in findings(sweep) if "no tested sparsity" in line] == [
+        "l1 (magnitude, the same sparsity in each layer): no tested sparsity keeps 90% of the dense AP; "
         "the smallest, 0.5, keeps 80.0% (AP 0.400)."
     ]
 
 
 def test_zeros_that_buy_nothing_are_called_so(usual):
-    assert "Zeros bought no speed" in findings(usual)[-1]
+    assert "Zeros give no speedup" in findings(usual)[-1]
     assert "(speedups 0.97x to 1.02x)" in findings(usual)[-1]
 
 
 @pytest.mark.parametrize(
     ("latency", "words", "absent"),
     [
-        pytest.param((5.0, 4.0, 8.9), "Faster beyond the spread: l1 0.5 (2.00x)", "no speed", id="faster"),
-        pytest.param((7.0, 6.0, 9.0), "Zeros bought no speed", "Faster", id="spreads touch"),
-        pytest.param((20.0, 16.0, 30.0), "Slower beyond the spread: l1 0.5 (0.50x)", "Faster", id="slower"),
+        pytest.param(
+            (5.0, 4.0, 8.9), "Faster by more than the spread: l1 0.5 (2.00x)", "no speed", id="faster"
+        ),
+        pytest.param((7.0, 6.0, 9.0), "Zeros give no speedup", "Faster", id="spreads touch"),
+        pytest.param(
+            (20.0, 16.0, 30.0), "Slower by more than the spread: l1 0.5 (0.50x)", "Faster", id="slower"
+        ),
     ],
 )
 def test_speed(make_sweep, latency, words, absent):
@@ -48,8 +52,8 @@ def test_speed(make_sweep, latency, words, absent):
 
 def test_an_unsteady_clock_tells_nothing(make_sweep):
     sweep = make_sweep({("l1", 0.0): (0.5, SAME), ("l1", 0.5): (0.4, (10.0, 8.0, 17.0))})
-    assert "too unsteady to tell" in findings(sweep)[-1]
-    assert "no speed:" not in findings(sweep)[-1]
+    assert "too unsteady to show" in findings(sweep)[-1]
+    assert "no speedup" not in findings(sweep)[-1]
 
 
 def test_a_level_is_compared_with_the_dense_network_of_its_own_group(make_sweep):
@@ -66,8 +70,8 @@ def test_a_dense_network_that_finds_nothing(make_sweep, dense):
 
 def test_which_methods_differ_beyond_chance(usual):
     assert findings(usual)[7:9] == [
-        "Sparsity 0.1, beyond the choice of images (95% intervals of AP): l1 is above l1 global.",
-        "Sparsity 0.5, beyond the choice of images (95% intervals of AP): l1 global is above l1.",
+        "Sparsity 0.1, differences in AP whose 95% interval excludes 0: l1 is above l1 global.",
+        "Sparsity 0.5, differences in AP whose 95% interval excludes 0: l1 global is above l1.",
     ]
 
 
@@ -75,8 +79,10 @@ def test_methods_that_differ_by_chance_alone(make_sweep):
     sweep = make_sweep(
         {("l1", 0.0): (0.5, SAME), ("lamp", 0.5): (0.4, SAME), ("obs", 0.5): (0.404, SAME)},
     )
-    assert "no method differs from another by more than that" in findings(sweep)[-3]
-    assert findings(sweep)[2].startswith("obs (least squares on calibration images, shared out by what each")
+    assert "differences in AP whose 95% interval excludes 0: none." in findings(sweep)[-3]
+    assert findings(sweep)[2].startswith(
+        "obs (least squares on calibration images, allocated by the measured cost of each"
+    )
 
 
 def test_the_dense_network_alone(make_sweep):
@@ -85,13 +91,16 @@ def test_the_dense_network_alone(make_sweep):
 
 def test_engines_that_agree(in_two_engines):
     text = "\n".join(findings(in_two_engines(0.001)))
-    assert "AP by onnxruntime is that by torch to 0.0010 at every level." in text
-    assert "Batch 1, the dense network by engine: torch 40.0 ms (1.00x), onnxruntime 20.0 ms (2.00x)." in text
+    assert "AP in onnxruntime differs from AP in torch by at most 0.0010 at every level." in text
+    assert (
+        "Batch 1, the dense network in each engine: torch 40.0 ms (1.00x), onnxruntime 20.0 ms (2.00x)."
+        in text
+    )
     assert "Batch 1, torch: the dense network takes 40.0 ms" in text
-    assert "ONNX Runtime multiplies by zeros like by any number." in text
+    assert "ONNX Runtime multiplies by zero as by any other number." in text
     assert text.count("keeps 90%") == 1, "methods are judged in the first engine"
 
 
 def test_engines_that_differ_are_flagged(in_two_engines):
     text = "\n".join(findings(in_two_engines(-0.003)))
-    assert "WARNING: AP by onnxruntime is off that by torch by more than 0.002: l1 0.5 (-0.003)." in text
+    assert "WARNING: AP in onnxruntime differs from AP in torch by more than 0.002: l1 0.5 (-0.003)." in text

@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def folder(make_usual, tmp_path_factory) -> Path:
-    """Written once, to be read."""
+    """Return the folder of a written sweep, which tests only read."""
     folder = tmp_path_factory.mktemp("usual")
     write_sweep(folder, make_usual(), GUIDE)
     return folder
@@ -60,7 +60,7 @@ def folder(make_usual, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def coarse(monkeypatch) -> None:
-    """Plots of few pixels, for what does not look at them."""
+    """Draw plots of few pixels, for tests that do not look at them."""
     monkeypatch.setattr(plots, "DPI", 20)
 
 
@@ -109,7 +109,7 @@ def test_intervals_that_are_none(usual, tmp_path):
     saved = json.loads((tmp_path / "sweep.json").read_text())
     assert saved["rows"][1]["AP_change_low"] is None
     assert saved["differences"][0]["low"] is None
-    assert "no method differs" in format_sweep(usual)
+    assert "differences in AP whose 95% interval excludes 0: none." in format_sweep(usual)
 
 
 def test_eight_methods_can_be_told_apart(make_sweep, tmp_path):
@@ -130,7 +130,7 @@ def test_the_page_needs_no_network(folder):
 
 
 def test_the_page_says_the_findings(folder):
-    assert "Zeros bought no speed" in Page((folder / "report.html").read_text()).items[-1]
+    assert "Zeros give no speedup" in Page((folder / "report.html").read_text()).items[-1]
 
 
 @pytest.mark.parametrize("title", [r"fig $\sparsity$", "$5 vs $10", "caf\udce9", "\u7a00\u758f \U0001f680"])

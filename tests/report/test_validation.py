@@ -1,4 +1,4 @@
-"""What a run prints and writes."""
+"""The printed text and the files of a run."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ KEYS = [
 
 
 def guide_run(amount: float = 0.3) -> Metrics:
-    """A run that repeats the guide's, with every figure 0.001 above its row at 0.3."""
+    """Return a run that repeats the guide's, with every figure 0.001 above its row at 0.3."""
     with GUIDE.open() as file:
         row = next(r for r in csv.DictReader(file) if float(r["amount"]) == 0.3)
     values = {f.name: 0 for f in fields(Metrics)} | {"device": "", "precision": "float16", "torch": "2"}

@@ -1,4 +1,4 @@
-"""Whole networks in the sparse engine, and what it keeps on disk."""
+"""Whole networks in the sparse engine, and its files on disk."""
 
 import gc
 import json
@@ -29,7 +29,7 @@ UNKNOWN = {
     "C3TR": "the operation",
     "Contract and Expand": "the operation",
 }
-"""What is said against blocks that the engine does not run."""
+"""Blocks that the engine does not support -> the words of its error."""
 
 
 def assert_same(network, images, threads=1, compiled=None):
@@ -45,7 +45,7 @@ def test_every_block_gives_what_torch_gives_or_is_named(odd_network):
     name, network = odd_network
     if UNKNOWN.get(name):
         with pytest.raises(
-            InputError, match=f"the sparse engine does not know {UNKNOWN[name]}.*--engine torch"
+            InputError, match=f"the sparse engine does not support {UNKNOWN[name]}.*`engine` torch"
         ):
             CompiledNetwork(network)
         return
@@ -113,7 +113,7 @@ def test_images_that_do_not_fit(tiny, images, words):
 
 
 def test_no_threads(tiny):
-    with pytest.raises(InputError, match="threads is 0"):
+    with pytest.raises(InputError, match="`threads` is 0"):
         CompiledNetwork(tiny, 0)
 
 
@@ -171,11 +171,11 @@ def test_choices_on_disk_that_are_damaged_are_measured_anew(tiny, content):
 @pytest.mark.parametrize(
     "choice",
     [
-        pytest.param([9, 9, 1, 1, 1], id="a tile that there is not"),
+        pytest.param([9, 9, 1, 1, 1], id="an unknown tile"),
         pytest.param([*max(MACHINE.tiles), 1, 1, 1], id="a tile larger than the maps"),
         pytest.param([1, 1, 0, 1, 1], id="no channels"),
         pytest.param([1, 1, 1, 10_000, 1], id="more spans than outputs"),
-        pytest.param([1, 1, 1, -1, 1], id="fewer spans than one"),
+        pytest.param([1, 1, 1, -1, 1], id="less than one span"),
     ],
 )
 def test_choices_on_disk_that_fit_no_task_are_measured_anew(tiny, choice, monkeypatch):
@@ -202,7 +202,7 @@ def test_a_choice_is_taken(tiny):
 
 
 def _kernel(program, threads, counters, batch, memory, sums, scratch, images, maps, tables):
-    """Stands for the kernels: compiled at once."""
+    """A stand-in for the kernels, which compiles quickly."""
 
 
 def test_machine_code_is_kept_and_damage_does_no_harm(monkeypatch, tmp_path):
@@ -220,7 +220,7 @@ def test_machine_code_is_kept_and_damage_does_no_harm(monkeypatch, tmp_path):
 
 def test_a_missing_numba_is_named_with_the_pip_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    with pytest.raises(InputError, match=r"--engine sparse needs the package numba.*pip install numba"):
+    with pytest.raises(InputError, match=r"`engine` sparse needs the package numba.*pip install numba"):
         make_engine("sparse")
 
 
@@ -234,7 +234,7 @@ def test_maps_too_small_for_their_halo_are_refused():
     image = Map(3, 8)
     weight = np.ones((3, 3, 13, 13), np.float32)
     step = Convolution("wide", image, Map(3, 8), weight, np.zeros(3, np.float32), padding=6)
-    with pytest.raises(InputError, match=r"a map of 1 x 1 cells is too small.*larger --imgsz"):
+    with pytest.raises(InputError, match=r"a map of 1 x 1 cells is too small.*larger `imgsz`"):
         lay_out(Graph(image, (step,), (step.result,), 8), 8, 8)
 
 

@@ -1,4 +1,4 @@
-"""The kernels against torch, over random shapes; nothing is read or written outside a buffer."""
+"""The kernels against torch, for random shapes; nothing is read or written outside a buffer."""
 
 import ctypes
 import mmap
@@ -33,7 +33,7 @@ GUARDED, CASES = "--guarded", "--cases"
 
 
 def compute(graph, images, threads, choices=None, place=lambda array: array):
-    """Run a graph on images; place: where each buffer goes."""
+    """Run a graph on images. place: called with each buffer, returns the one to use."""
     program = make_program(graph, *images.shape[2:], threads, choices)
     workspace = make_workspace(program, threads)
     workspace.memory = place(workspace.memory)
@@ -50,7 +50,7 @@ def compute(graph, images, threads, choices=None, place=lambda array: array):
 
 
 def random_case(seed):
-    """A graph of some random steps, images for it, and what torch makes of them."""
+    """Return a graph of some random steps, images for it, and torch's result."""
     random = np.random.default_rng(seed)
     torch.manual_seed(seed)
     height, width = (8 * int(n) for n in random.integers(1, 9, 2))
@@ -166,7 +166,7 @@ def test_pooling_keeps_nan():
 
 
 def run_here(flag, **environment):
-    """Run this file in a process of its own; what it prints."""
+    """Run this file in a separate process, and return the words that it prints."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | environment
     command = [sys.executable, __file__, flag]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -177,7 +177,7 @@ def run_here(flag, **environment):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="pages are guarded by mprotect")
 def test_nothing_is_read_or_written_outside_a_buffer():
-    """In a process of its own, since what goes wrong ends it."""
+    """In a separate process, because a failure ends the process."""
     assert run_here(GUARDED) == ["begin", "end", "caught"]
 
 
@@ -196,7 +196,7 @@ def test_other_widths_of_vectors_give_the_same(environment, lanes, fma):
 
 
 class Guarded:
-    """Puts arrays between pages that can't be touched, close to the one before or to the one behind."""
+    """Places arrays between two protected pages, next to the first one or to the last one."""
 
     def __init__(self, at_end: bool) -> None:
         self.at_end, self.libc = at_end, ctypes.CDLL(None, use_errno=True)
@@ -224,7 +224,7 @@ def check_guarded() -> None:
             place = Guarded(at_end)
             assert_close(compute(graph, images, 1 + seed % 2, place=place)[0], expected)
         print(name, flush=True)
-    # That the guard works is shown by a child that touches it.
+    # A child process touches the guard, to show that it works.
     child = os.fork()
     if not child:
         array = Guarded(True)(np.zeros(16, np.float32))

@@ -1,4 +1,4 @@
-"""Intervals of a sweep's differences: what the bootstrap gives, and what happens without."""
+"""Intervals of a sweep's differences in AP, with and without resamples."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ SETTINGS = ValidationSettings(imgsz=64, batch_size=2, device="cpu", workers=1)
 
 
 def matched(right: int, boxes: int = 1) -> Matched:
-    """Ten images with a box each; the first few are found."""
+    """Return the matches of ten images with a box each; the boxes of the first few are found."""
     ids, image = np.arange(10), np.arange(right, dtype=np.int32)
     hits = np.ones((right, 10), bool)
     truth = np.full((10, 1), boxes, np.int32)
@@ -30,7 +30,7 @@ def matched(right: int, boxes: int = 1) -> Matched:
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    """Five levels, each of which finds two images less than the one before."""
+    """Return a store of five levels. Each finds the boxes of two images less than the level before."""
     store = Store(tmp_path)
     for number, level in enumerate(LEVELS):
         store.level_folder(level)
@@ -86,7 +86,7 @@ def test_matches_that_are_gone_are_made_again(slight, shapes, tmp_path, damage):
     path.unlink() if damage == "unlink" else path.write_bytes(path.read_bytes()[:50])
     said: list[str] = []
     again = run_sweep(slight, shapes, wanted(20), tmp_path, say=said.append).frame
-    assert said == ["2 of 2 levels are there already"]
+    assert said == ["2 of 2 levels are already finished"]
     columns = ["AP_change_low", "AP_change_high", "AP_share_above"]
     assert again[columns].equals(first[columns])
 
@@ -101,5 +101,5 @@ def test_a_sweep_without_intervals_can_be_given_them(slight, shapes, tmp_path):
 
 @pytest.mark.parametrize("count", [-1, 1.5, "many"])
 def test_resamples_out_of_range(count):
-    with pytest.raises(InputError, match="--bootstrap is"):
+    with pytest.raises(InputError, match="`bootstrap` is"):
         wanted(count)

@@ -1,4 +1,4 @@
-"""Which levels a sweep has, in which order."""
+"""The levels of a sweep, and their order."""
 
 import numpy as np
 import pytest
@@ -34,12 +34,14 @@ def test_plan(amounts, methods, keys):
 @pytest.mark.parametrize(
     ("amounts", "methods", "words"),
     [
-        pytest.param([1.0], [L1], "sparsity is 1.0", id="all"),
-        pytest.param([-0.1], [L1], "sparsity is -0.1", id="negative"),
-        pytest.param([1 - 1e-12], [L1], "sparsity is 1.0", id="all, once rounded"),
-        pytest.param([1e-12], [L1], "too small to be told from 0", id="none, once rounded"),
-        pytest.param([float("nan")], [L1], "sparsity is nan", id="nan"),
-        pytest.param([0.1], [], "--criterion is empty", id="no method"),
+        pytest.param([1.0], [L1], "`amount` is 1.0", id="all"),
+        pytest.param([-0.1], [L1], "`amount` is -0.1", id="negative"),
+        pytest.param([1 - 1e-12], [L1], "`amount` is 1.0", id="all, once rounded"),
+        pytest.param(
+            [1e-12], [L1], "`amount` is 1e-12; 0, or at least 1e-09, is expected", id="none, once rounded"
+        ),
+        pytest.param([float("nan")], [L1], "`amount` is nan", id="nan"),
+        pytest.param([0.1], [], "`methods` is empty", id="no method"),
     ],
 )
 def test_refused(amounts, methods, words):

@@ -1,4 +1,4 @@
-"""A sweep's folder: what is written comes back, what is broken counts as missing."""
+"""A sweep's folder: written files are read back, damaged files count as missing."""
 
 import json
 from dataclasses import asdict, fields
@@ -183,7 +183,7 @@ def test_what_a_kill_left_half_written_goes(tmp_path):
 
 def test_levels_without_settings_are_refused(store):
     store.level_folder(LEVEL)
-    with pytest.raises(InputError, match="not what they were made with"):
+    with pytest.raises(InputError, match="but not its settings"):
         store.begin({}, {})
 
 

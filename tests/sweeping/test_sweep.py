@@ -1,4 +1,4 @@
-"""A sweep gives what single validations give, in one pass, and goes on where it was stopped."""
+"""A sweep gives the figures of single validations, in one pass, and resumes after a stop."""
 
 import copy
 import json
@@ -42,12 +42,12 @@ def wanted(*amounts: float, **changes) -> SweepSettings:
 
 @pytest.fixture
 def network(slight) -> Network:
-    """Few layers: what a level takes grows with them, and nothing here is of them all."""
+    """Return a network of few layers, so that levels are quick; no test here needs all layers."""
     return slight
 
 
 def same_figures(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    """All but what a clock said is equal."""
+    """Check that all columns but the measured times are equal."""
     clocked = [
         name
         for name in one.columns
@@ -216,7 +216,7 @@ def test_a_finished_sweep_is_only_read(network, shapes, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(
         first, run_sweep(network, shapes, wanted(0.5), tmp_path, say=said.append).frame
     )
-    assert said == ["3 of 3 levels are there already"]
+    assert said == ["3 of 3 levels are already finished"]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_one_amount_that_is_no_list_is_refused(network, shapes):
 
 @pytest.mark.parametrize("sizes", [(0,), (10**9,), (1, 1), (-1,), (1.5,)])
 def test_batch_sizes_out_of_range_are_refused(sizes):
-    with pytest.raises(InputError, match="--batch-sizes"):
+    with pytest.raises(InputError, match="`batch_sizes`"):
         wanted(0.5, batch_sizes=sizes)
 
 
@@ -273,7 +273,7 @@ def test_a_failing_evaluation_is_an_error(network, shapes, tmp_path, monkeypatch
 
 
 def sweep_into(folder: Path, data: Path) -> None:
-    """In a process of its own, to be killed."""
+    """Sweep in a process of its own, which is killed."""
     torch.manual_seed(0)
     network = fuse(build(yolov5("yolov5n", nc=3), ("cat", "dog", "bird"))).requires_grad_(False)
     network.head.anchors.copy_(torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]]).expand(3, 3, 2))
@@ -286,7 +286,7 @@ def sweep_into(folder: Path, data: Path) -> None:
 
 @pytest.fixture
 def processes(monkeypatch) -> BaseContext:
-    """Makes processes out of one that has imported all they need: a kill then hits the work itself."""
+    """Return a context whose processes start with all imports done, so that a kill hits the work itself."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -348,7 +348,7 @@ def test_methods_and_a_pruner_as_a_library(tiny, shapes):
 
 
 def test_a_pruner_of_another_network_is_refused(tiny, shapes):
-    with pytest.raises(InputError, match="the pruner's network is another one"):
+    with pytest.raises(InputError, match="`pruner` is a pruner of another network"):
         sweep(tiny, shapes, [0.5], pruner=Pruner(copy.deepcopy(tiny)), settings=SETTINGS)
 
 

@@ -1,4 +1,4 @@
-"""Functions take turns; what comes out is what the clock said."""
+"""Functions take turns; each one's milliseconds are those of the clock."""
 
 from itertools import pairwise
 
@@ -39,7 +39,7 @@ def test_each_round_has_its_own_order(clock):
     assert called[5::2] == called[4::2]
     assert all(sorted(one) == [0, 1, 2, 3] for one in rounds)
     followers = {(one, other) for order in rounds for one, other in pairwise(order)}
-    assert len(followers) == 4 * 3, "each follows each at times"
+    assert len(followers) == 4 * 3, "each function follows each other one at times"
 
 
 def test_each_runs_for_nothing_until_it_is_warm(clock):

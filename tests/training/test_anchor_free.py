@@ -125,7 +125,7 @@ def test_sides_outside_of_the_bins_count_as_the_nearest(wanted, as_if):
 
 
 def perfect_maps() -> tuple[list[Tensor], Tensor]:
-    """Maps of one image that find, in cell (3, 4) of the first level, what the target says."""
+    """Maps of one image that find, in cell (3, 4) of the first map, what the target says."""
     raw = [torch.full((1, 4 * BINS + NC, n, n), -30.0) for n in (8, 4)]
     for level in raw:
         level[:, : 4 * BINS] = 0
@@ -257,7 +257,7 @@ def test_the_teacher_gets_no_gradient():
 
 def test_maps_of_other_shapes_are_refused():
     with pytest.raises(
-        InputError, match="the same classes and strides: the teacher has 1 levels, the student 2"
+        InputError, match="the same classes and strides: the teacher has 1 raw maps, the student 2"
     ):
         distil(maps(), maps()[:1])
 
@@ -273,7 +273,7 @@ def test_a_network_begins_with_few_finds(tiny_yolov8):
     lesson_of(tiny_yolov8).initialise(tiny_yolov8.head, 64)
     raw = tiny_yolov8(torch.rand(1, 3, 64, 64))
     scores = torch.cat([x[:, 4 * BINS :].flatten() for x in raw]).sigmoid()
-    assert scores.sum() == pytest.approx(15, rel=0.5), "five a level"
+    assert scores.sum() == pytest.approx(15, rel=0.5), "five per map"
     assert len(tiny_yolov8.candidates(raw, 0.5).scores) == 0
     parts = lesson_of(tiny_yolov8).losses(tiny_yolov8.head, 64)(
         raw, torch.tensor([[0, 1, 0.5, 0.5, 0.5, 0.5]])

@@ -62,7 +62,7 @@ def test_grows_with_the_difference():
 
 
 def test_by_hand():
-    """One cell a level, one anchor, one class; the finest and the coarsest level agree."""
+    """One cell per map, one anchor, one class. The finest and the coarsest map agree."""
     teacher = [torch.zeros(1, 6, 1, 1) for _ in range(3)]
     student = [x.clone() for x in teacher]
     teacher[1][0, :, 0, 0] = torch.tensor([0.2, -0.4, 0.1, 0.3, 1.5, 2.0])
@@ -139,12 +139,12 @@ def test_float32_under_autocast():
     ("other", "words"),
     [
         pytest.param(
-            {"nc": 4}, r"level 0, the teacher's is \[2, 18, 4, 4\], the student's \[2, 16,", id="classes"
+            {"nc": 4}, r"raw map 0, the teacher's is \[2, 18, 4, 4\], the student's \[2, 16,", id="classes"
         ),
-        pytest.param({"na": 3}, r"level 0, the teacher's is \[2, 24,", id="anchors"),
-        pytest.param({"sides": (4, 2, 2)}, "level 2, the teacher's is", id="strides"),
-        pytest.param({"sides": (4, 2, 1, 1)}, "the teacher has 4 levels, the student 3", id="levels"),
-        pytest.param({"batch": 1}, "level 0, the teacher's is", id="batch"),
+        pytest.param({"na": 3}, r"raw map 0, the teacher's is \[2, 24,", id="anchors"),
+        pytest.param({"sides": (4, 2, 2)}, "raw map 2, the teacher's is", id="strides"),
+        pytest.param({"sides": (4, 2, 1, 1)}, "the teacher has 4 raw maps, the student 3", id="maps"),
+        pytest.param({"batch": 1}, "raw map 0, the teacher's is", id="batch"),
     ],
 )
 def test_refuses_a_teacher_of_other_shape(other, words):

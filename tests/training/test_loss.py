@@ -34,7 +34,7 @@ def maps(batch: int = 1, nc: int = 2, sides=(2, 1, 1)) -> list[Tensor]:
 
 
 def loss_of(raw, rows, *, anchor=(1.0, 1.0), nc: int = 2, imgsz: int = 640) -> LossParts:
-    """Loss where the finest level alone has an anchor that matches."""
+    """Loss where only the finest map has an anchor that matches."""
     anchors = torch.tensor([[list(anchor)]] + [NOWHERE] * (len(raw) - 1))
     return DetectionLoss(anchors, nc, imgsz, len(raw))(raw, torch.tensor(rows).reshape(-1, 6))
 
@@ -124,8 +124,8 @@ def test_loss_is_summed_over_the_images():
         *((balance * 3 / 4, (4, level)) for level, balance in enumerate((4, 1, 0.25, 0.06))),
     ],
 )
-def test_balance_of_the_levels(balance, level):
-    """Of logits that leave one level alone with a loss: 0 there, certain of nothing elsewhere."""
+def test_balance_of_the_maps(balance, level):
+    """Logits that give only one map a loss: 0 in this map, certain of no object elsewhere."""
     levels, which = level
     raw = maps(sides=[2] * levels)
     for other, x in enumerate(raw):
@@ -149,7 +149,7 @@ def test_gains_follow_levels_classes_and_image_size():
 
 
 def test_terms_are_means_over_matches_and_sums_over_levels():
-    """The same target at two levels, once and twice."""
+    """The same target in two maps, once and twice."""
     anchors = torch.tensor([[[2.0, 1.0]], [[2.0, 1.0]], NOWHERE])
     loss = DetectionLoss(anchors, 2, 640)
     row = torch.tensor([AMID_FIRST_CELL])
@@ -264,7 +264,7 @@ def test_float32_whatever_the_maps_and_autocast(dtype):
 
 
 def test_refuses_levels_it_does_not_know():
-    with pytest.raises(InputError, match="expected those of 3 levels, got 4"):
-        DetectionLoss(torch.ones(4, 3, 2), 80, 640, levels=3)
-    with pytest.raises(InputError, match="3 or 4 of them, got 2"):
+    with pytest.raises(InputError, match="`anchors` are for 4 raw maps; anchors for 3 are expected"):
+        DetectionLoss(torch.ones(4, 3, 2), 80, 640, maps=3)
+    with pytest.raises(InputError, match="the head has 2 raw maps; 3 or 4 are expected"):
         DetectionLoss(torch.ones(2, 3, 2), 80, 640)

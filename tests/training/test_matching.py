@@ -6,7 +6,7 @@ import torch
 from sparsity.training.matching import match_targets
 
 UNIT = [[[1.0, 1.0]]]
-"""One level with one anchor, a cell large."""
+"""One map with one anchor of the size of a cell."""
 
 
 def target(

@@ -251,7 +251,7 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_file(weights, data, tmp_p
 
     monkeypatch.setattr(made.trainer, "_losses", losses)
     with pytest.raises(
-        InputError, match=r"2: the loss is nan.*--sparse-train \(it is 0.25\).*last.pt is that of"
+        InputError, match=r"2: the loss is nan.*`sparse_train` \(it is 0.25\).*last.pt is that of"
     ):
         made.run()
     for name in ("last.pt", "best.pt"):
@@ -278,7 +278,7 @@ def test_a_batch_that_does_not_fit_names_what_to_change(weights, data, tmp_path,
     made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
     monkeypatch.setattr(made.trainer, "_losses", raising(error))
     words = (
-        r"--batch-size is 2, .* memory of cpu .* images of 64 x 64; .*--nominal-batch 2.*nothing was saved"
+        r"`batch_size` is 2, .* memory of cpu .* images of 64 x 64; .*`nominal_batch` 2.*nothing was saved"
     )
     with pytest.raises(InputError, match=words):
         made.run()
@@ -303,7 +303,7 @@ def test_patience_ends_a_run(weights, data, tmp_path):
     made._validate = lambda _network: {"AP": next(rows)}
     made.run(say=said.append)
     assert len(made.rows) == 2
-    assert "stopped after 2" in said[-1]
+    assert "Stopped after 2 epochs" in said[-1]
 
 
 def test_obs_prunes_exactly_and_keeps_the_statistics(weights, data, tmp_path):
@@ -391,13 +391,13 @@ def test_resume_needs_a_run(weights, data, tmp_path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, "--weights to train on a checkpoint, or --cfg"),
+        ({}, "`weights` to train on a checkpoint, or `cfg`"),
         ({"weights": "a.pt", "cfg": "yolov5n"}, "give one"),
-        ({"cfg": "yolov9", "data": "d"}, "--cfg is 'yolov9'"),
-        ({"cfg": "yolov5n", "images": "i", "teacher": "t.pt"}, "--cfg needs --data"),
-        ({"weights": "a.pt"}, "--data for labelled images, or --images"),
-        ({"weights": "a.pt", "images": "i"}, "give a --teacher"),
-        ({"weights": "a.pt", "data": "d", "images": "i"}, "give a --teacher"),
+        ({"cfg": "yolov9", "data": "d"}, "`cfg` is 'yolov9'"),
+        ({"cfg": "yolov5n", "images": "i", "teacher": "t.pt"}, "`cfg` needs `data`"),
+        ({"weights": "a.pt"}, "`data` for labelled images, or `images`"),
+        ({"weights": "a.pt", "images": "i"}, "give a `teacher`"),
+        ({"weights": "a.pt", "data": "d", "images": "i"}, "give a `teacher`"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -419,7 +419,7 @@ def test_a_teacher_of_other_classes_is_refused(make_network, weights, data, tmp_
 
 def test_a_fused_file_cannot_be_trained_on(data, network, tmp_path):
     save(network, tmp_path / "fused.pt")
-    with pytest.raises(InputError, match="folded in already"):
+    with pytest.raises(InputError, match="already folded in"):
         make_run(Material(tmp_path / "fused.pt", data=data), TrainingSettings(), VALIDATION, tmp_path)
 
 

@@ -42,7 +42,7 @@ def test_defaults_are_the_familys(tiny, tiny_yolov8, given, yolov5, yolov8):
     "wrong", [{"batch_size": 0}, {"batch_size": 1.5}, {"iou_thres": 1.0}, {"imgsz": None}]
 )
 def test_what_is_given_is_checked(wrong):
-    with pytest.raises(InputError, match=f"--{next(iter(wrong)).replace('_', '-')} is"):
+    with pytest.raises(InputError, match=f"`{next(iter(wrong))}` is"):
         ValidationSettings(**wrong)
 
 

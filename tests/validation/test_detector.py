@@ -1,4 +1,4 @@
-"""Batches on lanes give what the network gives in one piece."""
+"""A batch on lanes gives the same detections as the network in one piece."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -128,11 +128,11 @@ def test_a_batch_that_does_not_fit_is_named(network, pixels):
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        pytest.param("banana", "cpu, a GPU's number", id="a word"),
+        pytest.param("banana", "cpu, the number of a GPU", id="a word"),
         pytest.param("99", "CUDA devices", id="no such GPU"),
         pytest.param("cuda:99", "CUDA devices", id="no such GPU, by name"),
-        pytest.param("-1", "cpu, a GPU's number", id="negative"),
-        pytest.param("meta", "cpu, a GPU's number", id="a device that computes nothing"),
+        pytest.param("-1", "cpu, the number of a GPU", id="negative"),
+        pytest.param("meta", "cpu, the number of a GPU", id="a device that computes nothing"),
     ],
 )
 def test_unknown_devices_are_refused(wanted, words):

@@ -1,4 +1,4 @@
-"""Suppression against the textbook's loop."""
+"""Non-maximum suppression against the textbook loop."""
 
 import pytest
 import torch

@@ -12,7 +12,7 @@ from sparsity import Origin, load, prune, sweep, validate
 from sparsity.pruning.pruner import UNSTRUCTURED
 
 SWEPT = {"coco50": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "coco250": (0.0, 0.1, 0.3, 0.9)}
-"""Of coco250's ten amounts those at which the figures differ most, and one at which nothing is found."""
+"""Data -> amounts: of coco250's ten, those where the figures differ most, and one without detections."""
 REFERENCE_TIE_ORDER = 595805190
 TWELVE = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.assets]
 
 
 def ties_sort_as_in_the_reference() -> bool:
-    """Whether numpy's default sort, whose order of equal values is the CPU's, is the reference's."""
+    """Whether numpy's default sort orders equal values on this CPU as in the reference."""
     ratios = np.random.default_rng(0).choice([0.5, 0.667, 0.75, 1.0, 1.333, 1.5], 250)
     return zlib.crc32(np.argsort(ratios).astype(np.int64).tobytes()) == REFERENCE_TIE_ORDER
 
@@ -44,7 +44,7 @@ def differences(ours, row) -> str:
 
 
 SINGLE = {"coco50": (0.3,), "coco250": ()}
-"""Where a level of the sweep is validated by itself, too: it must find the same."""
+"""Data -> amounts that are also validated alone; the result must be the same."""
 
 
 @pytest.mark.parametrize("data", ["coco50", "coco250"])
@@ -75,7 +75,7 @@ def test_figures_are_those_of_yolov5(assets, data, tmp_path):
 
 
 def assert_validation_finds_the_same(data: Path, row: dict, folder: Path) -> None:
-    """row: the sweep's, of a pruned level whose files are in folder."""
+    """row: of a pruned level of the sweep in folder."""
     amount, network = row["amount"], load(data.parent / "yolov5n.pt")
     origin = Origin(amount=amount, scope="layer", criterion="l1", pattern=UNSTRUCTURED)
     single = validate(prune(network, amount), data, origin=origin)

@@ -236,7 +236,7 @@ def test_transformer_layer_has_two_shortcuts() -> None:
 
 
 def make_head(nc: int = 3) -> Detect:
-    """Two levels, two anchors, strides 8 and 16."""
+    """Two raw maps, two anchors, strides 8 and 16."""
     head = Detect(nc, 2, (8, 16), nn.ModuleList(nn.Conv2d(4, 2 * (5 + nc), 1) for _ in range(2)))
     head.anchors.copy_(torch.tensor([[[1.0, 2.0], [3.0, 1.5]], [[2.0, 2.5], [4.0, 0.5]]]))
     return head
@@ -253,8 +253,8 @@ def random_raw(images: int = 2, nc: int = 3, spread: float = 2.0) -> list[Tensor
     ("level", "anchor", "row", "column"),
     [
         pytest.param(0, 0, 0, 0, id="the first cell"),
-        pytest.param(0, 1, 3, 5, id="the last cell of a level"),
-        pytest.param(1, 0, 1, 2, id="the second level"),
+        pytest.param(0, 1, 3, 5, id="the last cell of a map"),
+        pytest.param(1, 0, 1, 2, id="the second map"),
         pytest.param(1, 1, 0, 1, id="row is not column"),
     ],
 )

@@ -129,7 +129,7 @@ def test_c2f_keeps_both_halves_and_what_each_block_gives() -> None:
 
 
 def make_head() -> AnchorFreeDetect:
-    """Two levels of 4 channels, strides 8 and 16."""
+    """Two maps of 4 channels, strides 8 and 16."""
     layers = nn.ModuleList(nn.ModuleList([nn.Conv2d(4, n, 1) for _ in range(2)]) for n in (64, NC))
     return AnchorFreeDetect(NC, 16, (8, 16), layers[0], layers[1], DFL(16))
 
@@ -149,8 +149,8 @@ def mean_bin(logits: list[float]) -> float:
     ("level", "row", "column"),
     [
         pytest.param(0, 0, 0, id="the first cell"),
-        pytest.param(0, 3, 5, id="the last cell of a level"),
-        pytest.param(1, 1, 2, id="the second level"),
+        pytest.param(0, 3, 5, id="the last cell of a map"),
+        pytest.param(1, 1, 2, id="the second map"),
         pytest.param(1, 0, 1, id="row is not column"),
     ],
 )
@@ -338,7 +338,7 @@ def fewer_classes(whole: nn.Module) -> None:
         pytest.param(set_attribute("model.9", "n", "3"), "has n a str", id="SPPF of a word"),
         pytest.param(set_attribute("model.22", "_end2end", True), "_end2end True", id="without NMS"),
         pytest.param(another_child, "one2one_cv2", id="a second head"),
-        pytest.param(fewer_classes, "[3, 2, 3] channels", id="a level of fewer classes"),
+        pytest.param(fewer_classes, "[3, 2, 3] channels", id="a map of fewer classes"),
         pytest.param(set_attribute("model.22", "reg_max", 8), "another number of bins", id="fewer bins"),
         pytest.param(set_attribute("model.22", "nc", None), "nc None", id="no classes"),
         pytest.param(set_attribute("model.22", "stride", torch.tensor([8.0])), "strides (8,)", id="strides"),

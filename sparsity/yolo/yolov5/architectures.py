@@ -11,17 +11,17 @@ from sparsity.yolo.spec import Architecture, ModuleSpec, Value
 
 @dataclass(frozen=True)
 class Scale:
-    """What tells one size from another: factors on the repeats and on the channels."""
+    """The factors that define a size: depth for the repeats, width for the channels."""
 
     depth: float
     width: float
 
     def channels(self, count: int) -> int:
-        """The scaled channel count, rounded up to a multiple of 8."""
+        """Return the scaled channel count, rounded up to a multiple of 8."""
         return rounded_to_eights(count * self.width)
 
     def repeats(self, count: int) -> int:
-        """The scaled number of repeats, at least 1."""
+        """Return the scaled number of repeats, at least 1."""
         return max(1, round(count * self.depth))
 
 
@@ -33,19 +33,19 @@ SCALES: Mapping[str, Scale] = {
     "yolov5x": Scale(1.33, 1.25),
 }
 STRIDES = (8, 16, 32)
-ANCHORS_PER_LEVEL = 3
+ANCHORS_PER_CELL = 3
 ANCHORS = (
     *((10.0, 13.0), (16.0, 30.0), (33.0, 23.0)),
     *((30.0, 61.0), (62.0, 45.0), (59.0, 119.0)),
     *((116.0, 90.0), (156.0, 198.0), (373.0, 326.0)),
 )
-"""Width and height in pixels, three to a level, of the published networks."""
+"""Width and height of the published networks' anchors in pixels: three for each raw map, the finest first."""
 
 
 def yolov5(name: str, nc: int = 80) -> Architecture:
-    """The architecture of yolov5n, s, m, l or x for nc classes.
+    """Return the architecture of yolov5n, s, m, l or x for nc classes.
 
-    Anchors are weights (model.24.anchors), not part of it. Raises KeyError for another name.
+    Anchors are weights (model.24.anchors), not part of the architecture. Raises KeyError for another name.
     """
     scale = SCALES[name]
     c64, c128, c256, c512, c1024 = (scale.channels(c) for c in (64, 128, 256, 512, 1024))
@@ -80,7 +80,7 @@ def yolov5(name: str, nc: int = 80) -> Architecture:
 
 
 def c3(c1: int, c2: int, n: int, shortcut: bool = True) -> ModuleSpec:
-    """A C3 from c1 to c2 channels with n bottlenecks."""
+    """Return a C3 from c1 to c2 channels with n bottlenecks."""
     hidden = c2 // 2
     bottleneck = ModuleSpec(
         "Bottleneck",
@@ -92,7 +92,7 @@ def c3(c1: int, c2: int, n: int, shortcut: bool = True) -> ModuleSpec:
 
 
 def _detect(channels: tuple[int, ...], nc: int) -> ModuleSpec:
-    outputs = ANCHORS_PER_LEVEL * (5 + nc)
+    outputs = ANCHORS_PER_CELL * (5 + nc)
     maps = [conv2d(c, outputs, 1, 1, 0, bias=True) for c in channels]
-    attributes: dict[str, Value] = {"nc": nc, "na": ANCHORS_PER_LEVEL, "strides": STRIDES}
+    attributes: dict[str, Value] = {"nc": nc, "na": ANCHORS_PER_CELL, "strides": STRIDES}
     return ModuleSpec("Detect", attributes, {"m": numbered("ModuleList", maps)})

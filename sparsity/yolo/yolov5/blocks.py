@@ -1,6 +1,6 @@
-"""The blocks that only YOLOv5 networks have, each given its modules ready made.
+"""Blocks that only YOLOv5 networks have. Each is constructed from ready-made modules.
 
-Attribute names are those of the published checkpoints, since the weights are named after them.
+Attribute names are those of the published checkpoints, because the weights are named after them.
 Maps are [batch, channels, height, width].
 """
 
@@ -13,8 +13,9 @@ from sparsity.yolo.kind import Kind
 
 
 class BottleneckCSP(nn.Module):
-    """Cross-stage partial block of the first releases: cv2 and cv3 bare, one norm over both branches.
+    """Cross-stage partial block of the first releases.
 
+    cv2 and cv3 are bare convolutions. One batch norm covers both branches.
     Source: https://github.com/WongKinYiu/CrossStagePartialNetworks
     """
 
@@ -50,7 +51,7 @@ class SPP(nn.Module):
 
 
 class Focus(nn.Module):
-    """The stem before v6.0: every second pixel in each direction becomes a channel group."""
+    """The stem before v6.0: every second pixel in each direction becomes a group of channels."""
 
     def __init__(self, conv: nn.Module) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ class Expand(nn.Module):
 
 
 class GhostConv(nn.Module):
-    """Half of the channels by convolution, half by a cheap one on those (arXiv:1911.11907)."""
+    """One half of the channels by a convolution, the other by a cheap one on the first (arXiv:1911.11907)."""
 
     def __init__(self, cv1: nn.Module, cv2: nn.Module) -> None:
         super().__init__()
@@ -109,7 +110,7 @@ class GhostBottleneck(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and a linear pair, each with a shortcut, without layer norm."""
+    """Self-attention, then two linear layers, each part with a shortcut, without layer norm."""
 
     def __init__(
         self,
@@ -153,4 +154,4 @@ KINDS: dict[str, Kind] = {
     "TransformerLayer": Kind(TransformerLayer),
     "TransformerBlock": Kind(TransformerBlock, fixed={"conv": (None,)}, notes=("c2",)),
 }
-"""Kind -> how it is made."""
+"""Name of a kind -> how its modules are made."""

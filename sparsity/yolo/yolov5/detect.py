@@ -14,9 +14,9 @@ from sparsity.yolo.spec import ModuleSpec
 
 
 class Detect(Head):
-    """Anchor-based head: one 1x1 convolution a level, na x (4 box, 1 objectness, nc classes) channels.
+    """Anchor-based head: one 1x1 convolution per map, to na x (4 box, 1 objectness, nc classes) channels.
 
-    The buffer anchors is [levels, na, 2], width and height in units of the level's stride.
+    The buffer anchors is [maps, na, 2]: width and height in units of the map's stride.
     """
 
     dialect = "yolov5"
@@ -37,8 +37,8 @@ class Detect(Head):
         widths = [conv.attributes.get("out_channels") for conv in maps]
         if not isinstance(strides, tuple) or widths != [na * (5 + nc)] * len(strides):
             return (
-                f"has levels of {widths} channels, strides {strides}; {na * (5 + nc)} channels "
-                f"a level are expected for {nc} classes"
+                f"has raw maps of {widths} channels, strides {strides}; {na * (5 + nc)} channels "
+                f"per map are expected for {nc} classes"
             )
         return ""
 
@@ -53,52 +53,49 @@ class Detect(Head):
         return Candidates(*_passing(image, rows[:, :4], rows[:, 4:], conf_thres))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Feature maps, a level each -> raw maps [batch, na * (5 + nc), height, width]."""
+        """Feature maps, one per stride -> raw maps [batch, na * (5 + nc), height, width]."""
         return [conv(x) for conv, x in zip(self.m, maps, strict=True)]
 
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
         """Raw maps -> float32 [batch, cells, 5 + nc]: cx, cy, w, h in pixels, objectness, classes.
 
-        Cells are in order of level, row, column, anchor.
+        Cells are ordered by map, row, column, anchor.
         """
-        levels = []
-        for level, cells in enumerate(self._cells(raw)):
+        decoded = []
+        for index, cells in enumerate(self._cells(raw)):
             values = cells.float().sigmoid()
             places = cells_xy(cells.shape[1], cells.shape[2], cells.device)[:, :, None]
-            boxes = self._boxes_cxcywh(values[..., :4], places, self.anchors[level], level)
-            levels.append(torch.cat((boxes, values[..., 4:]), 4).flatten(1, 3))
-        return torch.cat(levels, 1)
+            boxes = self._boxes_cxcywh(values[..., :4], places, self.anchors[index], index)
+            decoded.append(torch.cat((boxes, values[..., 4:]), 4).flatten(1, 3))
+        return torch.cat(decoded, 1)
 
     def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
         """Raw maps -> the boxes whose objectness, and objectness x class, are above conf_thres.
 
-        Only cells whose objectness passes are decoded, always in float32.
+        Only cells whose objectness is above conf_thres are decoded, always in float32.
         """
-        found = [
-            self._level_candidates(cells, level, conf_thres) for level, cells in enumerate(self._cells(raw))
-        ]
+        found = [self._map_candidates(cells, i, conf_thres) for i, cells in enumerate(self._cells(raw))]
         return Candidates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
     def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
         return raw_map_importance(raw, self.na)
 
     def _cells(self, raw: Sequence[Tensor]) -> list[Tensor]:
-        """Raw maps -> [batch, height, width, na, 5 + nc], a view where the map is channels_last."""
+        """Raw maps -> [batch, height, width, na, 5 + nc], a view if the map is channels_last."""
         shapes = [(x.shape[0], x.shape[2], x.shape[3], self.na, 5 + self.nc) for x in raw]
         return [x.permute(0, 2, 3, 1).reshape(shape) for x, shape in zip(raw, shapes, strict=True)]
 
-    def _level_candidates(self, cells: Tensor, level: int, conf_thres: float) -> tuple[Tensor, ...]:
+    def _map_candidates(self, cells: Tensor, index: int, conf_thres: float) -> tuple[Tensor, ...]:
         objectness = cells[..., 4].float().sigmoid()
-        index = (objectness > conf_thres).nonzero()
-        image, row, column, anchor = index.unbind(1)
+        image, row, column, anchor = (objectness > conf_thres).nonzero().unbind(1)
         values = cells[image, row, column, anchor].float().sigmoid()
         cell_xy = torch.stack((column, row), 1)
-        boxes = self._boxes_cxcywh(values[:, :4], cell_xy, self.anchors[level][anchor], level)
+        boxes = self._boxes_cxcywh(values[:, :4], cell_xy, self.anchors[index][anchor], index)
         return _passing(image, boxes, values[:, 4:], conf_thres)
 
-    def _boxes_cxcywh(self, values: Tensor, cell_xy: Tensor, anchors: Tensor, level: int) -> Tensor:
+    def _boxes_cxcywh(self, values: Tensor, cell_xy: Tensor, anchors: Tensor, index: int) -> Tensor:
         """Sigmoids [..., 4], their cells [..., 2] and anchors [..., 2] in strides -> boxes in pixels."""
-        stride = self.strides[level]
+        stride = self.strides[index]
         centre = (values[..., :2] * 2 - 0.5 + cell_xy.to(values.dtype)) * stride
         return torch.cat((centre, (values[..., 2:4] * 2) ** 2 * (anchors.to(values.dtype) * stride)), -1)
 

@@ -1,4 +1,4 @@
-"""The classes that published YOLOv5 checkpoints name, and what kinds of module they are here."""
+"""The classes that published YOLOv5 checkpoints name, and the kinds of module that they become here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CLASS_NAMES: dict[tuple[str, str], str] = {
     ("models.yolo", "Detect"): "Detect",
     **DETECTION_MODELS,
 }
-"""(module, name) as pickled -> a key of registry.KINDS, or Model."""
+"""(module, name) as pickled -> a key of registry.KINDS, or "Model" for the whole network."""
 
 LEGACY_BUFFERS = frozenset({"anchor_grid"})
 """Buffers of old files that repeat what others hold: the anchors times the stride."""
@@ -56,4 +56,4 @@ OTHER_TASKS: dict[str, str] = {
     "models.yolo.SegmentationModel": "a YOLOv5 segmentation checkpoint",
     "models.yolo.Segment": "a YOLOv5 segmentation checkpoint",
 }
-"""Globals by which a checkpoint that is not for us can be told, and what to call it."""
+"""Globals that occur only in unsupported checkpoints -> what to call such a checkpoint."""

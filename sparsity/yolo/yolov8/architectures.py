@@ -11,9 +11,9 @@ from sparsity.yolo.spec import Architecture, ModuleSpec, Value
 
 @dataclass(frozen=True)
 class Scale:
-    """What tells one size from another: factors on the repeats and on the channels, and the most channels.
+    """The factors that define a size: depth for the repeats, width for the channels.
 
-    most: before the factor.
+    most: the upper limit of the channels, applied before the factor.
     """
 
     depth: float
@@ -21,11 +21,11 @@ class Scale:
     most: int
 
     def channels(self, count: int) -> int:
-        """The scaled channel count, rounded up to a multiple of 8."""
+        """Return the scaled channel count, rounded up to a multiple of 8."""
         return rounded_to_eights(min(count, self.most) * self.width)
 
     def repeats(self, count: int) -> int:
-        """The scaled number of repeats, at least 1."""
+        """Return the scaled number of repeats, at least 1."""
         return max(1, round(count * self.depth))
 
 
@@ -38,11 +38,11 @@ SCALES: Mapping[str, Scale] = {
 }
 STRIDES = (8, 16, 32)
 REG_MAX = 16
-"""Bins of a side's distribution."""
+"""Bins in the distribution of a box side."""
 
 
 def yolov8(name: str, nc: int = 80) -> Architecture:
-    """The architecture of yolov8n, s, m, l or x for nc classes. Raises KeyError for another name."""
+    """Return the architecture of yolov8n, s, m, l or x for nc classes. Raises KeyError for another name."""
     scale = SCALES[name]
     c64, c128, c256, c512, c1024 = (scale.channels(c) for c in (64, 128, 256, 512, 1024))
     n3, n6 = (scale.repeats(n) for n in (3, 6))
@@ -74,7 +74,7 @@ def yolov8(name: str, nc: int = 80) -> Architecture:
 
 
 def c2f(c1: int, c2: int, n: int, shortcut: bool = True) -> ModuleSpec:
-    """A C2f from c1 to c2 channels with n bottlenecks."""
+    """Return a C2f from c1 to c2 channels with n bottlenecks."""
     hidden = c2 // 2
     bottleneck = ModuleSpec(
         "Bottleneck",
@@ -86,7 +86,7 @@ def c2f(c1: int, c2: int, n: int, shortcut: bool = True) -> ModuleSpec:
 
 
 def detect(channels: tuple[int, ...], nc: int, strides: tuple[int, ...] = STRIDES) -> ModuleSpec:
-    """A head over levels of so many channels."""
+    """Return a head over feature maps with these channel counts."""
     box, classes = max(16, channels[0] // 4, 4 * REG_MAX), max(channels[0], min(nc, 100))
     attributes: dict[str, Value] = {"nc": nc, "reg_max": REG_MAX, "strides": strides}
     children = {

@@ -1,4 +1,4 @@
-"""The block that YOLOv8 networks have beside those of YOLOv5, given its modules ready made."""
+"""The block that YOLOv8 networks add to those of YOLOv5. It is constructed from ready-made modules."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class C2f(nn.Module):
-    """Cross-stage partial block: one half of cv1's channels runs through m, and all that it gives is kept.
+    """Cross-stage partial block: half of cv1's channels runs through m, and every output of m is kept.
 
-    cv1's channels are split in two halves, so that they lose channels together.
+    cv1's channels are split into two halves. The halves lose the same channels.
     """
 
     def __init__(self, cv1: nn.Module, cv2: nn.Module, m: nn.ModuleList) -> None:

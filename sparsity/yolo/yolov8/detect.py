@@ -12,14 +12,15 @@ from sparsity.yolo.importance import anchor_free_importance
 from sparsity.yolo.spec import ModuleSpec
 
 SIDES = 4
-"""Left, top, right, bottom: a box's distances from the centre of its cell, in strides."""
+"""Left, top, right, bottom: the distances of a box's sides from the centre of its cell, in strides."""
 CHILDREN = ("cv2", "cv3", "dfl")
 
 
 class Integers(nn.Module):
-    """0, 1, 2, ... as a buffer, [1, count, 1, 1], named as the convolution's weight that checkpoints hold.
+    """The numbers 0, 1, 2, ... as a buffer [1, count, 1, 1].
 
-    No Conv2d and no parameter: nothing that prunes, trains or counts weights finds them.
+    Its name is that of the convolution's weight in checkpoints. It is neither a Conv2d nor a parameter:
+    nothing that prunes, trains or counts weights finds it.
     """
 
     def __init__(self, count: int) -> None:
@@ -33,20 +34,20 @@ class DFL(nn.Module):
     def __init__(self, c1: int) -> None:
         super().__init__()
         if not is_count(c1):
-            raise ValueError(f"a DFL of {c1!r} bins; a whole number is expected")
+            raise ValueError(f"a DFL has {c1!r} bins; a whole number is expected")
         self.conv = Integers(c1)
 
     def forward(self, logits: Tensor, dim: int) -> Tensor:
-        """Logits with the bins along dim -> means, without that dimension."""
+        """Logits with the bins along dim -> their means, without that dimension."""
         bins = self.conv.weight.flatten().to(logits.dtype)
         return (logits.movedim(dim, -1).softmax(-1) * bins).sum(-1)
 
 
 class AnchorFreeDetect(Head):
-    """Anchor-free head: a level's cv2 gives 4 x reg_max box numbers, its cv3 nc classes; three layers each.
+    """Anchor-free head: for each map, cv2 gives 4 x reg_max box numbers and cv3 gives nc classes.
 
-    A raw map has both, boxes first. A side's distance from the cell's centre is the mean of a distribution
-    over reg_max bins, a stride each.
+    cv2 and cv3 have three layers for each map. A raw map has both outputs, boxes first. The distance of a
+    side from the cell's centre is the mean of a distribution over reg_max bins, one stride each.
     """
 
     dialect = "yolov8"
@@ -67,7 +68,7 @@ class AnchorFreeDetect(Head):
 
     @property
     def box_numbers(self) -> int:
-        """The channels of a raw map that tell boxes, the first ones."""
+        """The number of channels of a raw map that encode boxes. They come first."""
         return SIDES * self.reg_max
 
     @classmethod
@@ -78,12 +79,12 @@ class AnchorFreeDetect(Head):
         if set(spec.children) != set(CHILDREN):
             return f"has {', '.join(sorted(spec.children))}; {', '.join(CHILDREN)} are expected"
         if spec.children["dfl"].attributes.get("c1") != bins:
-            return f"has reg_max {bins}, but its dfl another number of bins"
+            return f"has reg_max {bins}, but its dfl has another number of bins"
         widths = [_widths(spec.children[name]) for name in ("cv2", "cv3")]
         if not isinstance(strides, tuple) or widths != [[n] * len(strides) for n in (SIDES * bins, nc)]:
             return (
-                f"has levels of {widths[0]} and {widths[1]} channels, strides {strides}; {SIDES * bins} for "
-                f"boxes and {nc} for classes a level are expected"
+                f"has raw maps of {widths[0]} and {widths[1]} channels, strides {strides}; {SIDES * bins} "
+                f"for boxes and {nc} for classes are expected in each"
             )
         return ""
 
@@ -98,37 +99,37 @@ class AnchorFreeDetect(Head):
         return Candidates(image, boxes_xyxy, decoded[image, SIDES + label, cell], label)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Feature maps, a level each -> raw maps [batch, 4 * reg_max + nc, height, width]."""
-        levels = zip(self.cv2, self.cv3, maps, strict=True)
-        return [torch.cat((boxes(x), classes(x)), 1) for boxes, classes, x in levels]
+        """Feature maps, one per stride -> raw maps [batch, 4 * reg_max + nc, height, width]."""
+        branches = zip(self.cv2, self.cv3, maps, strict=True)
+        return [torch.cat((boxes(x), classes(x)), 1) for boxes, classes, x in branches]
 
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
         """Raw maps -> float32 [batch, 4 + nc, cells]: cx, cy, w, h in pixels, classes.
 
-        Cells are in order of level, row, column.
+        Cells are ordered by map, row, column.
         """
-        levels = []
+        decoded = []
         for x, stride in zip(raw, self.strides, strict=True):
             x = x.float()
             sides = self.dfl(x[:, : self.box_numbers].unflatten(1, (SIDES, self.reg_max)), 2)
             places = cells_xy(x.shape[2], x.shape[3], x.device).permute(2, 0, 1)
             boxes = boxes_cxcywh(sides, places, 1) * stride
-            levels.append(torch.cat((boxes, x[:, self.box_numbers :].sigmoid()), 1).flatten(2))
-        return torch.cat(levels, 2)
+            decoded.append(torch.cat((boxes, x[:, self.box_numbers :].sigmoid()), 1).flatten(2))
+        return torch.cat(decoded, 2)
 
     def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
         """Raw maps -> the boxes of every class whose score is above conf_thres.
 
-        Only cells whose best class passes are decoded, always in float32.
+        Only cells whose best score is above conf_thres are decoded, always in float32.
         """
-        levels = zip(raw, self.strides, strict=True)
-        found = [self._level_candidates(x, stride, conf_thres) for x, stride in levels]
+        pairs = zip(raw, self.strides, strict=True)
+        found = [self._map_candidates(x, stride, conf_thres) for x, stride in pairs]
         return Candidates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
     def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
         return anchor_free_importance(raw, self.box_numbers)
 
-    def _level_candidates(self, x: Tensor, stride: int, conf_thres: float) -> tuple[Tensor, ...]:
+    def _map_candidates(self, x: Tensor, stride: int, conf_thres: float) -> tuple[Tensor, ...]:
         best = x[:, self.box_numbers :].amax(1).float().sigmoid()
         image, row, column = (best > conf_thres).nonzero().unbind(1)
         values = x.permute(0, 2, 3, 1)[image, row, column].float()
@@ -140,12 +141,15 @@ class AnchorFreeDetect(Head):
 
 
 def boxes_cxcywh(sides: Tensor, places_xy: Tensor, dim: int) -> Tensor:
-    """Distances from cells' centres, 4 along dim, and those cells' columns and rows -> boxes, in strides."""
+    """Distances of sides, 4 along dim, and columns and rows of cells -> boxes, in strides.
+
+    The distances, also in strides, are those of the left, top, right and bottom side from the cell's centre.
+    """
     before, after = sides.chunk(2, dim)
     return torch.cat((places_xy.to(sides.dtype) + 0.5 + (after - before) / 2, before + after), dim)
 
 
-def _widths(levels: ModuleSpec) -> list[object]:
-    """The channels that the levels' last layers give."""
-    last = [list(level.children.values())[-1] for level in levels.children.values() if level.children]
+def _widths(branches: ModuleSpec) -> list[object]:
+    """Return the output channels of the last layer of each map's branch."""
+    last = [list(branch.children.values())[-1] for branch in branches.children.values() if branch.children]
     return [module.attributes.get("out_channels") for module in last]

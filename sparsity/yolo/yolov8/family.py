@@ -13,21 +13,20 @@ from sparsity.yolo.yolov8.detect import CHILDREN, DFL, AnchorFreeDetect
 
 
 def choose_head(children: Collection[str], attributes: Mapping[str, Any]) -> str:
-    """Return the kind of an ultralytics Detect by what it holds: several families share the class.
+    """Return the kind of an ultralytics Detect. Several families share this class, so its content decides.
 
     Raises ValueError for a head that is not supported.
     """
     one_to_one = [name for name in children if name.startswith("one2one_")]
     if one_to_one:
         raise ValueError(
-            f"holds {one_to_one[0]}, a one-to-one branch as YOLOv10 and YOLO26 have; that head is not "
-            "supported"
+            f"holds {one_to_one[0]}, a one-to-one branch as in YOLOv10 and YOLO26; this head is not supported"
         )
     if attributes.get("reg_max") == 1:
-        raise ValueError("has reg_max 1, as YOLO26 has; that head is not supported")
+        raise ValueError("has reg_max 1, as in YOLO26; this head is not supported")
     if not set(children) <= set(CHILDREN):
         more = ", ".join(sorted(set(children) - set(CHILDREN)))
-        raise ValueError(f"holds {more} beside {', '.join(CHILDREN)}; that head is not supported")
+        raise ValueError(f"holds {more} besides {', '.join(CHILDREN)}; this head is not supported")
     return "AnchorFreeDetect"
 
 

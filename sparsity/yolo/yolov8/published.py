@@ -1,10 +1,10 @@
-"""The classes that published YOLOv8 checkpoints name, and what kinds of module they are here."""
+"""The classes that published YOLOv8 checkpoints name, and the kinds of module that they become here."""
 
 from __future__ import annotations
 
 _MODULES = "ultralytics.nn.modules"
 DETECT = "ultralytics Detect"
-"""The class of several families' heads: what it holds tells which."""
+"""The class that several families use for their heads. The content of the module decides its kind."""
 
 DETECTION_MODELS = {("ultralytics.nn.tasks", "DetectionModel"): "Model"}
 
@@ -19,7 +19,7 @@ CLASS_NAMES: dict[tuple[str, str], str] = {
     (f"{_MODULES}.head", "Detect"): DETECT,
     **DETECTION_MODELS,
 }
-"""(module, name) as pickled -> a kind, "Model" for the whole, or DETECT."""
+"""(module, name) as pickled -> a kind, "Model" for the whole network, or DETECT."""
 
 OTHER_TASKS: dict[str, str] = {
     **{
@@ -50,4 +50,4 @@ OTHER_TASKS: dict[str, str] = {
     "ultralytics.nn.tasks.RTDETRDetectionModel": "a checkpoint of RT-DETR",
     "ultralytics.nn.tasks.WorldModel": "a checkpoint of YOLO-World",
 }
-"""Globals by which a checkpoint that is not for us can be told, and what to call it."""
+"""Globals that occur only in unsupported checkpoints -> what to call such a checkpoint."""
