@@ -14,18 +14,36 @@ from sparsity.base.errors import InputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path in the folder of path. On success it replaces path; on failure it is deleted.
 
     with replacing(target) as temporary: temporary.write_text(...)
+
+    A killed process leaves the old file or the new one, never a part. durable: so does a power cut, since the
+    content is on the disk before the file gets its name. Files that can be made again do without.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
     temporary.touch(exist_ok=False)
     try:
         yield temporary
+        if durable:
+            _flush(temporary)
         temporary.replace(path)
+        if durable:
+            _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders.
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -60,7 +78,9 @@ def write_json(path: Path, content: object, indent: int | None = None) -> None:
 def cache_folder() -> Path | None:
     """Return the folder for files that can be made again; None for a user without a home folder."""
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparsity"
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        # The XDG standard has relative paths ignored.
+        return (given if given.is_absolute() else Path.home() / ".cache") / "sparsity"
     except RuntimeError:
         return None
 

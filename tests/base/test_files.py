@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sparsity.base.files import replacing, write_text
+from sparsity.base.files import (
+    cache_folder,
+    replacing,
+    write_text,
+)
 
 
 def listing(folder: Path) -> list[str]:
@@ -94,3 +98,35 @@ def test_a_folder_in_the_way(tmp_path):
     with pytest.raises(OSError, match="directory"):
         write_text(tmp_path / "a.txt", "new")
     assert listing(tmp_path) == ["a.txt"]
+
+
+def test_the_content_is_on_the_disk_before_the_name_and_the_name_after(tmp_path, monkeypatch):
+    steps, real_sync, real_replace = [], os.fsync, Path.replace
+
+    def sync(handle: int) -> None:
+        steps.append(os.readlink(f"/proc/self/fd/{handle}"))
+        real_sync(handle)
+
+    def replace(self: Path, target: Path) -> Path:
+        steps.append("rename")
+        return real_replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", replace)
+    write_text(tmp_path / "a.txt", "new")
+    part, rename, folder = steps
+    assert Path(part).name.startswith(".a.txt.")
+    assert (rename, folder) == ("rename", str(tmp_path))
+    steps.clear()
+    with replacing(tmp_path / "a.txt", durable=False) as temporary:
+        temporary.write_text("newer")
+    assert steps == ["rename"]
+    assert (tmp_path / "a.txt").read_text() == "newer"
+
+
+def test_a_relative_cache_folder_is_ignored_as_the_standard_has_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "sparsity"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert cache_folder() == tmp_path / "caches" / "sparsity"
