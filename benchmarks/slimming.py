@@ -25,14 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sparsity import count_sparsity, load
 from sparsity.base.devices import device_name
 from sparsity.commands.running import exit_after
-from sparsity.data.dataset import read_dataset
 from sparsity.data.downloads import ensure_data, ensure_weights
 from sparsity.formats.half import round_to_half
 from sparsity.formats.sizes import measure_sizes
 from sparsity.report.plots import COLOURS, MARKERS, STYLE, save
 from sparsity.timing.latency import Latency, Rounds
 from sparsity.timing.networks import time_networks
-from sparsity.validation.inputs import fit
+from sparsity.validation.inputs import fit, read_data
 from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.validate import validate
 from sparsity.yolo.flops import count_gflops
@@ -110,7 +109,7 @@ def measure(chain: str, step: str, network: Network, data: str, settings: Valida
     """All but latency. network: with its batch norms."""
     sizes, settings = measure_sizes(network), fit(settings, network)
     metrics = validate(
-        fuse(copy.deepcopy(network)), read_dataset(ensure_data(data), network.names), settings
+        fuse(copy.deepcopy(network)), read_data(ensure_data(data), network, settings), settings
     ).metrics
     return StepRow(
         chain,

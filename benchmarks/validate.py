@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sparsity import Network, Validation, ValidationSettings, load, validate
 from sparsity.base.devices import device_name
 from sparsity.base.memory import peak_memory
-from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.data.dataset import Dataset
 from sparsity.evaluation import coco
 from sparsity.validation.detector import Lanes
-from sparsity.validation.inputs import make_loader
+from sparsity.validation.inputs import make_loader, read_data
 
 SETTINGS = ValidationSettings(device="cpu")
 TO_REACH = 0.5
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     network = load(args.weights)
-    dataset = read_dataset(args.data, network.names)
+    dataset = read_data(args.data, network, SETTINGS)
     count = len(dataset.images)
     print(f"{count} images, {device_name(torch.device('cpu'))}, torch {torch.__version__}")
     done = validate(copy.deepcopy(network), dataset, SETTINGS)

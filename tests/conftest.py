@@ -128,6 +128,24 @@ def shallow_unfused(tiny) -> Network:
 
 
 @pytest.fixture
+def two_heads_unfused(tiny) -> Network:
+    """As tiny, without the map of stride 32: the backbone goes deeper than the head. With its batch norms."""
+    head = tiny.architecture[-1].module
+    maps = replace(head.children["m"], children={n: head.children["m"].children[n] for n in "01"})
+    two = replace(head, attributes=head.attributes | {"strides": (8, 16)}, children={"m": maps})
+    torch.manual_seed(1)
+    network = build((*tiny.architecture[:21], Layer(two, (17, 20))), tiny.names)
+    network.head.anchors.copy_(tiny.head.anchors[:2])
+    return network.requires_grad_(False)
+
+
+@pytest.fixture
+def two_heads(two_heads_unfused) -> Network:
+    """The network of two maps, fused."""
+    return fuse(two_heads_unfused)
+
+
+@pytest.fixture
 def slight() -> Network:
     """Three convolutions and a head of one level, fused: soon pruned, measured and saved; AP is above 0."""
     width = 16

@@ -1,4 +1,4 @@
-"""Damages small files in every way that comes to mind, and reads each: refused or read, never worse.
+"""Damages small files in every way that comes to mind, and reads and runs each: refused or read, never worse.
 
 python -m tests.fuzz --files 10000 --format safetensors
 python -m tests.fuzz --files 10000 --format pt
@@ -24,8 +24,7 @@ import torch
 
 from sparsity.base.errors import InputError
 from sparsity.base.memory import peak_memory
-from sparsity.formats import compressed, loading
-from sparsity.yolo.network import build
+from sparsity.formats import loading
 from tests.mutations import make_pt, make_safetensors, mutate_pt, mutate_safetensors
 
 SECONDS = 10
@@ -140,13 +139,13 @@ def outcome(read: Callable[[Path], object], path: Path) -> tuple[str, str]:
     return "read", ""
 
 
-def read_safetensors(path: Path) -> None:
-    """As a file of ours is read: the network is built."""
-    architecture, weights, names = compressed.read_parts(path)
-    build(architecture, names, weights)
+def read_and_run(path: Path) -> None:
+    """Read a network, and run it on the smallest image that it takes."""
+    network = loading.load(path)
+    network(torch.zeros(1, 3, network.largest_stride, network.largest_stride))
 
 
-READERS: dict[str, Callable[[Path], object]] = {"safetensors": read_safetensors, "pt": loading.load}
+READERS: dict[str, Callable[[Path], object]] = {"safetensors": read_and_run, "pt": read_and_run}
 
 if __name__ == "__main__":
     main()

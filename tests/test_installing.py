@@ -93,7 +93,8 @@ def test_the_command_and_the_module_are_the_same(program, tmp_path):
 
 @pytest.mark.slow
 def test_the_installed_command_sweeps_the_demo(program, tmp_path):
-    said = run(program, tmp_path, "sweep", "0.5", "--demo", "--batch-sizes", "none", "--bootstrap", "0")
+    quick = ("--imgsz", "128", "--criterion", "l1", "--engines", "torch", "--batch-sizes", "none")
+    said = run(program, tmp_path, "sweep", "0.5", "--demo", *quick, "--bootstrap", "0")
     assert "Results saved to results/sweep" in said
     folder = tmp_path / "results" / "sweep"
     assert {"sweep.csv", "sweep.png", "report.html"} <= {file.name for file in folder.iterdir()}

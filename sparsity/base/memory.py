@@ -18,8 +18,11 @@ MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """The unit of ru_maxrss, in bytes."""
 UNKNOWN = 2 * 2**30
 """The free memory that is assumed where the system does not report it, in bytes."""
-_NOT_ENOUGH = ("can't allocate memory", "not enough memory")
-"""Phrases in the error of torch's CPU allocator: on Linux and macOS, and on Windows."""
+_NOT_ENOUGH = (
+    *("can't allocate memory", "not enough memory"),
+    *("could not create a primitive", "could not execute a primitive"),
+)
+"""Phrases in errors of torch: its CPU allocator's on Linux and macOS, and on Windows; oneDNN's."""
 
 
 def free_memory(device: torch.device) -> int:
@@ -29,9 +32,11 @@ def free_memory(device: torch.device) -> int:
     return min([_free_of_system(), *_free_of_containers()])
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch means that the memory of a GPU or of the system was not enough."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or any(part in str(error) for part in _NOT_ENOUGH)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error, such as one of torch, means that the memory of a GPU or the system was not enough."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(part in str(error) for part in _NOT_ENOUGH)
 
 
 def peak_memory() -> int:

@@ -72,7 +72,7 @@ def trace_channels(network: Network) -> Channels:
     with torch.device("meta"):
         # Only the shapes are needed.
         double = Network(current_architecture(network), network.names).eval()
-        images = torch.empty(1, 3, *[2 * max(network.strides)] * 2)
+        images = torch.empty(1, 3, *[2 * network.largest_stride] * 2)
     walk = _Walk(double)
     walk.run(images)
     identity = _components(walk.count, walk.ties)

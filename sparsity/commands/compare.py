@@ -14,7 +14,7 @@ from sparsity.base.progress import say
 from sparsity.base.resumable import ResumableFolder
 from sparsity.base.run_folders import run_folder
 from sparsity.commands.announcement import announce
-from sparsity.commands.flags import HARDWARE, VALIDATION
+from sparsity.commands.flags import DATA, HARDWARE, VALIDATION
 from sparsity.commands.forwarding import as_words, own_flags, read_more
 from sparsity.commands.method_lists import read_method
 from sparsity.commands.opening import open_data
@@ -32,6 +32,7 @@ from sparsity.engines.table import engine_packages
 from sparsity.formats.loading import load
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.report.comparison import format_comparison, write_comparison
+from sparsity.report.titles import describe_run
 from sparsity.report.validation import format_model
 from sparsity.timing.latency import Rounds
 from sparsity.validation.settings import ValidationSettings
@@ -41,8 +42,8 @@ from sparsity.yolo.network import has_norms
 ABOUT = "compare.json"
 
 
-def run(args: Namespace, _line: str) -> None:
-    """Compare as the flags say; print a table, write a CSV and a plot."""
+def run(args: Namespace, line: str) -> None:
+    """Compare as the flags say; print a table, write tables, a plot and a page."""
     options, asked = read_options(args), _read(args)
     names = list(dict.fromkeys(name.strip() for name in args.techniques.split(",")))
     _check([plan(name, asked, Path(name)) for name in names])
@@ -54,7 +55,7 @@ def run(args: Namespace, _line: str) -> None:
     with made_folder as folder:
         network = load(ensure_weights(options.weights, progress=True), fused=False)
         print(format_model(count_sparsity(network)))
-        dataset, fitted = open_data(options.data, network, on_cpu)
+        dataset, fitted = open_data(options, network, on_cpu)
         if asked.calib:
             ensure_calibration(asked.calib, progress=True)
         asked = replace(asked, **_forwarded(args, options.settings, fitted), fused=not has_norms(network))
@@ -69,8 +70,10 @@ def run(args: Namespace, _line: str) -> None:
         made, failed = _make_all(plans, asked, folder, resuming=bool(args.resume))
         if made:
             done = rows(made, fitted.imgsz, rounds)
-            title = f"{Path(options.weights).name} on {Path(options.data).name}, {fitted.imgsz} px"
-            write_comparison(folder, done, title, str(environment["device"]))
+            title = describe_run(options.weights, options.data, len(dataset.images))
+            machine = str(environment["device"])
+            facts = {"command": line, "seconds of latency": rounds.seconds, **setup, **environment}
+            write_comparison(folder, done, f"{title}, {fitted.imgsz} px", machine, facts)
             said = {"asked": asdict(asked), "latency": asdict(rounds), "failed": failed}
             place.begin(setup, environment=environment, **said)
             print("\n" + format_comparison(done) + f"\n\nResults saved to {folder}")
@@ -128,7 +131,10 @@ def _forwarded(
     parser, given = compare_parser(""), Namespace(**{**vars(args), "imgsz": fitted.imgsz})
     batch = () if settings.batch_size is None else ("--batch-size", str(settings.batch_size))
     return {
-        "shared": as_words(parser, given, VALIDATION, without=("batch_size",)),
+        "shared": (
+            *as_words(parser, given, VALIDATION, without=("batch_size",)),
+            *as_words(parser, given, DATA, without=("weights", "data", "demo")),
+        ),
         "making": as_words(parser, given, HARDWARE),
         "validating": ("--device", "cpu", *batch),
     }

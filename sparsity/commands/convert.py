@@ -16,5 +16,5 @@ def run(args: Namespace, _line: str) -> None:
     check_target(target, args.source, exist_ok=args.exist_ok)
     # An exported graph has no batch norms; the others keep those that training needs.
     network = load(args.source, fused=target.suffix == ".onnx")
-    save(network, target)
+    save(network, target, static_imgsz=args.static_imgsz, opset=args.opset)
     print(format_saved(target))

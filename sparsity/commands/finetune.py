@@ -1,6 +1,7 @@
 """The command finetune: train a pruned checkpoint with its zeros kept, by labels or by a teacher."""
 
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -14,7 +15,11 @@ from sparsity.report.scales import write_scales
 from sparsity.report.training import write_training
 from sparsity.report.validation import format_model, format_sparsity
 from sparsity.training.preparation import Material, from_main_process, join_processes, make_run
+from sparsity.training.run import Run
 from sparsity.validation.settings import ValidationSettings
+
+FEWEST_STEPS = 100
+"""A training of fewer optimiser steps gets a warning."""
 
 
 def run(args: Namespace, _line: str) -> None:
@@ -24,8 +29,14 @@ def run(args: Namespace, _line: str) -> None:
         args.weights = ""
     settings = read_training(args)
     validation = replace(options.settings, batch_size=ValidationSettings.batch_size)
-    given = (args.weights, args.cfg, args.data, args.images, args.teacher)
-    material = Material(*given)
+    material = Material(
+        weights=args.weights,
+        cfg=args.cfg,
+        data=args.data,
+        images=args.images,
+        teacher=args.teacher,
+        ignore_names=args.ignore_names,
+    )
     is_main = join_processes(options.settings)
     tell = say if is_main else _keep_quiet
     announce("finetune", args, options.settings, tell)
@@ -45,11 +56,23 @@ def run(args: Namespace, _line: str) -> None:
         counted = count_sparsity(training.trainer.average.network)
         tell(format_model(counted))
         tell(format_sparsity(counted))
+        _warn_of_few_steps(training, tell)
         tell(f"Training into {folder}; if it is stopped, --resume {folder} goes on")
         training.run(progress=True, say=tell, on_epoch=lambda: write_scales(folder, training.scales))
         if is_main:
             write_training(folder, training.rows)
         tell(f"Results saved to {folder}")
+
+
+def _warn_of_few_steps(training: Run, tell: Callable[[str], None]) -> None:
+    """Print a warning where the training has so few steps that it may do harm."""
+    steps, settings = training.trainer.steps, training.settings
+    if steps < FEWEST_STEPS:
+        tell(
+            f"WARNING: {steps} optimiser steps in all ({settings.epochs} epochs, up to "
+            f"{settings.accumulate * settings.batch_size} images a step) are few, and can make the network "
+            f"worse; {FEWEST_STEPS} or more are advised: give a smaller --nominal-batch or more --epochs"
+        )
 
 
 def _keep_quiet(_line: str) -> None:

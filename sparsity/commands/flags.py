@@ -34,6 +34,18 @@ def add_data_flags(parser: Parser, *, weights: str = DEFAULT_WEIGHTS, data: str 
     )
     add("--data", default=data, metavar="YAML", help="data yaml or folder; coco.yaml is downloaded")
     add("--demo", action="store_true", help="use a small detector and drawn images; nothing is downloaded")
+    add(
+        "--ignore-names",
+        action="store_true",
+        help="trust that the classes of the data are the checkpoint's, under other names",
+    )
+
+
+def add_task_flag(parser: Parser) -> None:
+    """Add which split is validated."""
+    parser.group(DATA).add_argument(
+        "--task", choices=("val", "test"), default="val", help="split of the data to validate on"
+    )
 
 
 def add_validation_flags(parser: Parser, *, batch_size: bool = True) -> None:
@@ -119,15 +131,15 @@ def add_scope_flag(parser: Parser) -> None:
     )
 
 
-def add_criterion_flag(parser: Parser, *, several: bool = False) -> None:
-    """Add which weights to prune."""
+def add_criterion_flag(parser: Parser, *, several: bool = False, default: str = "l1", note: str = "") -> None:
+    """Add which weights to prune. note: the default in words, where it is not a name."""
     known = ", ".join((*CRITERIA, *SHORTHANDS))
     parser.group(PRUNING).add_argument(
         "--criterion",
-        default="l1",
+        default=default,
         metavar="NAME[,NAME]" if several else "NAME",
         help=f"{known}: l1 prunes the smallest magnitudes; lamp and erk do, with their own allocation; "
-        "obs learns from images and updates the weights that stay",
+        f"obs learns from images and updates the weights that stay{note}",
     )
 
 
@@ -166,6 +178,18 @@ def add_save_flag(parser: Parser) -> None:
         metavar="FILE",
         help=f"save the network as it is validated, in half precision: {', '.join(FORMS)}; may be repeated",
     )
+
+
+def add_onnx_flags(parser: Parser) -> None:
+    """Add how .onnx files are written."""
+    add = parser.group(OUTPUT).add_argument
+    add(
+        "--static-imgsz",
+        type=int,
+        metavar="PIXELS",
+        help="write .onnx files for one image of this size only, as OpenCV needs them",
+    )
+    add("--opset", type=int, metavar="N", help="opset of .onnx files, 12 to 18 (default: 18)")
 
 
 def add_int8_flag(parser: Parser) -> None:

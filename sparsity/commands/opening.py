@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from sparsity.base.devices import select_device
-from sparsity.commands.options import Pruning
-from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.commands.options import Options, Pruning
+from sparsity.data.dataset import Dataset
 from sparsity.data.downloads import ensure_calibration, ensure_data, ensure_weights
 from sparsity.formats.loading import load
 from sparsity.pruning.feature_maps import limit_by_memory
@@ -16,7 +16,7 @@ from sparsity.pruning.pruner import Pruner
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.report.validation import format_model, format_scan
 from sparsity.validation.counting import counting_of
-from sparsity.validation.inputs import Detectable, decoding_threads, fit, read_calibration
+from sparsity.validation.inputs import Detectable, decoding_threads, fit, read_calibration, read_data
 from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.network import Network
 
@@ -30,17 +30,24 @@ def open_network(weights: str) -> Network:
 
 
 def open_data(
-    data: str, network: Detectable, asked: ValidationSettings
+    options: Options, network: Detectable, asked: ValidationSettings
 ) -> tuple[Dataset, ValidationSettings]:
     """Read a data set, and return it with the settings fitted to the network."""
     settings = fit(asked, network)
     if settings.imgsz != asked.imgsz:
         print(f"WARNING: image size {asked.imgsz} is rounded up to {settings.imgsz}")
     print(counting_of(network).describe(settings.batch_size, settings.iou_thres))
-    place = ensure_data(data, progress=True)
-    dataset = read_dataset(place, network.names, single_cls=settings.single_cls, progress=True)
+    place = ensure_data(options.data, progress=True)
+    dataset = read_data(
+        place,
+        network,
+        settings,
+        split=options.task,
+        ignore_names=options.ignore_names,
+        progress=True,
+    )
     print(f"Scanning {place}... {format_scan(dataset.scan)}")
-    return replace(dataset, name=data), settings
+    return replace(dataset, name=options.data), settings
 
 
 def make_pruner(network: Network, pruning: Pruning, settings: ValidationSettings) -> Pruner:
@@ -56,7 +63,7 @@ def make_pruner(network: Network, pruning: Pruning, settings: ValidationSettings
 def read_images(network: Network, pruning: Pruning, settings: ValidationSettings) -> list[torch.Tensor]:
     """Read the calibration images; fewer where memory does not hold their feature maps."""
     imgsz, device = fit(settings, network).imgsz, select_device(settings.device)
-    side = imgsz + max(network.strides)  # a batch's sides are padded by one stride at most
+    side = imgsz + network.largest_stride  # a batch's sides are padded by one stride at most
     calibration = read_calibration(
         ensure_calibration(pruning.calib, progress=True),
         limit_by_memory(pruning.calib_images, network, (side, side), device),

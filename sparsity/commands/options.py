@@ -15,6 +15,7 @@ from sparsity.base.files import probe_writing
 from sparsity.channels.slimming_settings import SlimmingSettings
 from sparsity.commands.flags import DEFAULT_WEIGHTS
 from sparsity.commands.method_lists import parse_methods
+from sparsity.data.sources import Split
 from sparsity.demo import data as demo
 from sparsity.engines.making import make_engine, make_engines
 from sparsity.engines.table import ENGINES, TORCH
@@ -38,6 +39,8 @@ class Options:
 
     weights: str
     data: str
+    task: Split
+    ignore_names: bool
     settings: ValidationSettings
     project: Path
     name: str
@@ -167,7 +170,17 @@ def read_options(args: Namespace) -> Options:
     settings = ValidationSettings(**fields)
     select_device(settings.device)
     make_engine(settings.engine)
-    return Options(args.weights, args.data, settings, args.project, args.name, args.exist_ok, args.verbose)
+    return Options(
+        weights=args.weights,
+        data=args.data,
+        task=getattr(args, "task", "val"),
+        ignore_names=args.ignore_names,
+        settings=settings,
+        project=args.project,
+        name=args.name,
+        exist_ok=args.exist_ok,
+        verbose=args.verbose,
+    )
 
 
 def _check_texts(args: Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from sparsity.commands import flags
@@ -9,6 +10,14 @@ from sparsity.commands.parser import Parser
 from sparsity.comparing.asked import DEFAULT_ENGINES
 from sparsity.comparing.table import TECHNIQUES
 from sparsity.training.settings import TrainingSettings
+
+DEMO_DEFAULTS: Mapping[str, str] = {
+    "criterion": "l1,obs",
+    "engines": "torch,sparse where numba is installed",
+    "batch_sizes": "1",
+    "calib_images": "16",
+}
+"""Destination of a sweep's flag -> its default with --demo, as the help says it."""
 
 
 def val_parser(prog: str) -> Parser:
@@ -22,6 +31,7 @@ def val_parser(prog: str) -> Parser:
         ],
     )
     flags.add_data_flags(parser)
+    flags.add_task_flag(parser)
     flags.add_amount_flag(parser)
     flags.add_method_flags(parser)
     flags.add_compact_flag(parser)
@@ -31,6 +41,7 @@ def val_parser(prog: str) -> Parser:
     flags.add_output_flags(parser, name="exp")
     flags.add_save_flag(parser)
     flags.add_int8_flag(parser)
+    flags.add_onnx_flags(parser)
     return parser
 
 
@@ -45,6 +56,7 @@ def sweep_parser(prog: str) -> Parser:
         ],
     )
     flags.add_data_flags(parser)
+    flags.add_task_flag(parser)
     parser.group(flags.PRUNING).add_argument(
         "levels", help="sparsities: 0.1:0.9, 0.1:0.9:0.05, or 0,0.3,0.5; the dense network is always included"
     )
@@ -55,8 +67,29 @@ def sweep_parser(prog: str) -> Parser:
     flags.add_latency_flags(parser)
     flags.add_hardware_flags(parser)
     flags.add_output_flags(parser, name="sweep", resume="sweep")
-    parser.group(flags.OUTPUT).add_argument("--title", default="", help="title of the plots and the report")
+    add = parser.group(flags.OUTPUT).add_argument
+    add("--title", default="", help="title of the plots and the report")
+    add(
+        "--save-networks",
+        default="",
+        choices=("best", "all"),
+        help="keep the pruned networks, as levels/KEY/network.safetensors: all, or the one with the largest "
+        "sparsity that keeps 95%% of the dense AP",
+    )
+    _resolve_later(parser, DEMO_DEFAULTS)
     return parser
+
+
+def _resolve_later(parser: Parser, demo: Mapping[str, str]) -> None:
+    """Set the defaults of flags to None, for the command to resolve, and name both defaults in the help.
+
+    demo: destination -> the default with --demo.
+    """
+    actions = parser.flags()
+    for dest, text in demo.items():
+        action = actions[dest]
+        action.help = f"{action.help} (default: {action.default}; with --demo {text})"
+        action.default = None
 
 
 def finetune_parser(prog: str) -> Parser:
@@ -85,7 +118,9 @@ def finetune_parser(prog: str) -> Parser:
     )
     add("--teacher", default="", metavar="FILE", help="dense checkpoint to distil from")
     flags.add_amount_flag(parser)
-    flags.add_criterion_flag(parser)
+    flags.add_criterion_flag(
+        parser, default="", note=" (default: obs, from training images; l1 with --gradual)"
+    )
     flags.add_scope_flag(parser)
     parser.group(flags.CALIBRATION).add_argument(
         "--calib-images",
@@ -205,4 +240,5 @@ def convert_parser(prog: str) -> Parser:
     parser.group(flags.OUTPUT).add_argument(
         "--exist-ok", action="store_true", help="overwrite the target where it exists"
     )
+    flags.add_onnx_flags(parser)
     return parser

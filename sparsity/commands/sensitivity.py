@@ -33,7 +33,7 @@ def run(args: Namespace, _line: str) -> None:
     with place as folder:
         network = open_network(options.weights)
         layers = choose_layers(network, args.layers)
-        dataset, settings = open_data(options.data, network, options.settings)
+        dataset, settings = open_data(options, network, options.settings)
         dataset = some_images(dataset, args.images)
         identity = describe_setup(network, dataset, settings) | {"layers": layers, "amounts": amounts}
         rows = _begin(folder, identity, resuming=bool(args.resume))

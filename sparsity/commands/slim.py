@@ -53,7 +53,7 @@ def _measure_by(network: Network, options: Options) -> Callable[[Network], Figur
     """Return a function that measures a network, and validates it where there is --data."""
     settings, dataset = fit(options.settings, network), None
     if options.data:
-        dataset, settings = open_data(options.data, network, settings)
+        dataset, settings = open_data(options, network, settings)
 
     def measure(one: Network) -> Figures:
         sizes = measure_sizes(one)

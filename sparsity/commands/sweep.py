@@ -1,8 +1,11 @@
 """The command sweep: prune at many sparsities, validate each, and time it."""
 
+from __future__ import annotations
+
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 
 from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
@@ -10,6 +13,7 @@ from sparsity.commands.amount_lists import parse_levels
 from sparsity.commands.announcement import announce
 from sparsity.commands.opening import make_pruner, open_data, open_network
 from sparsity.commands.options import read_batch_sizes, read_engines, read_options, read_pruning
+from sparsity.engines.table import ENGINES, TORCH
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.method import Method
 from sparsity.report.sweep import format_sweep, write_sweep
@@ -17,11 +21,21 @@ from sparsity.report.validation import format_table
 from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.store import read_settings
 from sparsity.sweeping.sweep import run_sweep
+from sparsity.timing.latency import Rounds
 from sparsity.validation.metrics import Metrics
+
+CRITERION, BATCH_SIZES, CALIB_IMAGES = "l1", "1,32", 64
+"""The defaults of the flags without --demo."""
+DEMO_CRITERION, DEMO_BATCH_SIZES, DEMO_ENGINES = "l1,obs", "1", f"{TORCH},sparse"
+DEMO_CALIB_IMAGES = 16
+"""obs takes most of the time of the demo, and its images half of that."""
+DEMO_SECONDS = 8.0
+"""The time for latency with --demo, so that a sweep of nine levels takes less than three minutes."""
 
 
 def run(args: Namespace, line: str) -> None:
-    """Sweep as the flags say; print a table, write CSV, JSON, plots and a page."""
+    """Sweep as the flags say; print a table, write tables, JSON, plots and a page."""
+    chosen = resolve(args)
     options, pruning = read_options(args), read_pruning(args)
     wanted = SweepSettings(
         parse_levels(args.levels),
@@ -30,16 +44,20 @@ def run(args: Namespace, line: str) -> None:
         options.settings,
         read_engines(args.engines),
         args.compact,
+        rounds=Rounds(seconds=DEMO_SECONDS) if args.demo else Rounds(),
         bootstrap=args.bootstrap,
+        save=args.save_networks,
     )
     announce("sweep", args, wanted.validation)
+    if chosen:
+        print(f"Chosen for the demo: {' '.join(chosen)}; {DEMO_SECONDS:g} s of timing\n")
     if args.resume:
         read_settings(args.resume)
 
     place = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
     with place as folder:
         network = open_network(options.weights)
-        dataset, _ = open_data(options.data, network, options.settings)
+        dataset, _ = open_data(options, network, options.settings)
         print(f"Sweeping into {folder}; if it is stopped, --resume {folder} goes on")
         done = run_sweep(
             network,
@@ -57,6 +75,35 @@ def run(args: Namespace, line: str) -> None:
         )
         print("\n" + format_sweep(done) + "\n")
         print(f"Results saved to {folder}")
+
+
+def resolve(args: Namespace) -> list[str]:
+    """Set the flags that were not given to their defaults, which --demo changes.
+
+    Returns the flags that --demo has set, as a user gives them.
+    """
+    plain = {
+        "criterion": CRITERION,
+        "engines": TORCH,
+        "batch_sizes": BATCH_SIZES,
+        "calib_images": CALIB_IMAGES,
+    }
+    demo = {
+        "criterion": DEMO_CRITERION,
+        "engines": _demo_engines(args),
+        "batch_sizes": DEMO_BATCH_SIZES,
+        "calib_images": DEMO_CALIB_IMAGES,
+    }
+    missing = [name for name in plain if getattr(args, name) is None]
+    for name in missing:
+        setattr(args, name, demo[name] if args.demo else plain[name])
+    return [f"--{name.replace('_', '-')} {demo[name]}" for name in missing] if args.demo else []
+
+
+def _demo_engines(args: Namespace) -> str:
+    """Return the engines of the demo: the sparse one too, where numba is installed and a CPU is used."""
+    possible = args.device in ("", "cpu") and not args.half
+    return DEMO_ENGINES if possible and find_spec(ENGINES["sparse"].package) else TORCH
 
 
 def _show(names: Sequence[str], metrics: Metrics, own: AveragePrecision) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def run(args: Namespace, _line: str) -> None:
         if exported:
             print(f"An ONNX file, run by {options.settings.engine}")
             print(report.format_model(count_sparsity(exported)))
-        dataset, settings = open_data(options.data, network, options.settings)
+        dataset, settings = open_data(options, network, options.settings)
         dense, origin = network, Origin(options.weights)
         if not exported:
             network, origin = _prune(
@@ -58,7 +58,7 @@ def run(args: Namespace, _line: str) -> None:
             network = round_to_half(network)
             print("Rounded to half precision, as it is saved")
             images = read_images(network, pruning, settings) if args.int8 else ()
-            _save(network, dense, files, images)
+            _save(network, dense, files, images, {"static_imgsz": args.static_imgsz, "opset": args.opset})
 
         done = validate(network, dataset, settings, origin=origin, progress=True)
         write_run(folder, done.metrics, layer_sparsity(network), done.predictions, dataset.annotations)
@@ -66,9 +66,15 @@ def run(args: Namespace, _line: str) -> None:
         print(f"Results saved to {folder}")
 
 
-def _save(network: Network, dense: Network, files: Sequence[Path], int8_images: Sequence[Tensor]) -> None:
+def _save(
+    network: Network,
+    dense: Network,
+    files: Sequence[Path],
+    int8_images: Sequence[Tensor],
+    of_onnx: Mapping[str, int | None],
+) -> None:
     for file in files:
-        save(network, file, int8_images=int8_images)
+        save(network, file, int8_images=int8_images, **(of_onnx if file.suffix == ".onnx" else {}))
         print(report.format_saved(file, int8=bool(int8_images)))
     print(report.format_sizes(measure_sizes(network, measure_sizes(dense))))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import urllib.error
 import urllib.request
@@ -28,18 +29,22 @@ COCO_NAMES = ("coco", "coco.yaml")
 COCO_FOLDER = Path("datasets/coco")
 TIMEOUT_S = 30
 _CHUNK = 1 << 20
+_PUBLISHED = re.compile(r"(yolov?\d+)([nsmlxtbec]?)(6|u|6u)?(-\w+)?", re.IGNORECASE)
+"""The names of published YOLO checkpoints, without suffix: family, size, variant, task."""
 
 
 def ensure_weights(weights: str, *, progress: bool = False) -> Path:
     """Return the path of weights. A missing file in WEIGHTS is downloaded; "demo" stands for the demo's file.
 
     The environment variable SPARSITY_WEIGHTS_URL sets another base address. Raises InputError where the
-    download fails.
+    download fails, and for the name of a published checkpoint that is neither a file nor in WEIGHTS.
     """
     path = Path(weights)
     if weights == demo.NAME:
         return demo.WEIGHTS
     if path.exists() or path.name not in WEIGHTS:
+        if path.name == weights and not path.exists():
+            _refuse_published(weights)
         return path
     base = os.environ.get("SPARSITY_WEIGHTS_URL", WEIGHTS[path.name])
     _fetch(f"{base}/{path.name}", path, "SPARSITY_WEIGHTS_URL", progress)
@@ -73,6 +78,38 @@ def ensure_calibration(folder: str, *, progress: bool = False) -> Path:
     if folder == demo.NAME:
         return demo.training_images(demo.ensure_demo_data(progress=progress))
     return Path(folder)
+
+
+def _refuse_published(name: str) -> None:
+    """Raise InputError for the name of a published checkpoint that can't be downloaded, or misspells one."""
+    path = Path(name)
+    found = _PUBLISHED.fullmatch(path.stem if path.suffix.lower() == ".pt" else name)
+    if found is None:
+        return
+    near = f"{path.stem if path.suffix else name}.pt".lower()
+    if near in WEIGHTS:
+        raise InputError(f"{name}: no such file; {near} can be downloaded")
+    family, _, variant, task = found.groups()
+    if task:
+        reason = f"the task of {task} is not supported" if task.lower() in _TASKS else "it is another variant"
+    elif variant:
+        reason = _VARIANTS[variant.lower()]
+    elif family.lower() in ("yolov5", "yolov8"):
+        reason = "there is no such size"
+    else:
+        reason = "it is of another family"
+    raise InputError(
+        f"{name}: no such file, and it cannot be downloaded: {reason}. yolov5 and yolov8 in the sizes n, s, "
+        "m, l and x can be downloaded, such as yolov5n.pt; give other checkpoints as files"
+    )
+
+
+_TASKS = ("-seg", "-cls", "-pose", "-obb", "-sem")
+_VARIANTS = {
+    "6": "it is a network for 1280 pixels",
+    "u": "it is a YOLOv5u, which has the head of YOLOv8",
+    "6u": "it is a YOLOv5u for 1280 pixels, which has the head of YOLOv8",
+}
 
 
 def _fetch_zip(archive: str, member: str, target: Path, progress: bool) -> None:

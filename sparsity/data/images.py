@@ -18,7 +18,13 @@ from sparsity.base.errors import InputError
 from sparsity.base.files import cache_folder, write_text
 from sparsity.base.progress import progress_bar
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".pfm", ".png", ".tif", ".tiff", ".webp"})
+"""The suffixes of image files that are read; YOLOv5 reads the same."""
+OTHER_SUFFIXES = frozenset(
+    {".arw", ".avif", ".cr2", ".dib", ".exr", ".gif", ".hdr", ".heic", ".heif", ".ico", ".j2k", ".jfif"}
+    | {".jp2", ".jxl", ".nef", ".pbm", ".pgm", ".ppm", ".psd", ".svg", ".tga"}
+)
+"""Suffixes of image files that are not read. Such files are named in a warning."""
 CACHE_VERSION = 1
 SMALLEST = 10
 _SCAN_THREADS = 8
@@ -44,6 +50,9 @@ def read_image(path: Path) -> np.ndarray:
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if image is None:
         raise InputError(f"{path}: OpenCV cannot decode it; remove it from the data set")
+    if image.ndim == 2:
+        # OpenCV reads a grey PFM without channels, whatever is asked for.
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
@@ -82,6 +91,9 @@ def _scan(path: Path, known: Mapping[str, Entry]) -> Entry:
         status = path.stat()
     except OSError as error:
         return (0, 0, 0, 0, error.strerror or "cannot be read")
+    except ValueError as error:
+        # A list file can hold a path with a zero byte.
+        return (0, 0, 0, 0, str(error))
     before = known.get(str(path))
     if before is not None and before[:2] == (status.st_size, status.st_mtime_ns):
         return before

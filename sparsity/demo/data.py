@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
+import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import rmtree
@@ -13,7 +16,7 @@ import numpy as np
 
 from sparsity.base.errors import InputError
 from sparsity.base.files import cache_folder
-from sparsity.base.progress import progress_bar
+from sparsity.base.progress import progress_bar, say
 from sparsity.demo.drawing import CLASSES, Scene, draw_scene
 
 VERSION = 1
@@ -26,18 +29,30 @@ NAME = "demo"
 WEIGHTS = Path(__file__).parent / "yolov5n_demo.safetensors"
 """A yolov5n that was trained on the scenes by finetune.py; see results/yolov5n_demo_dense."""
 IMGSZ = 320
+_FOLDER = f"demo-v{VERSION}"
 _YAML = "demo.yaml"
 _QUALITY = 92
 
 
-def ensure_demo_data(folder: Path | None = None, *, progress: bool = False) -> Path:
+def ensure_demo_data(
+    folder: Path | None = None, *, progress: bool = False, say: Callable[[str], None] = say
+) -> Path:
     """Return the data yaml of the demo's data set. The data set is drawn (in seconds) if it is missing.
 
-    folder: the folder of the data set; None for one in the user's cache folder. The data set is written
-    completely or not at all.
-    Raises InputError where it can't be written, or where the folder holds other files.
+    folder: the folder of the data set; None for one in the user's cache folder, or in the folder of temporary
+    files where that can't be written. The data set is written completely or not at all.
+    say: called with a line that names the folder of temporary files.
+    Raises InputError where the data set can't be written, or where the folder holds other files.
     """
-    return _ensure(_default_folder() if folder is None else folder, COUNTS, progress=progress)
+    if folder is not None:
+        return _ensure(folder, COUNTS, progress=progress)
+    cache = cache_folder()
+    if cache is None:
+        return _ensure_temporary("there is no home folder", progress, say)
+    try:
+        return _ensure(cache / _FOLDER, COUNTS, progress=progress)
+    except UnwritableError as error:
+        return _ensure_temporary(str(error), progress, say)
 
 
 def training_images(data: Path) -> Path:
@@ -45,11 +60,30 @@ def training_images(data: Path) -> Path:
     return data.parent / "images" / "train"
 
 
-def _default_folder() -> Path:
-    folder = cache_folder()
-    if folder is None:
-        raise InputError("there is no home folder for the demo data; set XDG_CACHE_HOME to a folder")
-    return folder / f"demo-v{VERSION}"
+class UnwritableError(InputError):
+    """The demo data cannot be written to their folder."""
+
+
+def _ensure_temporary(reason: str, progress: bool, say: Callable[[str], None]) -> Path:
+    """Ensure the data set in a folder of temporary files that no other user can write."""
+    folder = _private_folder() / _FOLDER
+    data = _ensure(folder, COUNTS, progress=progress)
+    say(f"{reason}; the demo data are in {folder} (set XDG_CACHE_HOME to choose another folder)")
+    return data
+
+
+def _private_folder() -> Path:
+    """Return a folder of temporary files that belongs to the user. Later runs find the same again."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"sparsity-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == user and not status.st_mode & 0o022:
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="sparsity-"))
 
 
 def _ensure(folder: Path, counts: dict[str, int], *, progress: bool = False) -> Path:
@@ -59,7 +93,8 @@ def _ensure(folder: Path, counts: dict[str, int], *, progress: bool = False) -> 
             _check_place(folder)
             _make(folder, counts, progress)
     except OSError as error:
-        raise InputError(f"{folder}: the demo data cannot be written ({error.strerror or error})") from error
+        reason = error.strerror or error
+        raise UnwritableError(f"{folder}: the demo data cannot be written ({reason})") from error
     return data
 
 

@@ -45,6 +45,7 @@ class Engine(ABC):
     needs_graph: whether it runs ONNX graphs: those of networks, by tracing, and ONNX files. If so, its class
     is called with graphs=, a Graphs that several engines share; otherwise, without arguments.
     skips_zeros: whether zero weights make it faster.
+    compiles: whether its first call takes longer than later ones, as it compiles.
     """
 
     name: ClassVar[str]
@@ -55,6 +56,7 @@ class Engine(ABC):
     memory: ClassVar[float]
     needs_graph: ClassVar[bool] = False
     skips_zeros: ClassVar[bool] = False
+    compiles: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> Runner:

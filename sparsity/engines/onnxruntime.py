@@ -67,6 +67,7 @@ class OnnxRuntimeEngine(Engine):
     package = "onnxruntime"
     memory = 4.5
     needs_graph = True
+    compiles = True
 
     def __init__(self, graphs: Graphs | None = None) -> None:
         """graphs: to share with other engines. Raises InputError where a package is missing."""

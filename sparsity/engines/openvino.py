@@ -84,6 +84,7 @@ class OpenVinoEngine(Engine):
     package = "openvino"
     memory = 6.6
     needs_graph = True
+    compiles = True
 
     def __init__(self, graphs: Graphs | None = None) -> None:
         """graphs: to share with other engines. Raises InputError where a package is missing."""

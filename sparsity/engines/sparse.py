@@ -47,6 +47,7 @@ class SparseEngine(Engine):
     package = "numba"
     memory = 6.0
     skips_zeros = True
+    compiles = True
 
     def __init__(self) -> None:
         """Raise InputError where numba is missing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparsity.yolo.attributes import misfit, shown
 from sparsity.yolo.registry import KINDS
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec, Value
 
@@ -44,7 +45,11 @@ def _module_as_data(spec: ModuleSpec) -> dict[str, Any]:
 def _layer(stored: object, index: int) -> Layer:
     sources = stored.get("sources") if isinstance(stored, dict) else None
     known = range(-index - 1, index)
-    if not isinstance(sources, list) or not sources or not all(s in known for s in sources):
+    if (
+        not isinstance(sources, list)
+        or not sources
+        or not all(type(s) is int and s in known for s in sources)
+    ):
         raise UnreadableError(f"has a layer {index} whose inputs are not layers before it")
     return Layer(_module(stored.get("module"), f"model.{index}"), tuple(sources))
 
@@ -59,13 +64,12 @@ def _module(stored: object, name: str) -> ModuleSpec:
         raise UnreadableError(f"has attributes at {name} that differ from those of a {kind}")
     if not isinstance(children, dict) or not all(isinstance(child, str) for child in children):
         raise UnreadableError(f"has no submodules by name at {name}")
-    values = {key: _value(value, f"{name}.{key}") for key, value in attributes.items()}
+    values = {key: _value(value, f"{name}.{key}", key) for key, value in attributes.items()}
     return ModuleSpec(kind, values, {key: _module(c, f"{name}.{key}") for key, c in children.items()})
 
 
-def _value(stored: object, name: str) -> Value:
-    if isinstance(stored, list) and len(stored) <= LONGEST_TUPLE:
-        return tuple(_value(one, name) for one in stored if not isinstance(one, list))
-    if stored is None or isinstance(stored, bool | int | float | str):
-        return stored
-    raise UnreadableError(f"has no plain value at {name}")
+def _value(stored: object, name: str, key: str) -> Value:
+    value = tuple(stored) if isinstance(stored, list) and len(stored) <= LONGEST_TUPLE else stored
+    if expected := misfit(key, value):
+        raise UnreadableError(f"has {shown(value)} at {name}; {expected} is expected")
+    return value

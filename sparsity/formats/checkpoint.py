@@ -12,6 +12,7 @@ from sparsity.formats.architecture import UnreadableError
 from sparsity.yolo.network import Network, build, drop_neutral_norms
 from sparsity.yolo.registry import HEADS
 from sparsity.yolo.spec import Architecture
+from sparsity.yolo.trial import misfit
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,19 @@ class Checkpoint:
 
 
 def build_network(checkpoint: Checkpoint) -> Network:
-    """Build the network, in evaluation mode. Raises InputError if weights and modules do not fit."""
+    """Build the network, in evaluation mode.
+
+    Raises InputError if weights and modules do not fit, if no image can run through the modules, or if that
+    would take far longer than any published network takes. No network is returned that cannot run.
+    """
     try:
         network = build(checkpoint.architecture, checkpoint.names, checkpoint.weights)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:
+        # Modules with children of the wrong kind can raise any exception.
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{checkpoint.path}: its weights do not fit its modules: {reason}") from error
+    if problem := misfit(checkpoint.architecture, checkpoint.names):
+        raise InputError(f"{checkpoint.path}: its modules do not fit together: {problem}")
     return drop_neutral_norms(network)
 
 

@@ -41,7 +41,8 @@ It is LEAST_LIMIT, or MOST_RATIO times the size of the file if that is more.
 """
 MOST_VALUES = 2**26
 """The maximum number of values in one tensor of the file. The largest layer of a YOLOv5 has 2**24."""
-MOST_MODULES = 10_000
+MOST_MODULES = 4_000
+"""The largest published network, yolov5x6, has under 1,000."""
 HALF_BITS = 16
 FLOAT_BYTES = 4
 

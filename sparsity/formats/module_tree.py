@@ -7,29 +7,46 @@ from typing import Any
 
 from sparsity.formats.architecture import UnreadableError
 from sparsity.formats.unpickle import Record, StoredFile, StoredTensor
-from sparsity.yolo.families import CHOICES
+from sparsity.yolo.attributes import misfit, shown
+from sparsity.yolo.families import CHOICES, OTHER_TASKS
 from sparsity.yolo.registry import HEADS, KINDS
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec, Value
 from sparsity.yolo.yolov5.published import LEGACY_BUFFERS
 
-MOST_MODULES = 100_000
+MOST_MODULES = 4_000
+"""The largest published network, yolov5x6, has under 1,000."""
 DEEPEST_MODULE = 50
 NOTES = frozenset({"training", "dump_patches", "i", "f", "type", "np"})
 """Attributes of any module that have no effect on what it computes."""
+GETATTR = frozenset({"builtins.getattr", "__builtin__.getattr"})
+"""The class names of a method of an object that is stored as an attribute."""
+FUSED_FORWARD = frozenset({"forward_fuse", "fuseforward"})
+"""Methods of a published Conv without batch norm that compute what it computes here."""
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+PRUNING = "torch.nn.utils.prune."
+"""The beginning of the class names of hooks that apply masks."""
+ORIGINAL, MASK = "_orig", "_mask"
+"""The endings that torch.nn.utils.prune gives the names of a parameter and its mask."""
 
 
 class TreeReader:
-    """Walks the stored modules. Returns their specs, and collects their tensors by name."""
+    """Walks the stored modules. Returns their specs, and collects their tensors by name.
+
+    tensors: by name. masks: name of a tensor -> its mask, which is to be multiplied with it.
+    """
 
     def __init__(self, stored: StoredFile) -> None:
         self.stored = stored
         self.tensors: dict[str, StoredTensor] = {}
+        self.masks: dict[str, StoredTensor] = {}
         self._modules_left = MOST_MODULES
 
     def read_layers(self, model: Record) -> Architecture:
+        _check_hooks(model, "its model")
         layers = _children(model).get("model")
         if not isinstance(layers, Record) or layers.class_name != "Sequential":
             raise UnreadableError("its model has no layers (an nn.Sequential called model is expected)")
+        _check_hooks(layers, "model")
         named = _children(layers)
         if list(named) != [str(index) for index in range(len(named))] or not named:
             raise UnreadableError("its layers are not numbered from 0 on")
@@ -45,9 +62,12 @@ class TreeReader:
         self._modules_left -= 1
         if self._modules_left < 0 or name.count(".") > DEEPEST_MODULE:
             raise UnreadableError("its modules are nested without end")
-        if not isinstance(record, Record) or record.class_name not in KINDS.keys() | CHOICES.keys():
+        if not isinstance(record, Record):
             raise UnreadableError(f"{name} is not a module of a YOLOv5 or YOLOv8 network")
+        if record.class_name not in KINDS.keys() | CHOICES.keys():
+            raise UnreadableError(refusal(record.class_name, self.stored, name))
         kind = _kind(record, name)
+        _check_hooks(record, name)
         _check_attributes(record, kind, name)
         self._gather_tensors(record, name)
         attributes = {key: self._attribute(record, kind, key, name) for key in KINDS[kind].attributes}
@@ -58,27 +78,51 @@ class TreeReader:
         transient = record.state.get("_non_persistent_buffers_set", set())
         if not isinstance(transient, set):
             raise UnreadableError(f"{name}._non_persistent_buffers_set is not a set")
+        masked = _masked(record)
         for key, value in _tensors(record):
-            if key not in transient and key not in LEGACY_BUFFERS:
-                self.tensors[f"{name}.{key}"] = value
+            if key in transient or key in LEGACY_BUFFERS:
+                continue
+            plain = key.removesuffix(ORIGINAL).removesuffix(MASK)
+            if plain in masked and key == plain + MASK:
+                self.masks[f"{name}.{plain}"] = value
+            else:
+                self.tensors[f"{name}.{plain if plain in masked else key}"] = value
 
     def _attribute(self, record: Record, kind: str, key: str, name: str) -> Value:
         state = record.state
         if kind in ("Conv2d", "Linear") and key == "bias":
-            return "bias" in dict(_tensors(record))
+            return "bias" in dict(_tensors(record)) or "bias" in _masked(record)
         if kind in HEADS and key == "strides":
             return self._strides(state.get("stride"))
         if key not in state:
             raise UnreadableError(f"{name} has no attribute {key}")
-        return _plain(state[key], f"{name}.{key}")
+        value = _plain(state[key], f"{name}.{key}")
+        if expected := misfit(key, value):
+            raise UnreadableError(f"{name}.{key} is {shown(value)}; {expected} is expected")
+        return value
 
     def _strides(self, stored: object) -> tuple[int, ...]:
         if not isinstance(stored, StoredTensor):
             raise UnreadableError("its Detect layer has no stride")
         strides = self.stored.read_tensors({"stride": stored})["stride"].flatten().tolist()
-        if not strides or not all(s > 0 and float(s).is_integer() for s in strides):
-            raise UnreadableError(f"its strides are {strides}; whole numbers above 0 are expected")
-        return tuple(int(s) for s in strides)
+        whole = tuple(int(s) if float(s).is_integer() else s for s in strides)
+        if expected := misfit("strides", whole):
+            raise UnreadableError(f"its strides are {shown(whole)}; {expected} are expected")
+        return whole
+
+
+def refusal(name: str, stored: StoredFile, module: str = "") -> str:
+    """Return why a file is refused whose network, or the module called module, is of the class name."""
+    tasks = [one for one in (name, *sorted(stored.unknown)) if one in OTHER_TASKS]
+    if tasks:
+        expected = "a YOLOv5 detection checkpoint (v5 to v7) or a YOLOv8 one is expected"
+        return f"{OTHER_TASKS[tasks[0]]} ({tasks[0]}); {expected}"
+    where = f" as {module}" if module else ""
+    return (
+        f"refused: it names {name[:200]}{where}, which no YOLOv5 or YOLOv8 detection checkpoint needs; "
+        "nothing in the file was run. If you trust it, save its weights again with YOLOv5's or YOLOv8's own "
+        "classes"
+    )
 
 
 def _children(record: Record) -> dict[str, Any]:
@@ -98,6 +142,35 @@ def _tensors(record: Record) -> Iterator[tuple[str, StoredTensor]]:
                 yield key, value
 
 
+def _masked(record: Record) -> set[str]:
+    """Return the parameters that are stored as an original and a mask, as torch.nn.utils.prune does."""
+    keys = {key for key, _ in _tensors(record) if isinstance(key, str)}
+    originals = {key.removesuffix(ORIGINAL) for key in keys if key.endswith(ORIGINAL)}
+    return {key for key in originals if key + MASK in keys and key not in keys}
+
+
+def _check_hooks(record: Record, name: str) -> None:
+    """Refuse a module with hooks, which can change what it computes. Those that apply masks are known."""
+    for group in HOOKS:
+        hooks = record.state.get(group)
+        for hook in hooks.values() if isinstance(hooks, dict) else ():
+            shown_name = hook.class_name if isinstance(hook, Record) else type(hook).__name__
+            if not (shown_name.startswith(PRUNING) and _masked(record)):
+                raise UnreadableError(
+                    f"{name} has a hook {shown_name[:100]} that is not supported; it could change what the "
+                    "module computes. Remove it, and save the checkpoint again"
+                )
+
+
+def _is_known_forward(record: Record, value: object) -> bool:
+    """Whether value is the method of a Conv that fusing puts in the place of forward."""
+    if not isinstance(value, Record) or value.class_name not in GETATTR or len(value.arguments) != 2:
+        return False
+    owner, method = value.arguments
+    fused = record.class_name == "Conv" and "bn" not in _children(record)
+    return fused and owner is record and isinstance(method, str) and method in FUSED_FORWARD
+
+
 def _kind(record: Record, name: str) -> str:
     """Return the kind of a stored module: by its class, or by its content if kinds share the class."""
     choose = CHOICES.get(record.class_name)
@@ -111,8 +184,13 @@ def _kind(record: Record, name: str) -> str:
 
 def _check_attributes(record: Record, kind: str, name: str) -> None:
     """Refuse a module that stores an attribute which could change what it computes."""
-    known = KINDS[kind]
+    known, masked = KINDS[kind], _masked(record)
     for key, value in record.state.items():
+        if key == "forward" and _is_known_forward(record, value):
+            continue
+        if key in masked and isinstance(value, StoredTensor):
+            # The product of original and mask, as it was when the network ran last.
+            continue
         if not isinstance(key, str):
             raise UnreadableError(f"{name} has an attribute without a name")
         if key in known.fixed:
@@ -143,4 +221,5 @@ def _plain(value: object, name: str, *, part: bool = False) -> Value:
         return value
     if isinstance(value, list | tuple) and len(value) <= 16 and not part:
         return tuple(_plain(one, name, part=True) for one in value)
-    raise UnreadableError(f"{name} is a {type(value).__name__}; a plain value is expected")
+    what = value.class_name[:100] if isinstance(value, Record) else type(value).__name__
+    raise UnreadableError(f"{name} is a {what}; a plain value is expected")

@@ -25,13 +25,17 @@ from sparsity.formats.saved_form import SavedForm
 from sparsity.yolo.families import DIALECTS, dialect_by_output
 from sparsity.yolo.network import Network, fuse, has_norms
 
-OPSET = 18
+OPSET, OLDEST_OPSET = 18, 12
 FLOAT = 1
 """onnx.TensorProto.FLOAT."""
 INPUT, OUTPUT, RAW = "images", "output0", "raw"
 CELLS = "cells"
 """The name of the dimension of cells in our own exports."""
 LIKELY_MOST_CLASSES = 100_000
+NMS_PARTS = ("NonMaxSuppression", "NMS")
+"""Parts of the names of operations that suppress boxes: ONNX's own, and those of TensorRT's plugins."""
+DETECTION_NUMBERS = 6
+"""Box, score and class of a detection."""
 PREFIX = "network."
 """The prefix of the names of weights: the exported module holds the network in an attribute."""
 
@@ -56,6 +60,11 @@ class OnnxNetwork(nn.Module):
         self.file, self.names, self.strides, self.dialect = file, tuple(names), (stride,), dialect
         for name, conv in convs.items():
             _put(self, name, conv)
+
+    @property
+    def largest_stride(self) -> int:
+        """The largest stride, which the file's metadata names."""
+        return max(self.strides)
 
     def forward(self, *_images: Tensor) -> list[Tensor]:
         """Raise InputError: PyTorch does not run an ONNX file."""
@@ -86,14 +95,20 @@ class Exporter:
 
     decoded: whether the graph ends in boxes (OUTPUT) or in raw maps (RAW0, RAW1, ...). Both take images
     [batch, 3, height, width], RGB in 0 to 1, any batch, sides multiples of the largest stride.
+    side: if given, the graph takes one image of side x side pixels only, which runtimes such as OpenCV DNN
+    need. opset: the version of ONNX's operations, OLDEST_OPSET to OPSET.
     asked_by: what needs the package onnx; an error names it if the package is missing.
     """
 
     decoded: bool
     asked_by: str = "an .onnx file"
+    side: int | None = None
+    opset: int = OPSET
 
     def __post_init__(self) -> None:
-        """Raise InputError if a package is missing."""
+        """Raise InputError if a package is missing, or for another opset."""
+        if not OLDEST_OPSET <= self.opset <= OPSET:
+            raise InputError(f"`opset` is {self.opset}; {OLDEST_OPSET} to {OPSET} is expected")
         self._onnx = optional_module("onnx", self.asked_by)
         self._traced: tuple[str, Any] | None = None
 
@@ -110,6 +125,11 @@ class Exporter:
 
     def _trace(self, network: Network) -> Any:
         """Trace a copy whose weights all differ, so that no two of them are merged."""
+        if self.side is not None and (self.side < 1 or self.side % network.largest_stride):
+            raise InputError(
+                f"`static_imgsz` is {self.side}; a multiple of the largest stride, {network.largest_stride}, "
+                "is expected"
+            )
         stand_in = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
         for module in stand_in.modules():
             # Detectors can adapt the class of a convolution to their device. The plain class is traced.
@@ -118,7 +138,7 @@ class Exporter:
         generator = torch.Generator().manual_seed(0)
         for parameter in stand_in.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator)
-        model = _export(_Decoded(stand_in) if self.decoded else _Raw(stand_in))
+        model = _export(_Decoded(stand_in) if self.decoded else _Raw(stand_in), self.side, self.opset)
         if set_weights(model, network, self._onnx):
             raise InputError("an ONNX export lost weights of this network; please report which network it is")
         for key, value in describe(network).items():
@@ -149,7 +169,7 @@ def _weights(network: Network) -> Iterator[tuple[str, Tensor]]:
 
 def describe(network: Network) -> dict[str, str]:
     """Return the metadata of the file, in the form of the families' own exports: stride and names."""
-    return {"stride": str(max(network.strides)), "names": repr(dict(enumerate(network.names)))}
+    return {"stride": str(network.largest_stride), "names": repr(dict(enumerate(network.names)))}
 
 
 def write(network: Network, path: Path) -> None:
@@ -192,8 +212,12 @@ def read(path: Path) -> OnnxNetwork:
         raise InputError(f"{path}: its weights lie in another file; export it as one file")
     try:
         convs = _convolutions(path, model, onnx)
-    except (ValueError, TypeError, IndexError) as error:
+    except InputError:
+        raise
+    except Exception as error:
+        # For damaged numbers and attributes, onnx and PyTorch raise many exceptions.
         raise InputError(f"{path}: damaged: its convolutions' weights cannot be read ({error})") from error
+    _refuse_nms(path, model, metadata, len(names))
     dialect = _dialect(path, model, len(names), onnx)
     return OnnxNetwork(path, names, stride, convs, dialect)
 
@@ -218,7 +242,7 @@ def _names(path: Path, text: str | None) -> tuple[str, ...]:
         )
     try:
         names = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         names = None
     if isinstance(names, list):
         names = dict(enumerate(names))
@@ -234,7 +258,7 @@ def _names(path: Path, text: str | None) -> tuple[str, ...]:
 def _stride(path: Path, text: str | None) -> int:
     try:
         stride = int(json.loads(text or ""))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         stride = 0
     if not 1 <= stride <= 1024:
         raise InputError(
@@ -272,6 +296,39 @@ def _dialect(path: Path, model: Any, classes: int, onnx: Any) -> str:
     return dialect
 
 
+def _refuse_nms(path: Path, model: Any, metadata: dict[str, str], classes: int) -> None:
+    """Raise InputError for a graph that ends in detections [batch, n, 6] instead of the boxes of all cells.
+
+    For one class, a YOLOv5 also has 6 numbers in a cell. Only metadata and graph can then tell.
+    """
+    operations = {node.op_type for node in model.graph.node}
+    found = next((one for one in sorted(operations) if any(part in one for part in NMS_PARTS)), None)
+    dims = [dim.dim_value for dim in _output_dims(model)]
+    detections = len(dims) == 3 and dims[2] == DETECTION_NUMBERS and classes != 1
+    if found:
+        reason = f"its graph has {found}"
+    elif _asked_for_nms(metadata):
+        reason = "its metadata say so"
+    elif detections:
+        reason = f"its first output has {DETECTION_NUMBERS} numbers for each detection"
+    else:
+        return
+    raise InputError(
+        f"{path}: it ends in NMS ({reason}), but validation needs the boxes of all cells; export it without "
+        "NMS (YOLOv5's export.py: no --nms; ultralytics: nms=False, end2end=False)"
+    )
+
+
+def _asked_for_nms(metadata: dict[str, str]) -> bool:
+    """Whether the metadata of an ultralytics export say that NMS, or a head without it, is in the graph."""
+    try:
+        arguments = ast.literal_eval(metadata.get("args", "{}"))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        arguments = {}
+    asked = isinstance(arguments, dict) and arguments.get("nms") is True
+    return asked or metadata.get("end2end") == "True"
+
+
 def _dialect_by_cells(dims: Sequence[Any]) -> str | None:
     """Return the dialect of our own exports, whose dimension of cells has a name; None for others."""
     if len(dims) != 3 or any(dim.dim_value for dim in dims[1:]):
@@ -282,7 +339,8 @@ def _dialect_by_cells(dims: Sequence[Any]) -> str | None:
 def _with_shapes(path: Path, model: Any, onnx: Any) -> Any:
     try:
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
+    except Exception as error:
+        # Damaged graphs make the checker in C++ raise many exceptions besides its own.
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: damaged: its graph does not fit together ({reason})") from error
 
@@ -339,27 +397,29 @@ def _shape_key(network: Network) -> str:
     return repr((network.architecture, shapes, constants, network.names))
 
 
-def _export(module: _Raw) -> Any:
-    stride, maps = max(module.network.strides), len(module.network.strides)
+def _export(module: _Raw, side: int | None = None, opset: int = OPSET) -> Any:
+    stride, maps = module.network.largest_stride, len(module.network.strides)
     outputs = [OUTPUT] if isinstance(module, _Decoded) else [f"{RAW}{i}" for i in range(maps)]
     free = {INPUT: {0: "batch", 2: "height", 3: "width"}}
     for name in outputs:
         free[name] = {0: "batch", 2: "rows", 3: "columns"}
     if outputs == [OUTPUT]:
         free[OUTPUT] = {0: "batch", module.network.head.cells_dim: CELLS}
+    images = torch.zeros(1, 3, side, side) if side else torch.zeros(2, 3, 2 * stride, 3 * stride)
     content = io.BytesIO()
     with quiet():
         # The tracing exporter is used, because the newer one takes ten times as long for the same graph.
         torch.onnx.export(
             module.eval(),
-            (torch.zeros(2, 3, 2 * stride, 3 * stride),),
+            (images,),
             content,
             dynamo=False,
-            opset_version=OPSET,
-            do_constant_folding=False,
+            opset_version=opset,
+            # With one size, the places of the cells become constants.
+            do_constant_folding=side is not None,
             input_names=[INPUT],
             output_names=outputs,
-            dynamic_axes=free,
+            dynamic_axes=None if side else free,
         )
     return optional_module("onnx", "an .onnx file").load_from_string(content.getvalue())
 

@@ -8,22 +8,20 @@ from pathlib import Path
 from sparsity.base.errors import InputError
 from sparsity.formats.architecture import UnreadableError
 from sparsity.formats.checkpoint import Checkpoint, checked_head
-from sparsity.formats.module_tree import TreeReader
-from sparsity.formats.unpickle import Record, StoredFile, UnknownGlobalError, read_file
-from sparsity.yolo.families import CLASS_NAMES, OTHER_TASKS
+from sparsity.formats.module_tree import TreeReader, refusal
+from sparsity.formats.unpickle import Record, StoredFile, read_file
+from sparsity.yolo.families import CLASS_NAMES
 
 
 def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
-    """Read a checkpoint of a published family: `ema` if it has one, else `model`.
+    """Read a checkpoint of a published family: `ema` if that is a network, else `model`.
 
-    Raises InputError if the file is missing, damaged, not a detection checkpoint, or names anything except
-    the classes of one.
+    What training keeps beside the network is not read, whatever its classes. Weights with masks of
+    torch.nn.utils.prune are multiplied with them. Raises InputError if the file is missing, damaged, not a
+    detection checkpoint, or if its network has a module of any class except those of one.
     """
     path = Path(path)
-    try:
-        stored = read_file(path, CLASS_NAMES)
-    except UnknownGlobalError as error:
-        raise InputError(f"{path}: {_refusal(error.name)}") from None
+    stored = read_file(path, CLASS_NAMES)
     model = _model_record(stored)
     try:
         tree = TreeReader(stored)
@@ -33,23 +31,16 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
         raise InputError(f"{path}: {error}") from None
     weights = stored.read_tensors(tree.tensors)
     floats = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+    for name, mask in stored.read_tensors(tree.masks).items():
+        if mask.shape != floats[name].shape:
+            raise InputError(f"{path}: {name} is of another shape than its mask")
+        floats[name] = floats[name] * mask.float()
     return Checkpoint(path, architecture, floats, names)
-
-
-def _refusal(name: str) -> str:
-    if name in OTHER_TASKS:
-        expected = "a YOLOv5 detection checkpoint (v5 to v7) or a YOLOv8 one is expected"
-        return f"{OTHER_TASKS[name]} ({name}); {expected}"
-    name = name if len(name) < 200 else name[:200] + "..."
-    return (
-        f"refused: it names {name}, which no YOLOv5 or YOLOv8 detection checkpoint needs; nothing in the "
-        "file was run. If you trust it, save its weights again with YOLOv5's or YOLOv8's own classes"
-    )
 
 
 def _model_record(stored: StoredFile) -> Record:
     root = stored.root
-    if isinstance(root, Record):
+    if _is_record(root):
         root = {"model": root}
     if not isinstance(root, dict):
         raise InputError(f"{stored.path}: not a YOLOv5 or YOLOv8 checkpoint: it holds no dict at its root")
@@ -58,20 +49,36 @@ def _model_record(stored: StoredFile) -> Record:
             f"{stored.path}: a .pt form of an early finetune.py, which is no longer read; train again, or "
             "convert it with the version that wrote it"
         )
-    model = root.get("ema") or root.get("model")
-    if not isinstance(model, Record) or model.class_name != "Model":
+    candidates = [root.get(key) for key in ("ema", "model")]
+    models = [one for one in candidates if isinstance(one, Record) and one.class_name == "Model"]
+    others = [one.class_name for one in candidates if _is_record(one) and "." in one.class_name]
+    if not models and others:
+        raise InputError(f"{stored.path}: {refusal(others[0], stored)}")
+    if not models:
         keys = ", ".join(str(key) for key in list(root)[:8]) or "nothing"
         raise InputError(
             f"{stored.path}: no YOLOv5 or YOLOv8 detection model under 'ema' or 'model' (it holds: {keys}); "
             "a bare state dict is not enough: give the checkpoint that training wrote"
         )
-    return model
+    return models[0]
+
+
+def _is_record(value: object) -> bool:
+    """Whether value is a record, or the class of one."""
+    return isinstance(value, Record) or (isinstance(value, type) and issubclass(value, Record))
 
 
 def _names(model: Record, nc: int) -> tuple[str, ...]:
+    """Return the class names in order.
+
+    A dict has a name for each index. YOLOv5 accepts one with gaps if it has nc names: an index without a name
+    gets "class" and its number, and a name whose index the head does not have is dropped.
+    """
     names = model.state.get("names")
-    if isinstance(names, dict) and set(names) == set(range(len(names))):
-        names = [names[i] for i in range(len(names))]
+    if isinstance(names, dict) and all(type(index) is int for index in names):
+        gaps = len(names) == nc and any(index >= nc for index in names)
+        order = range(nc if gaps else len(names))
+        names = [names.get(i, f"class{i}" if gaps else None) for i in order]
     if isinstance(names, list):
         names = [str(name) if isinstance(name, int | float) else name for name in names]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -16,21 +16,37 @@ from sparsity.formats.table import FORMS
 from sparsity.yolo.network import Network
 
 
-def save(network: Network, path: str | Path, *, int8_images: Sequence[Tensor] = ()) -> None:
+def save(
+    network: Network,
+    path: str | Path,
+    *,
+    int8_images: Sequence[Tensor] = (),
+    static_imgsz: int | None = None,
+    opset: int | None = None,
+) -> None:
     """Write a network, completely or not at all, in the form that the path's suffix names.
 
     .pt: the form of the network's family, which YOLOv5 or the ultralytics package opens.
     .safetensors: our own form, compressed (docs/format.md).
     .onnx: with decoded boxes, quantised to int8 by int8_images if there are any (see onnx_int8.quantize).
+    static_imgsz: an .onnx takes one image of this many pixels a side only, as OpenCV DNN needs. Validation
+    cannot read such a file. opset: of the .onnx, 12 to 18 (18 if None).
     All floats are rounded to half precision, as YOLOv5 stores them. The zeros stay the same. To get exactly
     the figures of the file, validate round_to_half(network).
     Raises InputError for another suffix, for a weight that half precision cannot hold, or if the file cannot
     be written.
     """
     path = check_form(path)
+    special = static_imgsz is not None or opset is not None
+    if special and (path.suffix != ".onnx" or int8_images):
+        raise InputError(f"{path}: `static_imgsz` and `opset` are for an .onnx in float32")
     network = round_to_half(copy.deepcopy(network))
     if int8_images and path.suffix == ".onnx":
         onnx_file.write_model(onnx_int8.quantize(network, int8_images), path)
+    elif special:
+        chosen = onnx_file.OPSET if opset is None else opset
+        exporter = onnx_file.Exporter(True, str(path), static_imgsz, chosen)
+        onnx_file.write_model(exporter.export(network), path)
     else:
         FORMS[path.suffix].write(network, path)
 

@@ -14,13 +14,13 @@ from sparsity.formats.stand_ins import StandIn, saved, stand_in
 from sparsity.formats.yolov8_yaml import describe
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
-from sparsity.yolo.yolov8.published import CLASS_NAMES, DETECT
+from sparsity.yolo.yolov8.published import CLASS_NAMES, DETECT, ONE_FILE
 
 MODEL = ("ultralytics.nn.tasks", "DetectionModel")
 PUBLISHED = {
     "AnchorFreeDetect" if kind == DETECT else kind: path
     for path, kind in CLASS_NAMES.items()
-    if path[1] != "DWConv" and kind != "Model"
+    if path[1] != "DWConv" and kind != "Model" and path not in ONE_FILE
 }
 """Kind of block -> the class under which it is written: the plain class, if several are read as this kind."""
 

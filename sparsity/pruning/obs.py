@@ -159,10 +159,13 @@ def _selector(conv: nn.Conv2d, count: int, pattern: Pattern | None) -> least_squ
 
 
 def ridge(xx: Tensor, share: float) -> Tensor:
-    """Return a diagonal matrix [groups, k, k] with this share of the mean variance in xx."""
+    """Return a diagonal matrix [groups, k, k] with this share of the mean variance in xx.
+
+    Rounding can make the variance of a constant input negative; what it lacks is added too.
+    """
     variance = xx.diagonal(dim1=1, dim2=2)
     mean = variance.mean(-1, keepdim=True).clamp(min=SMALLEST_VARIANCE)
-    return torch.diag_embed((share * mean).expand_as(variance))
+    return torch.diag_embed((share * mean).expand_as(variance) + (-variance).clamp(min=0))
 
 
 def normalised(xx: Tensor, damping: float) -> tuple[Tensor, Tensor]:

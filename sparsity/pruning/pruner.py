@@ -163,7 +163,7 @@ class Pruner:
                 total=layers, desc=title, unit="layer", shown=self._progress, leave=False
             ) as bar:
                 yield bar
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             images = sum(map(len, self._calibration))

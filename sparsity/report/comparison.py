@@ -1,10 +1,11 @@
-"""Report a comparison of techniques: a table, a CSV and a plot."""
+"""Report a comparison of techniques: tables, a plot and a page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -13,7 +14,12 @@ from matplotlib.figure import Figure
 
 from sparsity.base.files import encodable, write_text, writing_into
 from sparsity.comparing.row import ComparedRow
-from sparsity.report.plots import COLOURS, STYLE, save
+from sparsity.report.columns import Cell, Summary
+from sparsity.report.plots import save
+from sparsity.report.rendering import embed_figure, render
+from sparsity.report.styles import COLOURS, STYLE
+from sparsity.report.tables import as_latex, as_markdown
+from sparsity.report.titles import set_title
 
 SHOWN = {
     "AP": ("AP", "{:.3f}"),
@@ -38,27 +44,88 @@ PANELS = {
 }
 
 
-def write_comparison(folder: Path, rows: Sequence[ComparedRow], title: str, machine: str) -> None:
-    """Write compare.csv and compare.png. machine: where the latency was measured."""
-    frame = pd.DataFrame([asdict(row) for row in rows])
+TEMPLATE = "comparison.html.jinja"
+BAR, LEAST_HEIGHT = 0.32, 1.6
+"""The height of a row of bars, and of what stands around them, in inches."""
+PANEL_WIDTH = 4.6
+"""The width of a plot of the page, in inches."""
+
+
+def write_comparison(
+    folder: Path, rows: Sequence[ComparedRow], title: str, machine: str, setup: Mapping[str, Any]
+) -> None:
+    """Write compare.csv, compare.md, compare.tex, compare.png and compare.html.
+
+    machine: where the latency was measured. setup: what the page says of the run, by name.
+    """
+    frame, summary, title = pd.DataFrame([asdict(row) for row in rows]), _summarise(rows), encodable(title)
     with writing_into(folder):
         write_text(folder / "compare.csv", encodable(frame.to_csv(index=False)))
-        save(plot_comparison(frame, encodable(title), machine), folder / "compare.png")
+        for name, write in (("compare.md", as_markdown), ("compare.tex", as_latex)):
+            text = write(summary.heads, summary.texts, title, summary.notes)
+            write_text(folder / name, encodable(text))
+        save(plot_comparison(frame, title, machine), folder / "compare.png")
+        page = _render(frame, summary, title, {"machine": machine, **setup})
+        write_text(folder / "compare.html", encodable(page))
+
+
+def _render(frame: pd.DataFrame, summary: Summary, title: str, setup: Mapping[str, Any]) -> str:
+    """Return the page: plots, the table, all columns on demand, the setup."""
+    cells = [[Cell(_text(value), value) for value in row] for row in frame.itertuples(index=False)]
+    return render(
+        TEMPLATE,
+        title=title,
+        plots={label: embed_figure(_plot_alone(frame, name, label)) for name, label in PANELS.items()},
+        summary=summary,
+        table=Summary(list(frame.columns), cells, ()),
+        setup={name: value for name, value in setup.items() if value not in ("", None)},
+    )
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _summarise(rows: Sequence[ComparedRow]) -> Summary:
+    """Return the table of format_comparison, and the note of each technique."""
+    heads = ["technique", "engine", "file", *(head for head, _ in SHOWN.values())]
+    table = []
+    for row in rows:
+        suffix = Path(row.file).suffix
+        cells = [Cell(text, text) for text in (row.technique, row.engine, suffix)]
+        values = {name: getattr(row, name) for name in SHOWN}
+        cells += [Cell(SHOWN[name][1].format(value), value) for name, value in values.items()]
+        table.append(cells)
+    return Summary(heads, table, list(dict.fromkeys(f"{row.technique}: {row.note}." for row in rows)))
 
 
 def plot_comparison(frame: pd.DataFrame, title: str, machine: str) -> Figure:
     """Return a plot with a bar for each row: AP, latency (whisker: 10th to 90th percentile), size, memory."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(12.0, 1.6 + 0.32 * len(frame)), layout="constrained")
+        figure = Figure(figsize=(12.0, LEAST_HEIGHT + BAR * len(frame)), layout="constrained")
         panels = figure.subplots(1, len(PANELS), sharey=True)
         for axis, (column, label) in zip(panels, PANELS.items(), strict=True):
             _plot_bars(axis, frame, column, label)
-        names = [f"{row.technique}, {row.engine}" for row in frame.itertuples()]
-        panels[0].set_yticks(range(len(frame)), names)
-        panels[0].invert_yaxis()
-        figure.supxlabel(f"latency of one image on {machine}", fontsize=8)
-        figure.suptitle(title, fontsize=11, parse_math=False)
+        _name_rows(panels[0], frame)
+        figure.supxlabel(f"latency of one image on {machine}", fontsize=8, parse_math=False)
+        set_title(figure, title)
     return figure
+
+
+def _plot_alone(frame: pd.DataFrame, column: str, label: str) -> Figure:
+    """Return one of the plots of plot_comparison."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(PANEL_WIDTH, LEAST_HEIGHT / 2 + BAR * len(frame)), layout="constrained")
+        axis = figure.subplots()
+        _plot_bars(axis, frame, column, label)
+        _name_rows(axis, frame)
+    return figure
+
+
+def _name_rows(axis: Axes, frame: pd.DataFrame) -> None:
+    names = [f"{row.technique}, {row.engine}" for row in frame.itertuples()]
+    axis.set_yticks(range(len(frame)), names)
+    axis.invert_yaxis()
 
 
 def _plot_bars(axis: Axes, frame: pd.DataFrame, column: str, label: str) -> None:
@@ -79,13 +146,10 @@ def _plot_bars(axis: Axes, frame: pd.DataFrame, column: str, label: str) -> None
 
 def format_comparison(rows: Sequence[ComparedRow]) -> str:
     """Return the table for the terminal, followed by the note of each technique."""
-    table = [["technique", "engine", "file", *(head for head, _ in SHOWN.values())]]
-    for row in rows:
-        cells = (form.format(getattr(row, name)) for name, (_, form) in SHOWN.items())
-        table.append([row.technique, row.engine, Path(row.file).suffix, *cells])
+    summary = _summarise(rows)
+    table = [summary.heads, *summary.texts]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
         "  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in table
     ]
-    notes = dict.fromkeys(f"{row.technique}: {row.note}." for row in rows)
-    return "\n".join([*lines, "", *notes])
+    return "\n".join([*lines, "", *summary.notes])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sparsity.sweeping.table import Legend, Sweep, batch_sizes, by_method
+from sparsity.report.fastest import KEPT, fastest
+from sparsity.report.noise import is_faster, is_slower
+from sparsity.sweeping.table import LEAST_AP, Legend, Sweep, batch_sizes, by_method
 
-KEPT = (0.99, 0.95, 0.90)
-"""Shares of the dense AP that are reported, in falling order."""
 ALLOCATIONS = {
     "layer": "the same sparsity in each layer",
     "global": "allocated over all layers together",
@@ -34,6 +34,8 @@ def findings(sweep: Sweep) -> list[str]:
             sentences += _kept(pruned, dense, sweep.legend)
     sentences += _beyond_chance(sweep.differences)
     pruned = frame[frame.amount > 0]
+    if len(pruned) and dense.AP >= LEAST_AP:
+        sentences += [fastest(frame, size) for size in batch_sizes(frame)]
     if len(pruned):
         sentences.append(_size(pruned, dense))
     engines = list(frame.groupby("engine", sort=False))
@@ -86,8 +88,11 @@ def _engine_speed(frame: pd.DataFrame, size: int) -> str:
 def _kept(rows: pd.DataFrame, dense: pd.Series, legend: Legend) -> list[str]:
     first = rows.iloc[0]
     name = f"{first.method} ({legend.criteria[first.criterion]}, {ALLOCATIONS[first.scope]})"
-    if not dense.AP > 0:
-        return [f"{name}: the dense network has AP {dense.AP:.3f} here, so nothing can be kept."]
+    if not dense.AP >= LEAST_AP:
+        return [
+            f"{name}: the dense network has AP {dense.AP:.3f} here, below {LEAST_AP}, so nothing can be told "
+            "about how much of it pruning keeps."
+        ]
     best = {share: rows[rows.AP.ge(share * dense.AP)] for share in KEPT}
     lines = []
     missed = [share for share in KEPT if best[share].empty]
@@ -124,12 +129,12 @@ def _beyond_chance(differences: pd.DataFrame) -> list[str]:
 def _speed(rows: pd.DataFrame, dense: pd.Series, size: int, engine: str, legend: Legend) -> str:
     """Return which levels are faster or slower than the dense network by more than both spreads."""
     median, p10, p90 = (f"latency{part}_ms_b{size}" for part in ("", "_p10", "_p90"))
-    dense_p10, dense_p90 = (f"latency_dense_{part}_ms_b{size}" for part in ("p10", "p90"))
     base = f"{dense[median]:.1f} ms (median; 10th to 90th percentile: {dense[p10]:.1f} to {dense[p90]:.1f})"
     start = f"Batch {size}{engine}: the dense network takes {base}."
     low, high = rows[f"speedup_b{size}"].min(), rows[f"speedup_b{size}"].max()
     spread = (rows[p90] / rows[p10]).median()
-    faster, slower = rows[rows[p90] < rows[dense_p10]], rows[rows[p10] > rows[dense_p90]]
+    faster = rows[[is_faster(row, size) for row in rows.to_dict("records")]]
+    slower = rows[[is_slower(row, size) for row in rows.to_dict("records")]]
     parts = [start]
     if len(faster):
         parts.append(f"Faster by more than the spread: {_speedups(faster, size)}.")

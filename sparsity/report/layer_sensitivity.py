@@ -9,9 +9,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sparsity.base.files import encodable, writing_into
-from sparsity.report.plots import COLOURS, LINES, MARKERS, STYLE, save
+from sparsity.report.plots import save
+from sparsity.report.styles import COLOURS, LINES, MARKERS, STYLE
+from sparsity.report.titles import set_title
+from sparsity.sweeping.table import LEAST_AP
 
 MOST_NAMED = 10
+LEAST_DROP = 0.01
+"""The smallest drop that matters, as a share of the dense AP."""
+LEAST_SHOWN = 0.0005
+"""A smaller drop is printed as +0.000."""
 
 
 def write_plot(path: Path, frame: pd.DataFrame, title: str) -> None:
@@ -50,7 +57,7 @@ def plot_sensitivity(frame: pd.DataFrame, title: str) -> Figure:
         error.set_yscale("log")
         error.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         error.set_xlabel("the one Conv2d that is pruned, in the network's order")
-        figure.suptitle(title, fontsize=11, parse_math=False)
+        set_title(figure, title)
     return figure
 
 
@@ -63,10 +70,15 @@ def format_sensitivity(frame: pd.DataFrame) -> str:
         f"{row.layer:>28}{row.weights:>10}{row.amount:>10.3g}{row.AP_drop:>+10.3f}{row.output_error:>14.3g}"
         for row in most.itertuples()
     ]
-    sensitive = most[most.AP_drop > 0].layer.head(3)
-    if len(sensitive):
-        lines += [
-            "",
-            "To keep the most sensitive ones dense: " + " ".join(f"--keep {name}" for name in sensitive),
-        ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _recommend(most)])
+
+
+def _recommend(most: pd.DataFrame) -> str:
+    """Return the flags that keep the most sensitive layers dense. most: rows, the largest drop first."""
+    dense = (most.AP + most.AP_drop).iloc[0]
+    if dense < LEAST_AP:
+        return f"The dense network has AP {dense:.3f} here, below {LEAST_AP}, so nothing can be told."
+    sensitive = most[most.AP_drop >= max(LEAST_DROP * dense, LEAST_SHOWN)].layer.head(3)
+    if sensitive.empty:
+        return f"No layer costs as much as {LEAST_DROP:.0%} of the dense AP ({dense:.3f}); none needs --keep."
+    return "To keep the most sensitive ones dense: " + " ".join(f"--keep {name}" for name in sensitive)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
+import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +17,74 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from sparsity.base.files import replacing
+from sparsity.report.columns import DENSE
+from sparsity.report.styles import COLOURS, LINES, MARKERS, STYLE, legend_below, pick, spread
+from sparsity.report.titles import set_title
+from sparsity.report.trade import plot_trade
 from sparsity.sweeping.table import batch_sizes, by_method, by_series
 
-STYLE = {
-    "font.size": 9,
-    "axes.grid": True,
-    "grid.color": "0.88",
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.hashsalt": "sparsity",
-}
-COLOURS = ("#0b3c5d", "#d95f02", "#66a61e", "#7b3294", "#c9a227", "#c51b7d", "#4d9de0", "#6b4f2a")
-"""The colours of methods and engines. Neighbours differ in greyscale too, and all have their own markers."""
-MARKERS, LINES = "osD^vPX*", ("-", "--", "-.", ":")
 MOST_WITH_AP50 = 2
 """The largest number of methods for which AP50 is drawn too. With more, AP50 would hide AP."""
 DPI = 150
 ASIDE = 0.006
 """The horizontal distance between lines or bars at one sparsity, so that their spreads do not overlap."""
-LEAST_LABELLED = 0.05
-"""The share of the highest AP below which points get no label, because they overlap."""
+PANEL = (4.6, 4.2)
+"""The width and height of a panel, in inches, without its legend."""
+LEGEND_LINE = 0.17
+"""The height of a line of a legend, in inches."""
+Panel = Callable[[Axes], None]
 
 
 def plot_sweep(frame: pd.DataFrame, title: str, published: Sequence[dict[str, Any]] = ()) -> Figure:
-    """Return plots of AP against sparsity, latency against sparsity, and AP against latency.
+    """Return plots of AP against sparsity, latency against sparsity, and AP against latency, side by side.
 
     Without latency, there is only the first. published: rows to mark in the first plot, with amount, AP,
     weights and data.
     """
-    sizes = batch_sizes(frame)
+    panels = list(_panels(frame, published).values())
     with mpl.rc_context(STYLE):
-        columns = 3 if sizes else 1
-        figure = Figure(figsize=(4.6 * columns, 4.2), layout="constrained")
-        axes = figure.subplots(1, columns, squeeze=False)[0]
-        _plot_accuracy(axes[0], frame, published)
-        if sizes:
-            _plot_latency(axes[1], frame, sizes)
-            _plot_trade(axes[2], frame, sizes[0])
-        first = frame.iloc[0]
-        figure.suptitle(title, fontsize=11, parse_math=False)
-        figure.supxlabel(
-            f"{first.device}, {first.precision}, {first.imgsz} px, {first.images} images", fontsize=8
-        )
+        size = (PANEL[0] * len(panels), PANEL[1] + _legend_height(frame))
+        figure = Figure(figsize=size, layout="constrained")
+        for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            panel(axis)
+        set_title(figure, title)
+        _describe_setup(figure, frame)
     return figure
+
+
+def plot_panels(frame: pd.DataFrame, published: Sequence[dict[str, Any]] = ()) -> dict[str, Figure]:
+    """Return the plots of plot_sweep as figures of their own, by what they show."""
+    figures = {}
+    with mpl.rc_context(STYLE):
+        for name, panel in _panels(frame, published).items():
+            size = (PANEL[0], PANEL[1] + _legend_height(frame))
+            figures[name] = Figure(figsize=size, layout="constrained")
+            panel(figures[name].subplots())
+            _describe_setup(figures[name], frame)
+    return figures
+
+
+def _panels(frame: pd.DataFrame, published: Sequence[dict[str, Any]]) -> dict[str, Panel]:
+    sizes = batch_sizes(frame)
+    panels: dict[str, Panel] = {"AP against sparsity": lambda axis: _plot_accuracy(axis, frame, published)}
+    if sizes:
+        panels["latency against sparsity"] = lambda axis: _plot_latency(axis, frame, sizes)
+        panels["AP against latency"] = lambda axis: plot_trade(axis, frame, sizes[0])
+    return panels
+
+
+def _legend_height(frame: pd.DataFrame) -> float:
+    """Return the height of the longest legend, in inches. It has a line for each series and batch size."""
+    methods, series = len(by_method(frame)), len(by_series(frame)) * max(1, len(batch_sizes(frame)))
+    lines = max(methods * (1 + (methods <= MOST_WITH_AP50)), series)
+    return LEGEND_LINE * (lines + 1)
+
+
+def _describe_setup(figure: Figure, frame: pd.DataFrame) -> None:
+    first = frame.iloc[0]
+    text = f"{first.device}, {first.precision}, {first.imgsz} px, {first.images} images"
+    width = int(figure.get_figwidth() * 72 / 4.5)
+    figure.supxlabel(textwrap.fill(text, width), fontsize=8, parse_math=False)
 
 
 def plot_layers(layers: pd.DataFrame, title: str) -> Figure:
@@ -80,27 +106,35 @@ def plot_layers(layers: pd.DataFrame, title: str) -> Figure:
         axes[-1].set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         axes[-1].set_xlabel("Conv2d, in the network's order")
         figure.colorbar(image, ax=list(axes), label="zeros of the layer's weights", pad=0.01)
-        figure.suptitle(title, fontsize=11, parse_math=False)
+        set_title(figure, title)
     return figure
+
+
+def svg_of(figure: Figure) -> bytes:
+    """Return a figure as an SVG. The same figure gives the same bytes."""
+    content = io.BytesIO()
+    _draw(figure, content, "svg")
+    return content.getvalue()
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure in the format of the path's suffix, completely or not at all."""
-    kind = path.suffix.removeprefix(".")
-    with (
-        mpl.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"]}),
-        warnings.catch_warnings(),
-        replacing(path) as temporary,
-    ):
+    with replacing(path) as temporary:
+        _draw(figure, temporary, path.suffix.removeprefix("."))
+
+
+def _draw(figure: Figure, target: Path | io.BytesIO, kind: str) -> None:
+    with mpl.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"]}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # missing glyphs of a title are drawn as boxes
         metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(temporary, format=kind, dpi=DPI, metadata=metadata, facecolor="white")
+        figure.savefig(target, format=kind, dpi=DPI, metadata=metadata, facecolor="white")
 
 
 def _plot_accuracy(axis: Axes, frame: pd.DataFrame, published: Sequence[dict[str, Any]]) -> None:
     methods = by_method(frame)
     for number, (method, rows) in enumerate(methods):
-        style = {"color": _of(COLOURS, number), "marker": _of(MARKERS, number)}
+        method = method if (rows.amount > 0).any() else DENSE
+        style = {"color": pick(COLOURS, number), "marker": pick(MARKERS, number)}
         axis.plot(rows.amount, rows.AP, "-", label=f"AP, {method}", **style)
         if "AP_change_low" in rows:
             pruned = rows[rows.amount > 0]
@@ -116,23 +150,23 @@ def _plot_accuracy(axis: Axes, frame: pd.DataFrame, published: Sequence[dict[str
     _sparsity_axis(axis)
     axis.set_ylabel("AP (COCO), 0 to 1")
     axis.set_ylim(bottom=0)
-    axis.legend(frameon=False)
+    legend_below(axis)
     bars = " (bars: 95% interval of the change)" if "AP_change_low" in frame else ""
     axis.set_title(f"Accuracy{bars}", fontsize=10)
 
 
 def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None:
     for number, (name, rows) in enumerate(by_series(frame)):
-        colour = _of(COLOURS, number)
+        colour = pick(COLOURS, number)
         for order, size in enumerate(sizes):
-            median, below, above = _spread(rows, size)
+            median, below, above = spread(rows, size)
             axis.errorbar(
                 rows.amount + ASIDE * (number * len(sizes) + order - 0.5),
                 median,
                 (below, above),
                 color=colour,
-                marker=_of(MARKERS, number),
-                linestyle=_of(LINES, order),
+                marker=pick(MARKERS, number),
+                linestyle=pick(LINES, order),
                 markerfacecolor=colour if order == 0 else "white",
                 capsize=2,
                 label=f"batch {size}, {name}",
@@ -140,44 +174,8 @@ def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None
     _sparsity_axis(axis)
     axis.set_ylabel("latency, ms per image")
     axis.set_ylim(bottom=0)
-    axis.legend(frameon=False)
+    legend_below(axis)
     axis.set_title("Latency (median, 10th to 90th percentile)", fontsize=10)
-
-
-def _plot_trade(axis: Axes, frame: pd.DataFrame, size: int) -> None:
-    for number, (name, rows) in enumerate(by_series(frame)):
-        median, below, above = _spread(rows, size)
-        axis.errorbar(
-            median,
-            rows.AP,
-            xerr=(below, above),
-            color=_of(COLOURS, number),
-            marker=_of(MARKERS, number),
-            linestyle="",
-            elinewidth=0.8,
-            capsize=2,
-            label=name,
-        )
-        for x, y, amount in zip(median, rows.AP, rows.amount, strict=True):
-            if y >= LEAST_LABELLED * frame.AP.max() and (amount or number == 0):
-                axis.annotate(f"{amount:.9g}", (x, y), (5, 4), textcoords="offset points", fontsize=7)
-    axis.set_xlabel(f"latency, ms per image at batch {size}")
-    axis.set_ylabel("AP (COCO), 0 to 1")
-    axis.set_xlim(left=0)
-    axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, title="method" if frame.engine.nunique() == 1 else "engine")
-    axis.set_title("Accuracy against latency (labels: sparsity)", fontsize=10)
-
-
-def _of(styles: Sequence[str], number: int) -> str:
-    """Return the style with this number. The styles repeat if there are more series."""
-    return styles[number % len(styles)]
-
-
-def _spread(rows: pd.DataFrame, size: int) -> tuple[pd.Series, pd.Series, pd.Series]:
-    """Return the median latency per image, and the distances down to p10 and up to p90, in milliseconds."""
-    median, p10, p90 = (rows[f"latency{part}_ms_b{size}"] / size for part in ("", "_p10", "_p90"))
-    return median, median - p10, p90 - median
 
 
 def _sparsity_axis(axis: Axes) -> None:

@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sparsity.base.files import writing_into
-from sparsity.report.plots import COLOURS, STYLE, save
+from sparsity.report.plots import save
+from sparsity.report.styles import COLOURS, STYLE
 
 MOST_RIDGES = 40
 """The largest number of epochs that are drawn."""

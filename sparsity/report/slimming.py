@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 
 from sparsity.base.files import encodable, write_json, write_text, writing_into
 from sparsity.channels.slimming_table import Extent, Figures, SlimmedLayer
-from sparsity.report.plots import COLOURS, STYLE, save
+from sparsity.report.plots import save
+from sparsity.report.styles import COLOURS, STYLE
+from sparsity.report.titles import set_title
 
 
 def write_slimming(
@@ -52,7 +54,7 @@ def plot_channels(frame: pd.DataFrame, title: str) -> Figure:
         axis.set(xlabel="Conv2d, in the network's order", ylabel="output channels")
         axis.grid(False, axis="x")
         axis.legend(frameon=False)
-        figure.suptitle(title, fontsize=11, parse_math=False)
+        set_title(figure, title)
     return figure
 
 

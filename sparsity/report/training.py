@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sparsity.base.files import writing_into
-from sparsity.report.plots import COLOURS, LINES, MARKERS, STYLE, save
+from sparsity.report.plots import save
+from sparsity.report.styles import COLOURS, LINES, MARKERS, STYLE
 
 
 def write_training(folder: Path, rows: Sequence[Any]) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from sparsity.sparse_engine.compiled import CompiledNetwork
-from sparsity.sparse_engine.explain import Line, explain, format_lines
-from sparsity.sparse_engine.tuning import tune
+from sparsity.base.errors import InputError
 from sparsity.yolo.network import Network
+
+try:
+    from sparsity.sparse_engine.compiled import CompiledNetwork
+    from sparsity.sparse_engine.explain import Line, explain, format_lines
+    from sparsity.sparse_engine.tuning import tune
+except ImportError as error:
+    raise InputError(f"the sparse engine needs the package numba ({error}): pip install numba") from error
 
 __all__ = ["CompiledNetwork", "Line", "compile", "explain", "format_lines", "tune"]
 

@@ -17,9 +17,11 @@ import numpy as np
 from numba import njit
 
 from sparsity.base.files import cache_folder
+from sparsity.base.progress import say
 from sparsity.sparse_engine import kernels
 from sparsity.sparse_engine.machine import MACHINE
 from sparsity.sparse_engine.operations import WIDTH
+from sparsity.sparse_engine.private_folder import make_private, open_private
 
 _LOCK = Lock()
 
@@ -36,16 +38,32 @@ def load_kernels() -> Callable[..., None]:
 @lru_cache(maxsize=1)
 def _load() -> Callable[..., None]:
     try:
-        cached = njit(kernels.run_program, **kernels.OPTIONS)
-        with _caching_into(_folder()):
-            cached.enable_caching()
-        _compile(cached)
-        return cached
+        folder = _folder()
+        if reason := open_private(folder):
+            say(f"WARNING: {reason}; the machine code there is not used, it is compiled in memory")
+        else:
+            return _load_cached(folder)
     except Exception:
         # The cache can't be written, or a file in it is damaged: compile without a cache.
-        fresh = njit(kernels.run_program, **kernels.OPTIONS)
-        _compile(fresh)
-        return fresh
+        pass
+    fresh = njit(kernels.run_program, **kernels.OPTIONS)
+    _compile(fresh)
+    return fresh
+
+
+def _load_cached(folder: Path) -> Callable[..., None]:
+    """Return the function from the folder, or compile it and store it there.
+
+    The folder must be private: numba's files are pickles, which run code when they are read.
+    """
+    cached = njit(kernels.run_program, **kernels.OPTIONS)
+    with _caching_into(folder):
+        cached.enable_caching()
+    if not Path(cached._cache.cache_path).is_relative_to(folder):
+        raise OSError(f"numba caches elsewhere than in {folder}")
+    _compile(cached)
+    make_private(folder)
+    return cached
 
 
 def _compile(function: Callable[..., None]) -> None:

@@ -106,6 +106,10 @@ class CompiledNetwork:
                 self._prepared.clear()
 
     def _check(self, images: Tensor) -> None:
+        if not isinstance(images, Tensor):
+            raise InputError(
+                f"`images` is a {type(images).__name__}; a torch.Tensor is expected (see torch.from_numpy)"
+            )
         largest = self._graph.largest
         fitting = images.ndim == 4 and images.shape[1] == 3 and len(images) > 0
         sides = fitting and all(side > 0 and side % largest == 0 for side in images.shape[2:])

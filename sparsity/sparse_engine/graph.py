@@ -129,7 +129,7 @@ def read_graph(network: Network) -> Graph:
     fused = fuse(copy.deepcopy(network)).eval().cpu().float()
     reader = _Reader(fused)
     outputs = reader.read()
-    return Graph(reader.image, tuple(reader.steps), tuple(outputs), max(network.strides))
+    return Graph(reader.image, tuple(reader.steps), tuple(outputs), network.largest_stride)
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
@@ -35,7 +35,8 @@ def collect(
     with progress_bar(total=loads, desc="Resampling", unit="level", shown=progress, leave=False) as bar:
         resampled = resample(store, levels, wanted.bootstrap, bar.update)
     latencies = {size: store.latency(size, levels) or [] for size in wanted.batch_sizes}
-    rows = [_row(store, level, latencies, change(resampled, level)) for level in levels]
+    dense_keys = {level.dense.key for level in levels}
+    rows = [_row(store, level, latencies, change(resampled, level), dense_keys) for level in levels]
     setup = {
         "bootstrap": wanted.bootstrap,
         "max_det": settings.max_det,
@@ -74,13 +75,22 @@ def _row(
     level: Level,
     latencies: dict[int, list[dict[str, list[float]]]],
     interval: Interval | None,
+    dense_keys: Collection[str],
 ) -> SweepRow:
     done = store.finished(level)
     assert done is not None, f"{level.key} is finished before it is collected"
-    latency = {}
+    latency, best_dense = {}, {}
     for size, groups in latencies.items():
         group = next(times for times in groups if level.key in times)
         latency[size] = summarize(group[level.key]), summarize(group[level.dense.key])
+        best_dense[size] = min(summarize(group[key]).median for key in dense_keys)
     return SweepRow(
-        level.method, done.metrics, done.sizes, done.seconds, latency, done.prune_seconds, interval
+        method=level.method,
+        metrics=done.metrics,
+        sizes=done.sizes,
+        seconds=done.seconds,
+        latency=latency,
+        prune_seconds=done.prune_seconds,
+        change=interval,
+        best_dense=best_dense,
     )

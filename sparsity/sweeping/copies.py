@@ -59,7 +59,8 @@ class Copies:
 
     Copies share no tensors: the weights are nearly all the memory of a network, and they differ.
     levels: all levels that will be requested. say: called with a line for each pruning, and for each removal
-    of dead channels. compact: whether dead channels are removed.
+    of dead channels. compact: whether dead channels are removed. on_pruned: called with each pruned network,
+    and with its level, in torch.
     fitting: the number of copies that fit in memory at a time. Each takes copy_bytes of free_bytes.
     """
 
@@ -72,12 +73,14 @@ class Copies:
         say: Callable[[str], None],
         *,
         compact: bool = False,
+        on_pruned: Callable[[Level, Network], None] = lambda _level, _network: None,
     ) -> None:
         self._pruner, self._lanes, self._settings, self._say = pruner, lanes, settings, say
         self._made: dict[Level, Copy] = {}
         self._engines = make_engines([level.engine for level in levels])
         self._pruned: _Pruned | None = None
         self._compact, self._dense = compact, measure_sizes(pruner.network)
+        self._on_pruned = on_pruned
         share = CPU_SHARE if lanes.device.type == "cpu" else GPU_SHARE
         size = select_precision(lanes.device, settings.half).itemsize
         weights = size * sum(p.numel() for p in pruner.network.parameters())
@@ -104,10 +107,17 @@ class Copies:
                 self._made[level] = self._make(level)
         return {level: self._made[level] for level in levels}
 
-    def _make(self, level: Level) -> Copy:
+    def network(self, level: Level) -> Network:
+        """Return the pruned network of a level, without an engine."""
+        return self._of(level).network
+
+    def _of(self, level: Level) -> _Pruned:
         if self._pruned is None or self._pruned.level != replace(level, engine=TORCH):
             self._pruned = self._prune(level)
-        made = self._pruned
+        return self._pruned
+
+    def _make(self, level: Level) -> Copy:
+        made = self._of(level)
         detector = make_detector(made.network, self._lanes, self._settings, self._engines[level.engine])
         detector.warm_up((self._settings.imgsz, self._settings.imgsz))
         layers, counted = layer_sparsity(made.network), count_sparsity(made.network)
@@ -126,4 +136,5 @@ class Copies:
             if removed:
                 self._say(f"Dead channels ({level.label})... {removed} of {made.channels_before} removed")
         sizes = measure_sizes(network, self._dense)
+        self._on_pruned(replace(level, engine=TORCH), network)
         return _Pruned(replace(level, engine=TORCH), network, sizes, seconds, removed)

@@ -120,7 +120,7 @@ def measure_layers(
     images = letterboxed_batches(
         dataset.images[:ERROR_IMAGES],
         imgsz=settings.imgsz,
-        stride=max(network.strides),
+        stride=network.largest_stride,
         resizing=counting_of(network).resizing,
     )
     device = select_device(settings.device)

@@ -11,6 +11,7 @@ from sparsity.engines.table import ENGINES, TORCH
 from sparsity.pruning.method import Method, as_method
 from sparsity.sweeping.defaults import BATCH_SIZES, BOOTSTRAP
 from sparsity.sweeping.level import Level, plan
+from sparsity.sweeping.networks import check_saved
 from sparsity.timing.latency import Rounds
 from sparsity.validation.settings import ValidationSettings, comparable
 
@@ -27,6 +28,8 @@ class SweepSettings:
     batch_sizes: the batch sizes at which latency is measured; () for no latency. rounds: how often it is
     measured. bootstrap: the number of resamples of the images for the intervals of differences in AP; 0 for
     no intervals.
+    save: which pruned networks are kept, as levels/KEY/network.safetensors: "" for none, "all", or "best" for
+    that with the largest sparsity that keeps 95% of the dense AP. It does not change the figures.
     """
 
     amounts: Sequence[float]
@@ -37,6 +40,7 @@ class SweepSettings:
     compact: bool = False
     rounds: Rounds = field(default_factory=Rounds)
     bootstrap: int = BOOTSTRAP
+    save: str = ""
 
     def __post_init__(self) -> None:
         """Store the sequences as tuples. Raises InputError for a value out of range."""
@@ -49,6 +53,7 @@ class SweepSettings:
         object.__setattr__(self, "validation", comparable(self.validation, self.engines))
         object.__setattr__(self, "methods", tuple(as_method(method) for method in self.methods))
         self.plan()
+        check_saved(self.save)
         if not isinstance(self.bootstrap, Integral) or self.bootstrap < 0:
             raise InputError(
                 f"`bootstrap` is {self.bootstrap!r}; a number of resamples, or 0 for none, is expected"

@@ -1,7 +1,7 @@
 """A sweep's folder. Finished work is written at once, so that a killed sweep can be resumed.
 
 settings.json          the settings of the sweep; a sweep with other settings cannot use this folder
-levels/LEVEL/          the files of a finished level, as a single validation writes them
+levels/LEVEL/          the files of a finished level, as a single validation writes them; its network if asked
 latency.json           the milliseconds of every run, by batch size
 partial/LEVEL/*.npz    the detections in single batches, of levels that are not finished
 """

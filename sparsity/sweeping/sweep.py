@@ -15,7 +15,7 @@ import pandas as pd
 from sparsity.base.devices import describe_environment, package_version, select_device
 from sparsity.base.errors import InputError
 from sparsity.base.files import writing_into
-from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.data.dataset import Dataset
 from sparsity.engines.table import ENGINES, TORCH, engine_packages
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.criterion import Criterion
@@ -25,11 +25,12 @@ from sparsity.sweeping.collecting import collect
 from sparsity.sweeping.copies import Copies
 from sparsity.sweeping.defaults import BATCH_SIZES, BOOTSTRAP
 from sparsity.sweeping.job import Job
+from sparsity.sweeping.networks import chosen, keeper, save_networks
 from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.store import Store
 from sparsity.sweeping.table import Sweep
 from sparsity.validation.detector import Lanes
-from sparsity.validation.inputs import fit
+from sparsity.validation.inputs import fit, read_data
 from sparsity.validation.metrics import Metrics
 from sparsity.validation.run_files import write_annotations
 from sparsity.validation.settings import ValidationSettings
@@ -50,6 +51,7 @@ def sweep(
     engines: Sequence[str] = (TORCH,),
     compact: bool = False,
     bootstrap: int = BOOTSTRAP,
+    save: str = "",
     folder: str | PathLike[str] | None = None,
     weights: str = "",
     progress: bool = False,
@@ -66,6 +68,8 @@ def sweep(
     engines: each level is validated and timed in each of them: torch, onnxruntime, openvino, sparse.
     compact: whether dead channels are removed from each level; see compacting.compact.
     bootstrap: the number of resamples of the images for the intervals of AP; 0 for no intervals.
+    save: which pruned networks are kept in folder, as levels/KEY/network.safetensors: "" for none, "all", or
+    "best" for that with the largest sparsity that keeps 95% of the dense AP.
     folder: where each finished level is written. An unfinished sweep in it is resumed. With None, nothing is
     kept. weights: the network's name in the rows. progress: whether bars are shown.
     Returns a row for each method and amount; see make_frame for the columns.
@@ -74,7 +78,11 @@ def sweep(
     if methods is None:
         methods = [Method("l1", scope) for scope in scopes]
     settings = settings or ValidationSettings()
-    wanted = SweepSettings(amounts, methods, batch_sizes, settings, engines, compact, bootstrap=bootstrap)
+    wanted = SweepSettings(
+        amounts, methods, batch_sizes, settings, engines, compact, bootstrap=bootstrap, save=save
+    )
+    if save and folder is None:
+        raise InputError(f"`save` is {save!r}, but `folder` is None; a folder for the networks is expected")
     with ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-"))
@@ -115,7 +123,7 @@ def run_sweep(
         if level.amount:
             pruner.check(level.method, level.amount)
     if not isinstance(data, Dataset):
-        data = read_dataset(data, network.names, single_cls=settings.single_cls, progress=progress)
+        data = read_data(data, network, settings, progress=progress)
     about = {
         "weights": weights,
         "data": data.name,
@@ -132,8 +140,11 @@ def run_sweep(
             write_annotations(folder, data.annotations)
         with Lanes(device) as lanes:
             job = Job(pruner, data, wanted, settings, levels, store, about, progress, say, on_level)
-            job.run(Copies(pruner, levels, lanes, settings, say, compact=wanted.compact))
-        result = collect(store, levels, wanted, settings, about, identity, progress)
+            keep = keeper(wanted.save, store, levels)
+            copies = Copies(pruner, levels, lanes, settings, say, compact=wanted.compact, on_pruned=keep)
+            job.run(copies)
+            result = collect(store, levels, wanted, settings, about, identity, progress)
+            save_networks(store, chosen(wanted.save, result.frame, levels), copies.network, say)
         then(result)
         store.clear()
     return result

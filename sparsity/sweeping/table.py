@@ -14,6 +14,9 @@ from sparsity.pruning.method import Method
 from sparsity.timing.latency import Latency
 from sparsity.validation.metrics import Metrics
 
+LEAST_AP = 0.01
+"""Below this dense AP, shares of it are chance: nothing is said of them, and no level is the best one."""
+
 
 @dataclass(frozen=True)
 class SweepRow:
@@ -21,7 +24,9 @@ class SweepRow:
 
     seconds: the time that the level took, without pruning. prune_seconds: the time of pruning. latency: batch
     size -> the latency of the level, and that of the dense network in the same group of levels that took
-    turns. change: AP minus dense AP over resampled images; None if nothing was resampled.
+    turns. best_dense: batch size -> the median of the dense network in its fastest engine, in that group;
+    without it, the median in the level's own engine is taken. change: AP minus dense AP over resampled
+    images; None if nothing was resampled.
     """
 
     method: Method
@@ -31,6 +36,7 @@ class SweepRow:
     latency: Mapping[int, tuple[Latency, Latency]]
     prune_seconds: float = 0.0
     change: Interval | None = None
+    best_dense: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def engine(self) -> str:
@@ -81,6 +87,8 @@ def make_frame(rows: Sequence[SweepRow], setup: Mapping[str, Any]) -> pd.DataFra
       the same engine that took turns with this level. If memory cannot hold all levels, each group of levels
       has its own dense network.
     - speedup_bN: that dense median divided by this median.
+    - speedup_over_best_dense_bN: the median of the dense network in its fastest engine of the sweep, divided
+      by this median. This is what pruning gives to someone who can choose the engine.
     - AP_drop: dense AP minus this AP.
     - AP_change_low, AP_change_high: the 95% interval of AP minus dense AP. AP_share_above: the share of
       resamples in which it is above 0. All three only if images were resampled.
@@ -134,6 +142,7 @@ def _record(row: SweepRow, dense: Metrics) -> dict[str, Any]:
         **{f"latency_dense_p10_ms_b{size}": base.p10 for size, (_, base) in row.latency.items()},
         **{f"latency_dense_p90_ms_b{size}": base.p90 for size, (_, base) in row.latency.items()},
         **{f"speedup_b{size}": base.median / own.median for size, (own, base) in row.latency.items()},
+        **{f"speedup_over_best_dense_b{size}": _over_best(row, size) for size in row.latency},
         "AP_drop": dense.AP - row.metrics.AP,
         **_change(row.change),
         **asdict(row.sizes),
@@ -141,6 +150,11 @@ def _record(row: SweepRow, dense: Metrics) -> dict[str, Any]:
         "seconds": row.seconds,
         **{f"latency_runs_b{size}": one.runs for size, one in times.items()},
     }
+
+
+def _over_best(row: SweepRow, size: int) -> float:
+    own, base = row.latency[size]
+    return row.best_dense.get(size, base.median) / own.median
 
 
 def _change(interval: Interval | None) -> dict[str, float]:

@@ -13,8 +13,10 @@ from sparsity.base.errors import InputError
 from sparsity.training.ciou import complete_iou_cxcywh
 from sparsity.training.matching import Matches, match_targets
 
-BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
+BALANCE = {3: (4.0, 1.0, 0.4)}
 """Number of raw maps -> the weight of each one's objectness, the finest map first."""
+BALANCE_OF_OTHERS = (4.0, 1.0, 0.25, 0.06, 0.02)
+"""The same for any other number of raw maps: the first ones of these."""
 BOX_GAIN, CLASSES_GAIN, OBJECTNESS_GAIN = 0.05, 0.5, 1.0
 """For 3 raw maps, 80 classes and images of 640 pixels."""
 
@@ -39,7 +41,7 @@ class DetectionLoss:
     anchors: [maps, na, 2], width and height in units of the map's stride, on the device of the maps.
     nc: number of classes. imgsz: side of the network's input in pixels.
     maps: number of raw maps (default: the number that the anchors are for).
-    Raises InputError unless this number is 3 or 4, and the anchors are for it.
+    Raises InputError unless this number is 1 to 5, and the anchors are for it.
     """
 
     def __init__(self, anchors: Tensor, nc: int, imgsz: int, maps: int | None = None) -> None:
@@ -94,9 +96,10 @@ class DetectionLoss:
 
 def balance_of(maps: int) -> tuple[float, ...]:
     """Return the weight of each raw map's objectness. Raises InputError if it is unknown for this number."""
-    if maps not in BALANCE:
-        raise InputError(f"the head has {maps} raw maps; 3 or 4 are expected")
-    return BALANCE[maps]
+    most = len(BALANCE_OF_OTHERS)
+    if not 1 <= maps <= most:
+        raise InputError(f"the head has {maps} raw maps; 1 to {most} are expected")
+    return BALANCE.get(maps, BALANCE_OF_OTHERS[:maps])
 
 
 def _decode_cxcywh(values: Tensor, anchors_wh: Tensor) -> Tensor:

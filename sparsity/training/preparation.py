@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list
 from sparsity.base.devices import select_device, select_precision
 from sparsity.base.errors import InputError
 from sparsity.data.augment import NONE, Augmentation
-from sparsity.data.dataset import Dataset, DatasetImage, identify, read_dataset, read_images
+from sparsity.data.dataset import Dataset, DatasetImage, identify, read_images
 from sparsity.data.sources import find_source
 from sparsity.data.training import TrainingImages
 from sparsity.formats.loading import load
@@ -25,6 +25,7 @@ from sparsity.training.pruning import method_of, prune_by_images
 from sparsity.training.run import Run
 from sparsity.training.settings import TrainingSettings
 from sparsity.training.trainer import Trainer
+from sparsity.validation.inputs import read_data
 from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.families import DIALECTS, published_architecture, sizes
 from sparsity.yolo.network import Network, build, has_norms
@@ -41,7 +42,7 @@ class Material:
     weights: the checkpoint to train on; or cfg, such as yolov5n or yolov8n, to start from random weights.
     data: labelled images (train and val of a data yaml, or a folder).
     images: a folder of images without labels, for distillation only, instead of data or in addition to it.
-    teacher: the dense checkpoint to distil from.
+    teacher: the dense checkpoint to distil from. ignore_names: see data.dataset.read_dataset.
     """
 
     weights: Location = ""
@@ -49,6 +50,7 @@ class Material:
     data: Location = ""
     images: Location = ""
     teacher: Location = ""
+    ignore_names: bool = False
 
     def __post_init__(self) -> None:
         """Raise InputError if something is missing or contradictory."""
@@ -96,7 +98,7 @@ def make_run(
     Raises InputError if an input cannot be used.
     """
     network = _network(material, settings)
-    stride = max(network.strides)
+    stride = network.largest_stride
     settings = replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
     validation = replace(validation, imgsz=settings.imgsz)
     teacher = load(material.teacher, fused=True) if material.teacher else None
@@ -113,9 +115,21 @@ def make_run(
         augmentation=Augmentation(mosaic=settings.mosaic) if settings.augment else NONE,
         seed=settings.seed,
     )
+    _check_norms(network, settings, len(images))
     accelerator = _accelerator(validation)
     trainer = Trainer(network, images, settings, accelerator, teacher)
     return Run(trainer, folder, val, validation, _identity(material, settings, labelled, unlabelled))
+
+
+def _check_norms(network: Network, settings: TrainingSettings, images: int) -> None:
+    """Raise InputError where a channel of a batch has one value, which batch norms can't normalise."""
+    smallest = min(settings.batch_size, images % settings.batch_size or settings.batch_size)
+    if smallest == 1 and settings.imgsz == network.largest_stride and not settings.keeps_statistics:
+        raise InputError(
+            f"`imgsz` is {settings.imgsz}, which makes maps of one cell, and a batch has one image "
+            f"(`batch_size` is {settings.batch_size}, there are {images} images): batch norms need "
+            "more values; give a larger `imgsz`, another `batch_size` or `freeze_bn`"
+        )
 
 
 def _accelerator(validation: ValidationSettings) -> Accelerator:
@@ -175,8 +189,18 @@ def _data(
     unlabelled = read_images(material.images) if material.images else ()
     if not material.data:
         return (), unlabelled, None
-    train = read_dataset(material.data, network.names, split="train", progress=progress)
-    return train.images, unlabelled, read_dataset(material.data, network.names, progress=progress)
+    train, val = (
+        read_data(
+            material.data,
+            network,
+            ValidationSettings(),
+            split=split,
+            ignore_names=material.ignore_names,
+            progress=progress,
+        )
+        for split in ("train", "val")
+    )
+    return train.images, unlabelled, val
 
 
 def _identity(

@@ -66,7 +66,7 @@ def prune_by_images(
 def _read(
     network: Network, images: Sequence[DatasetImage], settings: TrainingSettings, device: torch.device
 ) -> list[Tensor]:
-    stride = max(network.strides)
+    stride = network.largest_stride
     side = settings.imgsz + stride  # a batch's sides are padded by one stride at most
     count = limit_by_memory(min(settings.calib_images, len(images)), network, (side, side), device)
     return letterboxed_batches(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -15,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from sparsity.base.errors import InputError
-from sparsity.base.files import replacing, write_text, writing_into
+from sparsity.base.files import write_bytes, write_text, writing_into
 from sparsity.base.memory import is_out_of_memory
 from sparsity.base.resumable import ResumableFolder
 from sparsity.data.dataset import Dataset
@@ -65,6 +66,8 @@ class Run:
     first).
 
     dataset: the average network is validated on it after each epoch. None: no validation.
+    before: the figures of the pruned network before the first step; empty without validation, with noval, and
+    for random weights.
     identity: what two runs must have in common to be one. A folder with another identity is refused.
     """
 
@@ -81,6 +84,7 @@ class Run:
         self._place = ResumableFolder(folder, ABOUT, "training", leftovers=(STATE,))
         self.rows: list[EpochRow] = []
         self.scales: list[ScaleBin] = []
+        self.before: dict[str, float] = {}
 
     @property
     def settings(self) -> TrainingSettings:
@@ -103,6 +107,7 @@ class Run:
         self._place.resume(self.identity)
         self.rows = [EpochRow(**row) for row in state["rows"]]
         self.scales = [ScaleBin(**one) for one in state["scales"]]
+        self.before = state.get("before", {})
         self.trainer.load_state(state["trainer"])
 
     def run(
@@ -121,6 +126,9 @@ class Run:
         """
         if self.trainer.penalty is not None and not self.scales:
             self.scales += histogram(self.trainer.penalty.scales(self.trainer.average.network), 0)
+        if not self.rows and self.accelerator.is_main_process:
+            self._validate_before(say)
+        self.accelerator.wait_for_everyone()
         for epoch in range(len(self.rows), self.settings.epochs):
             if self._out_of_patience():
                 say(f"Stopped after {epoch} epochs: no better AP for {self.settings.patience} epochs")
@@ -139,13 +147,31 @@ class Run:
                 if self.trainer.penalty is not None:
                     say(self._format_scales())
             self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self._compare_with_before(say)
+
+    def _validate_before(self, say: Callable[[str], None]) -> None:
+        """Measure the pruned network before the first step, and print its AP."""
+        if self.dataset is None or self.settings.noval or self.identity.get("cfg"):
+            return
+        self.before = self._validate(self.trainer.average.network)
+        say(f"before training: AP {self.before['AP']:.3f} AP50 {self.before['AP50']:.3f}")
+
+    def _compare_with_before(self, say: Callable[[str], None]) -> None:
+        """Print a warning where no epoch reached the AP from before the training."""
+        best = max((row.AP for row in self.rows), default=-1.0)
+        if self.before and 0 <= best < self.before["AP"]:
+            say(
+                f"WARNING: training did not help: AP was {self.before['AP']:.3f} before it, and is "
+                f"{best:.3f} in its best epoch; a smaller learning rate, or more steps, may help"
+            )
 
     def _run_epoch(self, epoch: int, progress: bool) -> EpochLosses:
         try:
             return self.trainer.run_epoch(epoch, progress=progress)
         except DivergedError as error:
             reason = str(error)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             reason = self._does_not_fit()
@@ -206,13 +232,16 @@ class Run:
         state = {
             "rows": rows,
             "scales": scales,
+            "before": self.before,
             "trainer": self.trainer.state(),
         }
+        # Into memory first: where the disk is full, torch.save raises an error that does not say so.
+        content = io.BytesIO()
+        torch.save(state, content)
         if len(rows) == 1:
             self._place.begin(self.identity)
         with writing_into(self.folder):
-            with replacing(self.folder / STATE) as temporary:
-                torch.save(state, temporary)
+            write_bytes(self.folder / STATE, content.getbuffer())
             if scales:
                 write_text(self.folder / "scales.csv", pd.DataFrame(scales).to_csv(index=False))
             write_text(self.folder / "epochs.csv", pd.DataFrame(rows).to_csv(index=False))

@@ -19,7 +19,8 @@ RECIPES: Mapping[str, float] = {"yolov5": 10.0, "yolov8": 1.0}
 class TrainingSettings:
     """What is pruned, and how the rest is trained.
 
-    amount, criterion, scope: how much is pruned and how, before the first step.
+    amount, criterion, scope: how much is pruned and how, before the first step. criterion "": obs, which
+    learns from training images; l1 where nothing is pruned or where pruning is gradual.
     gradual: if above 0, the network is pruned step by step in this number of first epochs instead.
     calib_images: number of training images for criterion "obs".
     lr0, lrf: the initial learning rate, and the final one as a fraction of it, with a cosine in between.
@@ -36,7 +37,7 @@ class TrainingSettings:
     """
 
     amount: float = 0.0
-    criterion: str = "l1"
+    criterion: str = ""
     scope: str = ""
     gradual: int = 0
     epochs: int = 10
@@ -72,12 +73,13 @@ class TrainingSettings:
         self._check_together()
 
     def _take_method(self) -> None:
-        """Replace a shorthand by what it stands for, and an empty scope by the criterion's own."""
-        _check_word("criterion", self.criterion, (*CRITERIA, *SHORTHANDS))
-        criterion, scope = SHORTHANDS.get(self.criterion, (self.criterion, self.scope))
+        """Replace a shorthand by what it stands for, and empty words by the defaults."""
+        name = self.criterion or ("obs" if self.amount and not self.gradual else "l1")
+        _check_word("criterion", name, (*CRITERIA, *SHORTHANDS))
+        criterion, scope = SHORTHANDS.get(name, (name, self.scope))
         if self.scope not in ("", scope):
             raise InputError(
-                f"`scope` is {self.scope!r}, but `criterion` {self.criterion} already names an allocation; "
+                f"`scope` is {self.scope!r}, but `criterion` {name} already names an allocation; "
                 "leave out `scope`"
             )
         scope = scope or CRITERIA[criterion].own_scope

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,7 @@ from sparsity.base.devices import usable_cores
 from sparsity.base.errors import InputError
 from sparsity.base.progress import progress_bar
 from sparsity.data.training import TrainingImages, collate
+from sparsity.training.batches import BATCHES_AHEAD, ThreadedImages, read_ahead
 from sparsity.training.ema import Average
 from sparsity.training.lessons import lesson_of
 from sparsity.training.masks import Masks, nonzero_masks
@@ -119,14 +121,11 @@ class Trainer:
         return ScalePenalty(self.network, s.sparse_train, s.sparse_recipe, tied=s.tied, epochs=s.epochs)
 
     def _make_loader(self) -> DataLoader:
-        workers = min(self.settings.workers, max(1, usable_cores() // 2))
         return DataLoader(
-            self.images,
+            ThreadedImages(self.images, min(self.settings.workers, max(1, usable_cores() // 2))),
             batch_size=self.settings.batch_size,
             sampler=self._sampler,
             collate_fn=collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
             pin_memory=self.accelerator.device.type == "cuda",
         )
 
@@ -146,15 +145,21 @@ class Trainer:
         losses, batches = EpochLosses(), len(self._loader)
         title = f"Epoch {epoch + 1}/{self.settings.epochs}"
         shown = progress and self.accelerator.is_main_process
-        bar = progress_bar(self._loader, desc=title, unit="batch", shown=shown, leave=False)
-        for number, (pixels, targets, labelled) in enumerate(bar):
-            moment = epoch + number / batches
-            set_rates(self.optimizer.optimizer, self.settings, moment)
-            self._prune_gradually(moment)
-            losses.add(self._backward(pixels, targets, labelled), len(pixels), labelled)
-            if (number + 1) % self.settings.accumulate == 0 or number + 1 == batches:
-                self._step(epoch)
+        with closing(read_ahead(self._loader, BATCHES_AHEAD if self.settings.workers else 0)) as stream:
+            bar = progress_bar(stream, total=batches, desc=title, unit="batch", shown=shown, leave=False)
+            for number, (pixels, targets, labelled) in enumerate(bar):
+                self._prune_gradually(epoch + number / batches)
+                losses.add(self._backward(pixels, targets, labelled), len(pixels), labelled)
+                if (number + 1) % self.settings.accumulate == 0 or number + 1 == batches:
+                    # The rate is that of the step's end: the first step of a warm-up is not at rate 0.
+                    set_rates(self.optimizer.optimizer, self.settings, epoch + (number + 1) / batches)
+                    self._step(epoch)
         return losses.mean()
+
+    @property
+    def steps(self) -> int:
+        """The number of optimiser steps of the whole training."""
+        return math.ceil(len(self._loader) / self.settings.accumulate) * self.settings.epochs
 
     def _backward(self, pixels: Tensor, targets: Tensor, labelled: int) -> dict[str, Tensor]:
         device = self.accelerator.device

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sparsity.data import letterbox
+from sparsity.data import labels, letterbox
+from sparsity.data.labels import LabelTolerance
 from sparsity.data.letterbox import Resizing
 from sparsity.evaluation import average_precision
 from sparsity.evaluation.average_precision import Rules
@@ -20,6 +21,7 @@ class Counting:
     name: the family's name. batch_size, iou_thres: its defaults.
     resizing: how images are resized before padding.
     clipped: whether its own metric uses boxes that are clipped to the image. rules: those of its own metric.
+    tolerance: how far outside the image a label may reach.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Counting:
     resizing: Resizing
     clipped: bool
     rules: Rules
+    tolerance: LabelTolerance
 
     def describe(self, batch_size: int, iou_thres: float) -> str:
         """Return one line that names the rules, and the settings whose defaults differ between families."""
@@ -38,8 +41,8 @@ class Counting:
 
 
 COUNTING: Mapping[str, Counting] = {
-    "yolov5": Counting("YOLOv5", 32, 0.65, letterbox.YOLOV5, True, average_precision.YOLOV5),
-    "yolov8": Counting("YOLOv8", 16, 0.7, letterbox.YOLOV8, False, average_precision.YOLOV8),
+    "yolov5": Counting("YOLOv5", 32, 0.65, letterbox.YOLOV5, True, average_precision.YOLOV5, labels.YOLOV5),
+    "yolov8": Counting("YOLOv8", 16, 0.7, letterbox.YOLOV8, False, average_precision.YOLOV8, labels.YOLOV8),
 }
 """Key of the family (see yolo.families) -> its rules. YOLOv5's IoU is that of the published COCO figures."""
 

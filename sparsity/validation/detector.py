@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import InitVar, astuple, dataclass, field, fields
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from sparsity.base.devices import device_name, select_precision, synchronize
 from sparsity.base.errors import InputError
+from sparsity.base.memory import is_out_of_memory
 from sparsity.engines.engine import Engine
 from sparsity.engines.making import make_engine
 from sparsity.engines.pytorch import TorchEngine
@@ -154,17 +156,11 @@ class Detector:
     def detect(self, pixels: np.ndarray) -> list[Detections]:
         """Return the detections of each image, in letterbox pixels.
 
-        pixels: uint8 [batch, height, width, 3] RGB. Raises InputError where the GPU's memory does not hold
-        them.
+        pixels: uint8 [batch, height, width, 3] RGB. Raises InputError where memory does not hold them.
         """
         start = time.perf_counter()
-        try:
+        with self._fitting("batch_size", len(pixels), pixels.shape[1:3]):
             pieces = self.lanes.map(self._detect, self.lanes.split(torch.from_numpy(pixels)))
-        except torch.cuda.OutOfMemoryError as error:
-            raise InputError(
-                f"`batch_size`: the GPU's memory does not hold {len(pixels)} images of "
-                f"{pixels.shape[1]} x {pixels.shape[2]}; give a smaller one (it changes AP a little)"
-            ) from error
         self.seconds.add(len(pixels), time.perf_counter() - start, [piece.times for piece in pieces])
         return [one for piece in pieces for one in piece.detections]
 
@@ -183,23 +179,38 @@ class Detector:
     def forward(self, images: Tensor) -> None:
         """Run the network only, to be timed. images: as place returns them.
 
-        Fewer images than lanes run in one piece. Raises InputError where the GPU's memory does not hold them.
+        Fewer images than lanes run in one piece. Raises InputError where memory does not hold them.
         """
         pieces = self.lanes.split(images)
-        try:
+        with self._fitting("batch_sizes", len(images), images.shape[2:]):
             if len(pieces) < self.lanes.count:
                 with torch.inference_mode():
                     self.runner(images)
             else:
                 self.lanes.map(lambda piece: len(self.runner(piece)), pieces)
-        except torch.cuda.OutOfMemoryError as error:
+
+    @contextmanager
+    def _fitting(self, argument: str, images: int, shape: Sequence[int]) -> Iterator[None]:
+        """Turn a lack of memory into an InputError. argument: sets the number of images in a batch."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            device, fewer = self.lanes.device.type, f"give a smaller `{argument}`"
+            if device == "cpu":
+                fewer = "free some memory, or give a smaller `imgsz`"  # it computes few images at a time
             raise InputError(
-                f"`batch_sizes`: the GPU's memory does not hold a batch of {len(images)}; give smaller ones"
+                f"`{argument}`: the memory of {device} does not hold {images} images of {shape[0]} x "
+                f"{shape[1]}; {fewer} (it changes AP)"
             ) from error
 
     def warm_up(self, shape: tuple[int, int]) -> None:
-        """Run the network once on a GPU, so that one-time costs are not counted. shape: height and width."""
-        if self.lanes.device.type != "cpu":
+        """Run the network once, so that one-time costs are not counted. shape: height and width.
+
+        These are the costs of a GPU, and of an engine that compiles.
+        """
+        if self.lanes.device.type != "cpu" or self.engine.compiles:
             self.detect(np.zeros((1, *shape, 3), np.uint8))
             self.seconds = PhaseSeconds()
 

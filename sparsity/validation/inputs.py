@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sparsity.base.devices import usable_cores
 from sparsity.data import calibration
-from sparsity.data.dataset import Dataset
+from sparsity.data.dataset import Dataset, read_dataset
 from sparsity.data.loader import BatchLoader
+from sparsity.data.sources import Split
 from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.validation.counting import counting_of
 from sparsity.validation.settings import ValidationSettings
@@ -28,7 +29,7 @@ def fit(settings: ValidationSettings, network: Detectable) -> ValidationSettings
     imgsz is rounded up to a multiple of the network's largest stride. batch_size and iou_thres, where None,
     become the defaults of the network's family.
     """
-    stride, family = max(network.strides), counting_of(network)
+    stride, family = network.largest_stride, counting_of(network)
     return replace(
         settings,
         imgsz=math.ceil(settings.imgsz / stride) * stride,
@@ -43,9 +44,33 @@ def make_loader(dataset: Dataset, network: Detectable, settings: ValidationSetti
         dataset.images,
         imgsz=settings.imgsz,
         batch_size=settings.batch_size,
-        stride=max(network.strides),
+        stride=network.largest_stride,
         workers=decoding_threads(settings.workers),
         resizing=counting_of(network).resizing,
+    )
+
+
+def read_data(
+    data: str | PathLike[str],
+    network: Detectable,
+    settings: ValidationSettings,
+    *,
+    split: Split = "val",
+    ignore_names: bool = False,
+    progress: bool = False,
+) -> Dataset:
+    """Read a data set for a network, with its class names and the label tolerance of its family.
+
+    The other arguments, and the errors, are those of data.dataset.read_dataset.
+    """
+    return read_dataset(
+        data,
+        network.names,
+        single_cls=settings.single_cls,
+        split=split,
+        tolerance=counting_of(network).tolerance,
+        ignore_names=ignore_names,
+        progress=progress,
     )
 
 
@@ -74,7 +99,7 @@ def read_calibration(
         folder,
         count,
         imgsz=imgsz,
-        stride=max(network.strides),
+        stride=network.largest_stride,
         resizing=counting_of(network).resizing,
         seed=seed,
         workers=workers,

@@ -12,14 +12,14 @@ from tqdm import tqdm
 
 from sparsity.base.devices import select_device
 from sparsity.base.progress import progress_bar
-from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.data.dataset import Dataset
 from sparsity.data.loader import Batch
 from sparsity.evaluation import coco
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.zeros import Sparsity, count_sparsity
 from sparsity.validation.detector import Detector, Lanes, PhaseSeconds, make_detector
 from sparsity.validation.evaluator import counted_categories, make_evaluator
-from sparsity.validation.inputs import Detectable, fit, make_loader
+from sparsity.validation.inputs import Detectable, fit, make_loader, read_data
 from sparsity.validation.metrics import Metrics
 from sparsity.validation.passes import DecodedBatches, run_pass
 from sparsity.validation.settings import ValidationSettings
@@ -77,7 +77,7 @@ def validate(
     settings = fit(settings or ValidationSettings(), network)
     device = select_device(settings.device)
     if not isinstance(data, Dataset):
-        data = read_dataset(data, network.names, single_cls=settings.single_cls, progress=progress)
+        data = read_data(data, network, settings, progress=progress)
     batches = make_loader(data, network, settings) if decoded is None else DecodedBatches(decoded)
     evaluator = make_evaluator(data, network, settings)
     with Lanes(device) as lanes, _bar(data, shown=progress) as bar:

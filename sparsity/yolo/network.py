@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from sparsity.yolo.spec import Architecture
 
 SMALLEST_SCALE = 1e-9
 """A smaller scale of a batch norm counts as 0."""
+DEPTH = 64
+"""How many times coarser than the head's coarsest map a layer's map can be."""
 
 
 class Network(nn.Module):
@@ -45,8 +48,16 @@ class Network(nn.Module):
         """Pixels per cell of each raw map."""
         return self.head.strides
 
+    @cached_property
+    def largest_stride(self) -> int:
+        """Pixels per cell of the coarsest map of any layer. Sides of images must be multiples of it.
+
+        It is larger than max(strides) where the backbone goes deeper than the head's maps.
+        """
+        return max(*self.strides, _coarsest(self.architecture, self.names, DEPTH * max(self.strides)))
+
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [batch, 3, height, width], RGB in 0 to 1, sides multiples of max(strides) -> raw maps."""
+        """Images [batch, 3, height, width], RGB in 0 to 1, sides multiples of largest_stride -> raw maps."""
         outputs: dict[int, Tensor] = {-1: images}
         for index, (layer, module) in enumerate(zip(self.architecture, self.model, strict=True)):
             inputs = [outputs[_absolute(source, index)] for source in layer.sources]
@@ -139,6 +150,18 @@ def _take_over_conv(module: Conv, fused: nn.Conv2d) -> None:
     inverse = torch.where(scale.abs() > SMALLEST_SCALE, 1 / scale, torch.zeros_like(scale))
     module.conv.weight.copy_(fused.weight * inverse[:, None, None, None])
     norm.bias.copy_(fused.bias + scale * norm.running_mean)
+
+
+def _coarsest(architecture: Architecture, names: Sequence[str], side: int) -> int:
+    """Return the pixels per cell of the coarsest map, for images of side x side. Only shapes are computed."""
+    with torch.device("meta"):
+        double = Network(architecture, names).eval()
+        images = torch.empty(1, 3, side, side)
+    sides = [side]
+    for layer in double.model[:-1]:
+        layer.register_forward_hook(lambda _layer, _inputs, result: sides.extend(result.shape[2:]))
+    double(images)
+    return side // min(sides)
 
 
 def _absolute(source: int, index: int) -> int:

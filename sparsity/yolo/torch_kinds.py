@@ -40,6 +40,7 @@ KINDS: dict[str, Kind] = {
         nn.BatchNorm2d,
         ("num_features", "eps", "momentum"),
         fixed={"affine": (True,), "track_running_stats": (True,)},
+        notes=("process_group",),
     ),
     "MaxPool2d": Kind(
         nn.MaxPool2d,
@@ -49,7 +50,8 @@ KINDS: dict[str, Kind] = {
     "Upsample": Kind(
         nn.Upsample,
         ("size", "scale_factor", "mode"),
-        fixed={"align_corners": (None, False), "recompute_scale_factor": (None, False)},
+        # Recomputing changes nothing, because scale_factor is a whole number (see attributes.misfit).
+        fixed={"align_corners": (None, False), "recompute_scale_factor": (None, False, True)},
         notes=("name",),
     ),
     "Linear": Kind(nn.Linear, ("in_features", "out_features", "bias")),

@@ -104,7 +104,7 @@ def test_the_content_is_on_the_disk_before_the_name_and_the_name_after(tmp_path,
     steps, real_sync, real_replace = [], os.fsync, Path.replace
 
     def sync(handle: int) -> None:
-        steps.append(os.readlink(f"/proc/self/fd/{handle}"))
+        steps.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
         real_sync(handle)
 
     def replace(self: Path, target: Path) -> Path:

@@ -56,6 +56,10 @@ def test_a_system_that_says_nothing(monkeypatch):
         pytest.param(torch.cuda.OutOfMemoryError("CUDA out of memory"), True, id="GPU"),
         pytest.param(RuntimeError("DefaultCPUAllocator: can't allocate memory"), True, id="Linux"),
         pytest.param(RuntimeError("DefaultCPUAllocator: not enough memory"), True, id="Windows"),
+        pytest.param(RuntimeError("could not create a primitive"), True, id="oneDNN"),
+        pytest.param(RuntimeError("could not execute a primitive"), True, id="oneDNN, running"),
+        pytest.param(MemoryError("Unable to allocate 9 GiB"), True, id="NumPy"),
+        pytest.param(ValueError("not enough memory"), False, id="no error of torch"),
         pytest.param(RuntimeError("shapes cannot be multiplied"), False, id="something else"),
     ],
 )

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -61,6 +62,18 @@ def test_every_saved_form_gives_what_was_validated(run, tmp_path):
     assert abs(len(predictions(tmp_path, "onnx")) - len(before)) <= 2
     layers = [(tmp_path / "results" / name / "layers.csv").read_text() for name in ("a", "onnx")]
     assert sorted(layers[0].splitlines()) == sorted(layers[1].splitlines())
+
+
+def test_an_onnx_of_a_fixed_size_and_an_older_opset_is_written(run, tmp_path):
+    file = tmp_path / "fixed.onnx"
+    code, _, err = run("--save", file, "--static-imgsz", 64, "--opset", 12)
+    assert code == 0, err
+    model = onnx.load(file)
+    assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 64, 64]
+    assert model.opset_import[0].version == 12
+    code, _, err = run("--save", tmp_path / "b.onnx", "--opset", 99)
+    assert code == 2
+    assert "--opset is 99; 12 to 18 is expected" in err
 
 
 def test_an_int8_file_is_validated_as_what_it_is(run, shapes, tmp_path):

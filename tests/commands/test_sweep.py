@@ -4,13 +4,25 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 
 from sparsity.commands import sweep
+from sparsity.commands.parsers import sweep_parser
+from sparsity.formats.loading import load
 from sparsity.timing.latency import Rounds
 from sparsity.yolo.network import Network
 
 FILES = {
-    *("sweep.csv", "sweep.json", "sweep.png", "sweep.svg", "layers.png", "report.html"),
+    *(
+        "sweep.csv",
+        "sweep.md",
+        "sweep.tex",
+        "sweep.json",
+        "sweep.png",
+        "sweep.svg",
+        "layers.png",
+        "report.html",
+    ),
     *("settings.json", "latency.json", "levels", "annotations.json", ".lock"),
 }
 
@@ -138,3 +150,59 @@ def test_data_that_cannot_be_used_leaves_nothing(run, tmp_path):
     assert code == 2
     assert "no such data yaml" in err
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_numba", "criterion", "engines", "batch_sizes"),
+    [
+        pytest.param([], True, "l1", "torch", "1,32", id="without --demo nothing changes"),
+        pytest.param(["--demo"], True, "l1,obs", "torch,sparse", "1", id="demo"),
+        pytest.param(["--demo"], False, "l1,obs", "torch", "1", id="demo without numba"),
+        pytest.param(["--demo", "--device", "0"], True, "l1,obs", "torch", "1", id="demo on a GPU"),
+        pytest.param(["--demo", "--half"], True, "l1,obs", "torch", "1", id="demo in half precision"),
+        pytest.param(
+            ["--demo", "--criterion", "lamp"], True, "lamp", "torch,sparse", "1", id="own criterion"
+        ),
+        pytest.param(["--demo", "--engines", "torch"], True, "l1,obs", "torch", "1", id="own engines"),
+        pytest.param(["--demo", "--batch-sizes", "4"], True, "l1,obs", "torch,sparse", "4", id="own sizes"),
+    ],
+)
+def test_defaults_of_the_demo(monkeypatch, flags, has_numba, criterion, engines, batch_sizes):
+    monkeypatch.setattr(sweep, "find_spec", lambda name: object() if name == "numba" and has_numba else None)
+    args = sweep_parser("sweep.py").parse_args(["0.5", *flags])
+    chosen = sweep.resolve(args)
+    assert (args.criterion, args.engines, args.batch_sizes) == (criterion, engines, batch_sizes)
+    given = {flag for flag in flags if flag.startswith("--")}
+    assert args.calib_images == (16 if "--demo" in flags else 64)
+    expected = (
+        {"--criterion", "--engines", "--batch-sizes", "--calib-images"} - given
+        if "--demo" in flags
+        else set()
+    )
+    assert {line.split()[0] for line in chosen} == expected
+
+
+def test_the_help_names_both_defaults():
+    text = " ".join(sweep_parser("sweep.py").format_help().split())
+    for words in (
+        "(default: l1; with --demo l1,obs)",
+        "(default: torch; with --demo torch,sparse where numba is installed)",
+        "(default: 1,32; with --demo 1)",
+        "(default: 64; with --demo 16)",
+    ):
+        assert words in text
+    assert sweep.CRITERION == "l1"
+    assert sweep.BATCH_SIZES == "1,32"
+    assert sweep.CALIB_IMAGES == 64
+
+
+def test_networks_are_kept_where_asked(run, shapes, tmp_path):
+    code, _, err = run(
+        "0.3,0.5", "--data", shapes, "--batch-sizes", "none", "--bootstrap", 0, "--save-networks", "all"
+    )
+    assert code == 0, err
+    for amount in (0.3, 0.5):
+        path = tmp_path / "results" / "sweep" / "levels" / f"layer_{amount}" / "network.safetensors"
+        weights = [m.weight for m in load(path, fused=True).modules() if isinstance(m, torch.nn.Conv2d)]
+        zeros = sum(int((weight == 0).sum()) for weight in weights)
+        assert zeros / sum(map(torch.numel, weights)) == pytest.approx(amount, abs=0.01)

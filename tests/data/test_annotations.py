@@ -145,7 +145,23 @@ def row(key: str, **changes) -> dict:
         pytest.param(coco(images=["a.jpg"]), r"images\[0\] has no 'id'", id="images as names"),
         pytest.param(row("images", width=None), r"images\[0\] has no 'width'", id="no width"),
         pytest.param(row("annotations", bbox=None), r"annotations\[0\] has no 'bbox'", id="no bbox"),
-        pytest.param(row("annotations", area=None), r"annotations\[0\] has no 'area'", id="no area"),
+        pytest.param(row("annotations", area="8"), r"annotations\[0\] has area '8'", id="area as text"),
+        pytest.param(
+            row("annotations", image_id="a"), r"image_id 'a'; a whole number", id="an id that is text"
+        ),
+        pytest.param(
+            row("annotations", image_id=7.5), r"image_id 7\.5; a whole", id="an id that is a fraction"
+        ),
+        pytest.param(row("images", id=True), "id True; a whole number", id="an id that is true"),
+        pytest.param(row("images", id=2**63), "id 9223372036854775808; a whole", id="an id beyond int64"),
+        pytest.param(
+            row("images", width=10**400), "width 10+.*; a number of pixels", id="width beyond float"
+        ),
+        pytest.param(row("annotations", bbox=[0, 0, 1e308, 1e308]), "bbox", id="a bbox beyond any image"),
+        pytest.param(row("annotations", bbox=[True, 0, 1, 1]), "bbox", id="a bbox with true"),
+        pytest.param(row("annotations", iscrowd=[]), r"iscrowd \[\]; 0 or 1", id="iscrowd as a list"),
+        pytest.param("[" * 100_000, "is not JSON", id="nested too deep"),
+        pytest.param('{"images": ' + "9" * 5000 + "}", "is not JSON", id="a number of 5000 digits"),
         pytest.param(row("categories", name=None), r"categories\[0\] has no 'name'", id="no name"),
         pytest.param(row("annotations", bbox=[1, 2, 3]), "bbox", id="bbox of three"),
         pytest.param(row("annotations", bbox=["1", "2", "3", "4"]), "bbox", id="bbox of words"),
@@ -160,6 +176,94 @@ def test_what_is_no_instances_file(tmp_path, content, message):
     with pytest.raises(InputError, match=message) as caught:
         read_annotations(file).labels(read_annotations(file).category_ids(["cat"]))
     assert str(file) in str(caught.value)
+
+
+def saved(tmp_path: Path, content: dict) -> Annotations:
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return read_annotations(file)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(float, id="whole floats"),
+        pytest.param(str, id="text"),
+        pytest.param("{:012}".format, id="text with zeros in front"),
+    ],
+)
+def test_ids_as_other_tools_write_them(tmp_path, write):
+    content = coco()
+    for key, names in (
+        ("images", ["id"]),
+        ("annotations", ["id", "image_id", "category_id"]),
+        ("categories", ["id"]),
+    ):
+        content[key] = [row | {name: write(row[name]) for name in names} for row in content[key]]
+    annotations = saved(tmp_path, content)
+    assert annotations.content == coco()
+    assert annotations.labels(annotations.category_ids(["cat"]))[7].classes.tolist() == [0]
+
+
+def test_a_missing_area_is_that_of_the_box(tmp_path):
+    for area in ({}, {"area": None}):
+        content = row("annotations", area=None)
+        content["annotations"][0] |= area
+        assert saved(tmp_path, content).content["annotations"][0]["area"] == 800
+
+
+def test_file_names_of_windows(tmp_path):
+    content = coco()
+    content["images"][0]["file_name"] = "C:\\data\\images\\a.jpg"
+    content["images"][1]["file_name"] = "sub\\b.jpg"
+    content["images"].append({"id": 11, "file_name": "other\\b.jpg", "width": 50, "height": 50})
+    images = [Path("/d/a.jpg"), Path("/d/other/b.jpg"), Path("/d/sub/b.jpg")]
+    assert saved(tmp_path, content).image_ids(images) == [7, 11, 9]
+
+
+@pytest.mark.parametrize("bbox", [[], None])
+def test_annotations_without_a_box_are_listed(tmp_path, bbox):
+    content = coco()
+    content["annotations"].insert(0, {"id": 5, "image_id": 7, "category_id": 3, "bbox": bbox})
+    annotations = saved(tmp_path, content)
+    assert annotations.content == coco()
+    assert annotations.without_box == (0,)
+
+
+def test_two_categories_of_one_name(tmp_path):
+    """The one with boxes counts, in any order; where both have some, neither may be left out."""
+    twin = {"id": 1001, "name": "Cat", "supercategory": "animal"}
+    box = coco()["annotations"][0]
+    for categories in ([*coco()["categories"], twin], [twin, *coco()["categories"]]):
+        annotations = saved(tmp_path, coco(categories=categories))
+        assert annotations.category_ids(["Cat"]) == annotations.category_ids(["cat"]) == [3]
+        assert annotations.labels([3])[7].classes.tolist() == [0]
+        rows = [box, box | {"id": 2, "category_id": 1001}]
+        both = saved(tmp_path, coco(categories=categories, annotations=rows))
+        for name in ("Cat", "cat"):
+            with pytest.raises(InputError, match=rf"2 categories are called '{name}' \(ids 3 and 1001\)"):
+                both.category_ids([name])
+        assert both.category_ids(["traffic light"]) == [5]
+
+
+@pytest.mark.parametrize(
+    ("key", "other", "message"),
+    [
+        pytest.param(
+            "images", {"id": 7, "file_name": "c.jpg"}, "images have the id 7: 'a.jpg' and", id="images"
+        ),
+        pytest.param(
+            "categories", {"id": 3, "name": "dog"}, "categories have the id 3: 'Cat' and", id="names"
+        ),
+    ],
+)
+def test_one_id_for_two(tmp_path, key, other, message):
+    content = coco()
+    content[key].append(content[key][0] | other)
+    with pytest.raises(InputError, match=message):
+        saved(tmp_path, content)
+    content[key][-1] = content[key][0]
+    saved(tmp_path, content)
 
 
 def test_read_a_missing_file(tmp_path):

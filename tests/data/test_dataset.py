@@ -9,6 +9,7 @@ import pytest
 
 from sparsity.base.errors import InputError
 from sparsity.data.dataset import Dataset, choose_images, read_dataset, read_images
+from sparsity.data.labels import YOLOV8
 
 NAMES = ("cat", "dog")
 BOX = "0.5 0.5 0.2 0.4"
@@ -122,6 +123,70 @@ def test_names_may_differ_in_case_and_space(tmp_path, names):
 def test_names_that_do_not_match_the_checkpoint(tmp_path, names, message):
     with pytest.raises(InputError, match=rf"data\.yaml: (has )?{message}"):
         read_dataset(make(tmp_path, {"a": f"1 {BOX}"}), names)
+
+
+def test_ignored_names(tmp_path):
+    yaml = make(tmp_path, {"a": f"1 {BOX}"}, names="[feline, canine]")
+    with pytest.raises(InputError, match=r"class 0 is 'feline'.* calls it 'cat'; .*`ignore_names`"):
+        read_dataset(yaml, NAMES)
+    dataset = read_dataset(yaml, NAMES, ignore_names=True)
+    assert dataset.names == NAMES
+    assert [image.labels.classes.tolist() for image in dataset.images] == [[1]]
+    with pytest.raises(InputError, match="2 classes, but the checkpoint was trained on 3"):
+        read_dataset(yaml, ["a", "b", "c"], ignore_names=True)
+
+
+def test_ignored_names_are_those_of_the_annotations(tmp_path):
+    yaml = make(tmp_path, {"a": None})
+    annotate(tmp_path, ["a"], [("a", 18)])
+    dataset = read_dataset(yaml, ["feline", "canine"], ignore_names=True)
+    assert (dataset.names, dataset.category_ids) == (("feline", "canine"), (17, 18))
+    assert dataset.images[0].labels.classes.tolist() == [1]
+
+
+def test_a_class_without_a_name(tmp_path):
+    yaml = make(tmp_path, {"a": f"1 {BOX}"}, names="{0: cat, 5: dog}")
+    with pytest.raises(InputError, match=r"names has no number 1, which the checkpoint calls 'dog'"):
+        read_dataset(yaml, NAMES)
+    assert read_dataset(yaml, ["cat", "class1"]).instances == 1
+    assert read_dataset(yaml, NAMES, ignore_names=True).instances == 1
+
+
+def test_each_familys_label_tolerance(tmp_path):
+    yaml = make(tmp_path, {"a": f"0 {BOX}", "b": "0 0.5 0.5 1.0004374 0.9"})
+    assert counts(read_dataset(yaml, NAMES)) == (1, 0, 0, 1)
+    assert counts(read_dataset(yaml, NAMES, tolerance=YOLOV8)) == (2, 0, 0, 0)
+
+
+def test_what_is_skipped_is_said(tmp_path):
+    yaml = make(tmp_path, {"a": f"0 {BOX}"})
+    file = annotate(tmp_path, ["a"], [("a", 17)])
+    content = json.loads(file.read_text())
+    content["annotations"].append({"id": 2, "image_id": 100, "category_id": 17, "bbox": []})
+    file.write_text(json.dumps(content))
+    said: list[str] = []
+    read_dataset(yaml, NAMES, say=said.append)
+    assert "1 annotations have no bbox and are skipped, such as annotations[1]" in said.pop()
+    (tmp_path / "images" / "val" / "c.gif").touch()
+    read_dataset(yaml, NAMES, say=said.append)
+    assert "1 images in other formats (.gif) are skipped, such as" in said[0]
+    said.clear()
+    assert len(read_images(tmp_path, say=said.append)) == 1
+    assert "1 images are skipped, such as" in said[0]
+
+
+def test_a_list_of_another_machines_images(tmp_path):
+    yaml = make(tmp_path, {"a": f"0 {BOX}"})
+    for first in ("/content/drive/images/val/a.png", "C:\\data\\images\\val\\a.png"):
+        (tmp_path / "val.txt").write_text(f"{first}\n{first[:-5]}b.png\n", encoding="utf-8")
+        yaml.write_text("val: val.txt\nnames: [cat, dog]\n")
+        with pytest.raises(InputError, match=r"none of its 2 images exists \(the first is ") as caught:
+            read_dataset(yaml, NAMES)
+        assert f"(the first is {first})" in str(caught.value).replace("\\\\", "\\")
+    (tmp_path / "val.txt").write_text("/content/a.png\nimages\\val\\a.png\n")
+    dataset = read_dataset(yaml, NAMES)
+    assert counts(dataset) == (1, 0, 0, 1)
+    assert "a.png: No such file" in dataset.scan.problems[0]
 
 
 def test_single_cls(tmp_path):

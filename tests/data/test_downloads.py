@@ -123,7 +123,9 @@ def test_weights_to_a_folder_that_is_made(server, tmp_path):
         pytest.param("yolov5n.pt", True, id="a file that is there"),
         pytest.param("best.pt", True, id="one's own file"),
         pytest.param("best.pt", False, id="a missing file of another name"),
-        pytest.param("yolov5n6.pt", False, id="weights that aren't offered"),
+        pytest.param("yolov5n6.pt", True, id="a file of weights that aren't offered"),
+        pytest.param("weights/yolov5n6.pt", False, id="a path of weights that aren't offered"),
+        pytest.param("yolov5n_mine.pt", False, id="a missing file, called after its network"),
     ],
 )
 def test_what_is_not_fetched(server, tmp_path, name, present):
@@ -133,6 +135,43 @@ def test_what_is_not_fetched(server, tmp_path, name, present):
     assert ensure_weights(name) == Path(name)
     assert server.asked == []
     assert listing(tmp_path) == ([name] if present else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        pytest.param("yolo11n.pt", "it is of another family", id="another family"),
+        pytest.param("yolov9c.pt", "it is of another family", id="another family, with a v"),
+        pytest.param("yolo12x.pt", "it is of another family", id="a family without a v"),
+        pytest.param("yolov8n-seg.pt", "the task of -seg is not supported", id="segmentation"),
+        pytest.param("yolo11n-pose.pt", "the task of -pose is not supported", id="poses"),
+        pytest.param("yolov8n-oiv7.pt", "it is another variant", id="other training data"),
+        pytest.param("yolov5n6.pt", "it is a network for 1280 pixels", id="P6"),
+        pytest.param("yolov5nu.pt", "it is a YOLOv5u, which has the head", id="YOLOv5u"),
+        pytest.param("yolov5x6u.pt", "it is a YOLOv5u for 1280 pixels", id="YOLOv5u, P6"),
+        pytest.param("yolov5t.pt", "there is no such size", id="another size"),
+    ],
+)
+def test_published_weights_that_are_not_offered(server, name, reason):
+    with pytest.raises(
+        InputError, match=f"^{name}: no such file, and it cannot be downloaded: {reason}"
+    ) as said:
+        ensure_weights(name)
+    assert "yolov5 and yolov8 in the sizes n, s, m, l and x can be downloaded" in str(said.value)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        pytest.param("yolov5n", "yolov5n.pt", id="no suffix"),
+        pytest.param("YOLOv8N.pt", "yolov8n.pt", id="capitals"),
+    ],
+)
+def test_a_name_that_is_nearly_one_of_the_offered(server, name, meant):
+    with pytest.raises(InputError, match=f"^{name}: no such file; {meant} can be downloaded"):
+        ensure_weights(name)
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("cut", [pytest.param(0, id="no byte came"), pytest.param(300_000, id="some came")])

@@ -44,7 +44,7 @@ def scan(path: Path) -> ImageHeader:
 
 @pytest.mark.parametrize(
     ("suffix", "tolerance"),
-    [(".jpg", 12), (".jpeg", 12), (".png", 0), (".bmp", 0), (".tif", 0), (".webp", 12)],
+    [(".jpg", 12), (".jpeg", 12), (".png", 0), (".bmp", 0), (".tif", 0), (".tiff", 0), (".webp", 12)],
 )
 def test_formats(tmp_path, suffix, tolerance):
     file = tmp_path / f"a{suffix}"
@@ -53,6 +53,29 @@ def test_formats(tmp_path, suffix, tolerance):
     pixels = read_image(file)
     assert pixels.dtype == np.uint8
     assert np.abs(pixels.astype(int) - gradient()).max() <= tolerance
+
+
+def test_a_file_of_two_jpegs(tmp_path):
+    file = tmp_path / "a.mpo"
+    image = Image.fromarray(gradient())
+    image.save(file, save_all=True, append_images=[image.rotate(180)], quality=95)
+    assert scan(file) == ImageHeader((40, 30))
+    assert np.abs(read_image(file).astype(int) - gradient()).max() <= 12
+
+
+def test_a_dng_is_read_as_the_tiff_that_it_is(tmp_path):
+    file = tmp_path / "a.dng"
+    file.write_bytes(encoded(".tif"))
+    assert scan(file) == ImageHeader((40, 30))
+    np.testing.assert_array_equal(read_image(file), gradient())
+
+
+def test_a_grey_pfm_has_three_channels(tmp_path):
+    file = tmp_path / "a.pfm"
+    grey = gradient()[..., 0]
+    cv2.imwrite(str(file), grey.astype(np.float32))
+    assert scan(file) == ImageHeader((40, 30))
+    np.testing.assert_array_equal(read_image(file), np.repeat(grey[..., None], 3, 2))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparsity.data.annotations import Labels
-from sparsity.data.labels import label_path, read_labels
+from sparsity.data.labels import YOLOV5, YOLOV8, LabelTolerance, label_path, read_labels
 
 BOX = [0.5, 0.5, 0.2, 0.4]
 
@@ -76,8 +76,42 @@ def test_corrupt_names_the_line(tmp_path, line, message):
     assert str(caught.value).startswith("line 3: ")
 
 
+@pytest.mark.parametrize(
+    ("line", "yolov5", "yolov8"),
+    [
+        pytest.param("0 0.5 0.5 1.0000000000000002 0.9", True, True, id="1 in float32"),
+        pytest.param("0 0.5 0.5 1.0000001 0.9", False, True, id="the next float32 above 1"),
+        pytest.param("0 0.5 0.5 -1e-46 0.9", True, True, id="-0 in float32"),
+        pytest.param("0 -1e-45 0.5 0.2 0.9", False, True, id="the first float32 below 0"),
+        pytest.param("0 0.5 0.5 1.0004374 0.9", False, True, id="Label Studio's"),
+        pytest.param("0 1.01 -0.01 0.2 0.9", False, True, id="one per cent"),
+        pytest.param("0 1.0100001 0.5 0.2 0.9", False, False, id="over one per cent"),
+        pytest.param("0 0.5 -0.010001 0.2 0.9", False, False, id="under one per cent"),
+        pytest.param("0 1e300 0.5 0.2 0.9", False, False, id="beyond float32"),
+        pytest.param("0 -0.05 0.3 0.6 0.3 0.6 0.7", True, True, id="a polygon is judged by its box"),
+        pytest.param("0 nan 0.3 0.6 0.3 0.6 0.7", False, False, id="a polygon with nan"),
+    ],
+)
+def test_each_familys_tolerance(tmp_path, line, yolov5, yolov8):
+    for tolerance, readable in ((YOLOV5, yolov5), (YOLOV8, yolov8)):
+        file = tmp_path / "a.txt"
+        file.write_text(line)
+        if readable:
+            assert len(read_labels(file, 1, tolerance)) == 1
+        else:
+            with pytest.raises(ValueError, match=f"line 1: a coordinate is outside {tolerance}; normalised"):
+                read_labels(file, 1, tolerance)
+
+
+def test_the_default_tolerance_is_0_to_1():
+    assert LabelTolerance() == YOLOV5
+    assert (str(YOLOV5), str(YOLOV8)) == ("0 to 1", "-0.01 to 1.01")
+
+
 def test_any_class_where_their_number_is_unknown(tmp_path):
     assert read(tmp_path, "79 0.5 0.5 0.2 0.4", nc=None).classes.tolist() == [79]
+    with pytest.raises(ValueError, match="class 1e30; a whole number is expected"):
+        read(tmp_path, "1e30 0.5 0.5 0.2 0.4", nc=None)
     with pytest.raises(ValueError, match="class -1; a whole number is expected"):
         read(tmp_path, "-1 0.5 0.5 0.2 0.4", nc=None)
 

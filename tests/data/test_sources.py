@@ -1,11 +1,12 @@
 """Data yamls and folders -> image files, names and the annotation file."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from sparsity.base.errors import InputError
-from sparsity.data.sources import Source, find_source
+from sparsity.data.sources import Source, files_below, find_source
 
 
 def make(root: Path, *files: str, **contents: str) -> None:
@@ -82,15 +83,79 @@ def test_val(tmp_path, val, expected):
             "./images/gone.jpg\n./images/a.jpg\n", ["images/a.jpg", "images/gone.jpg"], id="missing"
         ),
         pytest.param("./images/a b.jpg\n", ["images/a b.jpg"], id="a space in the name"),
+        pytest.param("images/c:d.jpg\n", ["images/c:d.jpg"], id="a colon in the name"),
+        pytest.param("c:d.jpg\n", ["c:d.jpg"], id="a name that begins like a drive"),
+        pytest.param("images\\a.jpg\r\n.\\images\\b.jpg\r\n", ["images/a.jpg", "images/b.jpg"], id="Windows"),
     ],
 )
 def test_list_file(tmp_path, monkeypatch, content, expected):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    make(tmp_path, "images/a.jpg", "images/b.jpg", "images/a b.jpg")
+    make(tmp_path, "images/a.jpg", "images/b.jpg", "images/a b.jpg", "images/c:d.jpg", "c:d.jpg")
     make(tmp_path, val_dot_txt=content.replace("ROOT", str(tmp_path)))
     make(tmp_path, data_dot_yaml="val: val.txt\nnames: [cat]\n")
     assert found(find_source(tmp_path / "data.yaml"), tmp_path) == expected
+
+
+def test_links_to_folders_are_followed(tmp_path):
+    make(tmp_path, "store/c.jpg", "store/deep/d.jpg", "store/.hidden/e.jpg", "images/val/a.jpg")
+    (tmp_path / "images/val/more").symlink_to(tmp_path / "store")
+    (tmp_path / "images/val/again").symlink_to("../../store/deep")
+    (tmp_path / "images/val/.hidden").symlink_to(tmp_path / "store")
+    (tmp_path / "images/val/b.jpg").symlink_to(tmp_path / "store/c.jpg")
+    names = [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path / "images")]
+    expected = ["a.jpg", "again/d.jpg", "b.jpg", "more/c.jpg", "more/deep/d.jpg"]
+    assert names == [f"images/val/{name}" for name in expected]
+
+
+def test_loops_of_links_end(tmp_path):
+    make(tmp_path, "images/x/a.jpg", "images/y/b.jpg")
+    (tmp_path / "images/x/up").symlink_to("..")
+    (tmp_path / "images/x/self").symlink_to("self")
+    (tmp_path / "images/x/other").symlink_to("../y")
+    (tmp_path / "images/y/other").symlink_to("../x")
+    files = [file for file in files_below(tmp_path / "images") if file.name != "self"]
+    names = [file.relative_to(tmp_path / "images").as_posix() for file in files]
+    assert names == ["x/a.jpg", "x/other/b.jpg", "y/b.jpg", "y/other/a.jpg"]
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
+    make(tmp_path, "images/a.jpg", "images/closed/b.jpg")
+    scandir = os.scandir
+
+    def refuse(place):
+        if str(place).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"closed: the folder cannot be read \(Permission denied\)"):
+        files_below(tmp_path / "images")
+
+
+def test_images_in_other_formats_are_noted(tmp_path):
+    make(
+        tmp_path,
+        "images/a.mpo",
+        "images/b.DNG",
+        "images/c.pfm",
+        "images/d.gif",
+        "images/e.HEIC",
+        "images/f.x",
+    )
+    make(tmp_path, data_dot_yaml="val: images\nnames: [a]\n")
+    source = find_source(tmp_path / "data.yaml")
+    assert found(source, tmp_path) == ["images/a.mpo", "images/b.DNG", "images/c.pfm"]
+    assert [path.name for path in source.skipped] == ["d.gif", "e.HEIC"]
+    make(tmp_path, list_dot_txt="./images/a.mpo\n./images/d.gif\n")
+    make(tmp_path, data_dot_yaml="val: list.txt\nnames: [a]\n")
+    assert [path.name for path in find_source(tmp_path / "data.yaml").skipped] == ["d.gif"]
+
+
+def test_images_in_other_formats_alone(tmp_path):
+    make(tmp_path, "images/a.gif", data_dot_yaml="val: images\nnames: [a]\n")
+    with pytest.raises(InputError, match=r"no images .* split val; 1 are in other formats, such as .*a\.gif"):
+        find_source(tmp_path / "data.yaml")
 
 
 def test_a_list_entry_may_start_from_the_working_folder(tmp_path, monkeypatch):
@@ -115,6 +180,10 @@ def test_a_list_file_that_is_no_text(tmp_path):
         pytest.param("{1: dog, 0: cat}", ("cat", "dog"), id="dict out of order"),
         pytest.param("[1, 2.5]", ("1", "2.5"), id="numbers as names"),
         pytest.param("[cat, dog]\nnc: 2", ("cat", "dog"), id="with nc"),
+        pytest.param("[cat, dog]\nnc: '2'", ("cat", "dog"), id="with nc in quotes"),
+        pytest.param("[cat, dog]\nnc:", ("cat", "dog"), id="with nc empty"),
+        pytest.param("{0: cat, 2: dog}", ("cat", "class1"), id="a gap, and a number beyond the classes"),
+        pytest.param("{1: cat, 2: dog}", ("class0", "cat"), id="from 1"),
     ],
 )
 def test_names(tmp_path, names, expected):
@@ -123,12 +192,54 @@ def test_names(tmp_path, names, expected):
     assert (source.names, source.nc) == (expected, len(expected))
 
 
+def test_unnamed_classes(tmp_path):
+    make(tmp_path, "images/a.jpg", data_dot_yaml="val: images\nnames: {0: a, 3: b, 5: c, 6: d}\n")
+    source = find_source(tmp_path / "data.yaml")
+    assert (source.names, source.unnamed) == (("a", "class1", "class2", "b"), (1, 2))
+
+
+def test_an_alias_bomb_ends(tmp_path):
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    for key in ("val: images\nnames: *a11", "val: *a11\nnames: [a]", "val: images\nnames: [a]\nnc: *a11"):
+        make(tmp_path, "images/a.jpg", data_dot_yaml=f"{bomb}{key}\n")
+        with pytest.raises(InputError, match=r"is expected|but there are"):
+            find_source(tmp_path / "data.yaml")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         pytest.param("val: images\nnames: [a, b]\nnc: 3", "nc is 3, but there are 2 names", id="nc"),
-        pytest.param("val: images\nnames: {1: a, 2: b}", r"numbered \[1, 2\]; 0, 1, 2", id="names from 1"),
-        pytest.param("val: images\nnames: {a: 0}", r"numbered \['a'\]", id="names the wrong way round"),
+        pytest.param("val: images\nnames: [a, b]\nnc: '3'", "nc is '3', but there are 2", id="nc in quotes"),
+        pytest.param(
+            "val: images\nnames: [a, b]\nnc: [2]", r"nc is \[2\], but there are 2", id="nc in a list"
+        ),
+        pytest.param("val: images\nnames: [a]\nnc: true", "nc is True, but there are 1", id="nc as yes"),
+        pytest.param(
+            "val: images\nnames: {a: 0}", "names has the number 'a'; 0, 1", id="the wrong way round"
+        ),
+        pytest.param(
+            "val: images\nnames: {-1: a}", "names has the number -1; 0, 1, 2", id="a number below 0"
+        ),
+        pytest.param("val: images\nnames: {yes: a}", "names has the number True", id="a number that is yes"),
+        pytest.param(
+            "val: images\nnames: [a, [b]]", r"name 1 is \['b'\]; text is expected", id="a nested name"
+        ),
+        pytest.param("val: [[images]]\nnames: [a]", r"val is \['images'\]; a path is", id="a nested path"),
+        pytest.param(
+            "path: {a: b}\nval: images\nnames: [a]", "path is {'a': 'b'}; a path is", id="path a map"
+        ),
+        pytest.param("val: %s\nnames: [a]" % ("x" * 300), "val is 'xxx.*but there is no", id="too long"),
+        pytest.param('val: "a\\0b"\nnames: [a]', "but there is no", id="a zero byte"),
+        pytest.param("val: 2024-13-45\nnames: [a]", "cannot be read as yaml: month", id="no date"),
+        pytest.param("val: 0x_\nnames: [a]", "cannot be read as yaml", id="0x"),
+        pytest.param("val: 0b_\nnames: [a]", "cannot be read as yaml", id="0b"),
+        pytest.param("val: 1:_\nnames: [a]", "cannot be read as yaml|but there is no", id="sexagesimal"),
+        pytest.param("val: !!int ''\nnames: [a]", "cannot be read as yaml", id="an empty number"),
+        pytest.param("val: !!timestamp x\nnames: [a]", "cannot be read as yaml", id="a date that is text"),
+        pytest.param("val: &\nnames: [a]", "cannot be read as yaml", id="an empty anchor"),
+        pytest.param("val: " + "[" * 5000, "cannot be read as yaml", id="nested too deep"),
         pytest.param("val: images\nnames: cat", "names is 'cat'; a list", id="names as text"),
         pytest.param("names: [a]", "no key 'val'$", id="no val"),
         pytest.param("val: images", "no key 'names'$", id="no names"),
@@ -347,6 +458,25 @@ def test_a_folder_of_train_images_alone_serves_for_both(tmp_path):
     make(tmp_path, "images/train2017/a.jpg", "annotations/instances_train2017.json")
     make(tmp_path, train2017_dot_txt="./images/train2017/a.jpg\n")
     assert find_source(tmp_path, "train") == find_source(tmp_path)
+
+
+def test_the_test_split(tmp_path):
+    make(tmp_path, "images/val/a.jpg", "images/test/b.jpg", "annotations/instances_test.json", "x/c.jpg")
+    annotations = tmp_path / "annotations/instances_test.json"
+    of_folder = find_source(tmp_path, "test")
+    assert (found(of_folder, tmp_path), of_folder.annotations) == (["images/test/b.jpg"], annotations)
+    make(tmp_path, data_dot_yaml="val: images/val\ntest: images/test\nnames: [a]\n")
+    of_yaml = find_source(tmp_path / "data.yaml", "test")
+    assert (found(of_yaml, tmp_path), of_yaml.annotations) == (["images/test/b.jpg"], annotations)
+
+
+def test_no_test_split(tmp_path):
+    make(tmp_path, "images/val/a.jpg")
+    with pytest.raises(InputError, match="one list file or folder of images"):
+        find_source(tmp_path, "test")
+    make(tmp_path, data_dot_yaml="val: images/val\nnames: [a]\n")
+    with pytest.raises(InputError, match=r"no key 'test'$"):
+        find_source(tmp_path / "data.yaml", "test")
 
 
 def test_a_folder_without_images(tmp_path):

@@ -1,6 +1,8 @@
 """The demo's data set: what is written, and that it is there whole or not at all."""
 
+import os
 import shutil
+import tempfile
 import threading
 from pathlib import Path
 
@@ -46,14 +48,58 @@ def test_the_default_folder_is_in_the_users_cache(tmp_path, monkeypatch):
     assert ensure_demo_data() == tmp_path / "home" / ".cache" / "sparsity" / "demo-v1" / "demo.yaml"
 
 
-def test_a_user_without_a_home_is_told(monkeypatch):
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    """The folder of temporary files."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
+
+
+def test_a_user_without_a_home_gets_a_temporary_folder(temporary, monkeypatch):
     def nowhere():
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", nowhere)
-    with pytest.raises(InputError, match="XDG_CACHE_HOME"):
-        ensure_demo_data()
+    said: list[str] = []
+    data = ensure_demo_data(say=said.append)
+    assert data == temporary / f"sparsity-{os.getuid()}" / "demo-v1" / "demo.yaml"
+    assert data.is_file()
+    assert said[0].startswith(f"there is no home folder; the demo data are in {data.parent} (set XDG_CACHE")
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(tmp_path, temporary, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    said: list[str] = []
+    data = ensure_demo_data(say=said.append)
+    before = times(data.parent)
+    assert data.parent.parent == temporary / f"sparsity-{os.getuid()}"
+    assert data.parent.parent.stat().st_mode & 0o777 == 0o700
+    assert (
+        "sparsity/demo-v1: the demo data cannot be written (Not a directory); the demo data are in" in said[0]
+    )
+    assert ensure_demo_data(say=said.append) == data, "later runs find it again"
+    assert times(data.parent) == before
+
+
+@pytest.mark.parametrize("taken", ["writable by others", "a link", "a file"])
+def test_a_temporary_folder_that_others_may_write_is_not_used(tmp_path, temporary, monkeypatch, taken):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    place = temporary / f"sparsity-{os.getuid()}"
+    if taken == "a link":
+        place.symlink_to(tmp_path)
+    elif taken == "a file":
+        place.write_text("")
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+    data = ensure_demo_data(say=lambda _: None)
+    assert data.is_file()
+    assert data.parents[2] == temporary
+    assert data.parents[1] != place
 
 
 @pytest.mark.parametrize("split", FEW)

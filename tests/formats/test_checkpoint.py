@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from sparsity.base.errors import InputError
 from sparsity.formats import loading
@@ -35,6 +37,7 @@ COMMON = [
 YOLO = ["Model", "DetectionModel", "Detect", "ClassificationModel", "SegmentationModel", "Segment"]
 NAMES = ["person", "bicycle", "car"]
 ANCHORS = torch.tensor([[1.25, 1.625], [2.0, 3.75], [4.125, 2.875]])
+CONV = "model.0.conv"
 
 
 def stand_in(module: str, name: str) -> type[nn.Module]:
@@ -346,6 +349,125 @@ def test_a_checkpoint_from_the_midst_of_training_is_read(tmp_path: Path) -> None
     assert_holds(read_checkpoint(path), state(averaged))
 
 
+def bound(name: str) -> Callable[[nn.Module], object]:
+    """A method by that name, which pickles as getattr(self, name)."""
+
+    def method(self: nn.Module, x: Tensor) -> Tensor:
+        return self.act(self.conv(x))
+
+    method.__name__ = name
+    return method
+
+
+@pytest.mark.parametrize("name", ["forward_fuse", "fuseforward"])
+def test_a_model_that_was_fused_and_saved_is_read(tmp_path: Path, name: str) -> None:
+    """Fusing binds another method of Conv as its forward."""
+    whole = fused_model()
+    kind = sys.modules["models.common"].Conv
+    setattr(kind, name, bound(name))
+    for module in whole.modules():
+        if isinstance(module, kind):
+            module.forward = getattr(module, name)
+    assert_holds(read_checkpoint(save(tmp_path / "a.pt", whole)), state(whole))
+
+
+def test_a_forward_without_the_norm_is_refused_where_there_is_a_norm(tmp_path: Path) -> None:
+    whole = v6_model()
+    kind = sys.modules["models.common"].Conv
+    kind.forward_fuse = bound("forward_fuse")
+    whole.model[0].forward = whole.model[0].forward_fuse
+    assert "model.0 (Conv) has an attribute 'forward'" in refusal(save(tmp_path / "a.pt", whole))
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_masks_that_were_left_are_applied(tmp_path: Path, half: bool) -> None:
+    """The head has a bias with a mask, too."""
+    whole = v6_model().half() if half else v6_model()
+    pruned = copy.deepcopy(whole)
+    for name, parameter in ((CONV, "weight"), ("model.9.m.0", "weight"), ("model.9.m.0", "bias")):
+        prune.l1_unstructured(pruned.get_submodule(name), parameter, 0.3)
+    read = read_checkpoint(save(tmp_path / "a.pt", pruned))
+    for name, parameter in ((CONV, "weight"), ("model.9.m.0", "weight"), ("model.9.m.0", "bias")):
+        prune.remove(pruned.get_submodule(name), parameter)
+    assert_holds(read, state(pruned))
+    weight = read.weights[f"{CONV}.weight"]
+    assert (weight == 0).sum() == round(0.3 * weight.numel())
+    assert loading.load(tmp_path / "a.pt").get_submodule("model.9.m.0").bias.count_nonzero() < 24
+
+
+def test_a_mask_of_another_shape_is_refused(tmp_path: Path) -> None:
+    whole = v6_model()
+    prune.l1_unstructured(whole.get_submodule(CONV), "weight", 0.3)
+    whole.get_submodule(CONV).register_buffer("weight_mask", torch.ones(2))
+    assert f"{CONV}.weight is of another shape than its mask" in refusal(save(tmp_path / "a.pt", whole))
+
+
+def test_synchronised_batch_norms_are_batch_norms(tmp_path: Path) -> None:
+    whole = nn.SyncBatchNorm.convert_sync_batchnorm(v6_model())
+    read = read_checkpoint(save(tmp_path / "a.pt", whole))
+    assert_holds(read, state(whole))
+    assert read.architecture == read_checkpoint(save(tmp_path / "b.pt", v6_model())).architecture
+
+
+def test_an_upsample_that_a_newer_torch_has_saved_again_is_read(tmp_path: Path) -> None:
+    """Torch 1.11 on sets recompute_scale_factor where an old file has none."""
+    whole = v6_model()
+    whole.model[6].recompute_scale_factor = True
+    assert_holds(read_checkpoint(save(tmp_path / "a.pt", whole)), state(whole))
+
+
+def test_a_file_of_torch_before_1_6_is_read(tmp_path: Path) -> None:
+    whole = v5_model().half()
+    torch.save({"model": whole}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    expected = {k: v for k, v in state(whole).items() if "anchor_grid" not in k}
+    assert_holds(read_checkpoint(tmp_path / "a.pt"), expected)
+
+
+@pytest.mark.parametrize(
+    "ema", [{"0.weight": torch.zeros(2)}, nn.Dropout(0.1), 3], ids=["weights", "module", "3"]
+)
+def test_an_ema_that_is_no_network_is_passed_over(tmp_path: Path, ema: object) -> None:
+    whole = v6_model()
+    assert_holds(read_checkpoint(save(tmp_path / "a.pt", whole, ema=ema)), state(whole))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        pytest.param({0: "a", 1: "b", 9: "c"}, ("a", "b", "class2"), id="a gap at the end"),
+        pytest.param({0: "a", 2: "b", 3: "c"}, ("a", "class1", "b"), id="a gap amid them"),
+        pytest.param({1: "a", 2: "b", 3: "c"}, ("class0", "a", "b"), id="from 1 on"),
+    ],
+)
+def test_names_with_gaps_are_taken_by_index(tmp_path: Path, names: dict[int, str], expected: tuple) -> None:
+    """YOLOv5 looks a name up by its index, and only counts the names."""
+    whole = v6_model()
+    whole.names = names
+    assert read_checkpoint(save(tmp_path / "a.pt", whole)).names == expected
+
+
+def test_the_pip_packages_class_paths_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package yolov5 has YOLOv5's modules as yolov5.models."""
+    for name in ("yolov5", "yolov5.models"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    for name in ("models.common", "models.yolo"):
+        monkeypatch.setitem(sys.modules, f"yolov5.{name}", sys.modules[name])
+        for kind in vars(sys.modules[name]).values():
+            if isinstance(kind, type):
+                monkeypatch.setattr(kind, "__module__", f"yolov5.{name}")
+    whole = v6_model()
+    path = save(tmp_path / "a.pt", whole)
+    assert b"yolov5.models.yolo" in path.read_bytes()
+    assert_holds(read_checkpoint(path), state(whole))
+
+
+def test_a_network_that_would_take_for_ever_is_refused(tmp_path: Path) -> None:
+    """64 x 64 upsampling of each cell, in a file of a few kilobytes."""
+    stem: list[Routed] = [(conv(3, 8, 3, 1), -1), (nn.Upsample(None, 64, "nearest"), -1)]
+    whole = model([*stem, (nn.MaxPool2d(64, 64), -1), (detect((8,), (1,)), [2])], list(NAMES))
+    assert "multiplications" in refusal(save(tmp_path / "a.pt", whole))
+
+
 # --- what is refused -------------------------------------------------------------------------------
 
 
@@ -433,11 +555,11 @@ def doubled(times: int) -> tuple:
     return value
 
 
-CONV = "model.0.conv"
 CHANGES = [
     pytest.param(setting("", "names", ["a", "b"]), "2 class names, but its head has 3", id="a name short"),
     pytest.param(setting("", "names", list("abcd")), "4 class names", id="a name too many"),
-    pytest.param(setting("", "names", {1: "a", 2: "b", 3: "c"}), "class names", id="names from 1 on"),
+    pytest.param(setting("", "names", {1: "a", 2: "b"}), "class names", id="names from 1 on"),
+    pytest.param(setting("", "names", {"0": "a", "1": "b", "2": "c"}), "class names", id="words for indices"),
     pytest.param(setting("", "names", [None, "a", "b"]), "class names", id="names are nothing"),
     pytest.param(setting("", "names", None), "class names", id="no names"),
     pytest.param(drop(CONV, "_parameters", "weight"), "model.0.conv.weight", id="a weight is missing"),
@@ -457,8 +579,30 @@ CHANGES = [
     pytest.param(setting(CONV, "stride", doubled(60)), "model.0.conv.stride", id="a tuple doubled 60 times"),
     pytest.param(setting(CONV, "stride", {}), "model.0.conv.stride", id="a dict for a number"),
     pytest.param(setting(CONV, "groups", 0), "groups", id="no groups"),
-    pytest.param(setting(CONV, "out_channels", 2**70), "do not fit", id="channels over 64 bits"),
-    pytest.param(setting(CONV, "out_channels", -8), "do not fit", id="negative channels"),
+    pytest.param(setting(CONV, "out_channels", 2**70), "over 63 bits; a whole", id="channels over 64 bits"),
+    pytest.param(setting(CONV, "out_channels", -8), "is -8; a whole number", id="negative channels"),
+    pytest.param(setting(CONV, "stride", (0, 0)), "stride is (0, 0); a whole number from 1", id="stride 0"),
+    pytest.param(setting(CONV, "stride", "2"), "stride is '2'; a whole number from 1", id="a stride of text"),
+    pytest.param(setting(CONV, "stride", (2**62, 2)), "a whole number from 1 to 256", id="a huge stride"),
+    pytest.param(setting(CONV, "padding", (2**15, 0)), "padding is (32768, 0)", id="a huge padding"),
+    pytest.param(setting("model.0.bn", "eps", "x"), "eps is 'x'; a number from 0", id="eps of text"),
+    pytest.param(setting("model.6", "scale_factor", [2.0, 2.0, 2.0]), "scale_factor is", id="three factors"),
+    pytest.param(setting("model.6", "scale_factor", 1.5), "scale_factor is 1.5; a whole", id="half cells"),
+    pytest.param(setting("model.6", "mode", "x"), "mode is 'x'; one of nearest", id="an unknown mode"),
+    pytest.param(setting("model.7", "d", 2), "do not fit together: layer", id="joined along the height"),
+    pytest.param(setting("model.7", "f", [-1, 1]), "do not fit together: layer 7", id="maps of two sizes"),
+    pytest.param(setting("model.8", "f", 2), "do not fit together: layer 8", id="channels of another layer"),
+    pytest.param(setting("model.9", "f", [8]), "do not fit together: layer 9", id="a map too few"),
+    pytest.param(setting("model.9", "stride", torch.tensor([8.0, 32])), "strides 8, 16", id="another stride"),
+    pytest.param(setting("model.2.m.0", "forward", sum), "'forward' that is not", id="another forward"),
+    pytest.param(
+        setting("model.2.cv1", "_forward_hooks", {1: nn.Identity()}), "model.2.cv1 has a hook", id="a hook"
+    ),
+    pytest.param(
+        replacing("model.2.m.0", lambda: nn.Dropout(0.1)),
+        "refused: it names torch.nn.modules.dropout.Dropout as model.2.m.0, which no YOLOv5",
+        id="an unknown module, by name",
+    ),
     pytest.param(setting(CONV, "_parameters", [1]), "model.0.conv", id="parameters in a list"),
     pytest.param(setting(CONV, "_modules", {1: nn.SiLU()}), "without a name", id="a nameless child"),
     pytest.param(setting(CONV, "_non_persistent_buffers_set", 1), "model.0.conv", id="set is a number"),

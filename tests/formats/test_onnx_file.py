@@ -165,11 +165,55 @@ def test_yolov5s_own_metadata_is_read(good, tmp_path):
         pytest.param("names", "{0: 'cat'}", "[batch, cells, 6] is expected", id="another number of classes"),
         pytest.param("stride", None, "metadata `stride` is None", id="no stride"),
         pytest.param("stride", "-1", "metadata `stride` is '-1'", id="a stride below 1"),
+        pytest.param("stride", "Infinity", "metadata `stride` is 'Infinity'", id="an infinite stride"),
+        pytest.param("stride", "1e400", "metadata `stride` is '1e400'", id="a huge stride"),
+        pytest.param("stride", "[" * 5000, "metadata `stride` is", id="a nested stride"),
+        pytest.param("names", "{[]: 'cat'}", "not a dict of names", id="a list for an index"),
+        pytest.param("args", "{'nms': True}", "ends in NMS (its metadata say so)", id="NMS"),
+        pytest.param("end2end", "True", "ends in NMS (its metadata say so)", id="a head without NMS"),
     ],
 )
 def test_what_is_missing_is_named(good, tmp_path, key, value, words):
     write_model(changed(good, key, value), tmp_path / "a.onnx")
     with pytest.raises(InputError, match=re.escape(words)):
+        read(tmp_path / "a.onnx")
+
+
+def with_output(model: onnx.ModelProto, shape: list, names: str) -> onnx.ModelProto:
+    model = changed(model, "names", names)
+    output = onnx.helper.make_tensor_value_info("output0", onnx.TensorProto.FLOAT, shape)
+    model.graph.output[0].CopyFrom(output)
+    return model
+
+
+def test_six_numbers_of_two_classes_are_detections(good, tmp_path):
+    write_model(with_output(good, ["batch", 300, 6], "['cat', 'dog']"), tmp_path / "a.onnx")
+    with pytest.raises(InputError, match=r"ends in NMS \(its first output has 6 numbers"):
+        read(tmp_path / "a.onnx")
+
+
+def test_six_numbers_of_one_class_are_told_apart_by_metadata_and_graph(good, tmp_path):
+    model, path = with_output(good, ["batch", 300, 6], "['cat']"), tmp_path / "a.onnx"
+    write_model(model, path)
+    assert read(path).dialect == "yolov5", "box, objectness, class"
+    write_model(changed(model, "args", "{'nms': True, 'dynamic': True}"), path)
+    with pytest.raises(InputError, match="its metadata say so"):
+        read(path)
+    for name in ("NonMaxSuppression", "EfficientNMS_TRT"):
+        other = copy.deepcopy(model)
+        other.graph.node.append(onnx.helper.make_node(name, ["images"], ["kept"]))
+        write_model(other, path)
+        with pytest.raises(InputError, match=f"its graph has {name}"):
+            read(path)
+
+
+def test_a_graph_that_shape_inference_cannot_read_is_damaged(good, tmp_path, monkeypatch):
+    def fails(*_arguments, **_options):
+        raise ValueError("vector::reserve")
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", fails)
+    write_model(with_output(good, ["batch", "cells", "numbers"], "['cat']"), tmp_path / "a.onnx")
+    with pytest.raises(InputError, match="damaged: its graph does not fit together"):
         read(tmp_path / "a.onnx")
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
@@ -92,6 +93,30 @@ def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "a.pt").mkdir()
     with pytest.raises(InputError, match="a file that ends in"):
         check_form(tmp_path / "a.pt")
+
+
+def test_opencv_runs_a_file_of_a_fixed_size(shallow, tmp_path):
+    save(shallow, tmp_path / "a.onnx", static_imgsz=64, opset=12)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    runtime = cv2.dnn.readNetFromONNX(str(tmp_path / "a.onnx"))
+    runtime.setInput(images.numpy())
+    half = round_to_half(copy.deepcopy(shallow))
+    expected = half.head.decode(half(images))
+    torch.testing.assert_close(torch.from_numpy(runtime.forward()), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        pytest.param("a.onnx", {"static_imgsz": 50}, "multiple of the largest stride, 16", id="no multiple"),
+        pytest.param("a.onnx", {"opset": 7}, "`opset` is 7; 12 to 18 is expected", id="an old opset"),
+        pytest.param("a.pt", {"opset": 12}, "are for an .onnx in float32", id="another form"),
+    ],
+)
+def test_options_of_onnx_that_cannot_be_are_refused(shallow, tmp_path, name, options, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        save(shallow, tmp_path / name, **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_exported_network_is_not_loaded_as_one(shallow, tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sparsity.report.fastest import fastest
 from sparsity.report.findings import findings
 
 SAME = (10.0, 9.0, 11.0)
@@ -62,10 +63,57 @@ def test_a_level_is_compared_with_the_dense_network_of_its_own_group(make_sweep)
     assert "Faster" not in findings(sweep)[-1]
 
 
-@pytest.mark.parametrize("dense", [0.0, -1.0])
+@pytest.mark.parametrize("dense", [0.0, -1.0, 0.0004, 0.0099])
 def test_a_dense_network_that_finds_nothing(make_sweep, dense):
-    sweep = make_sweep({("l1", 0.0): (dense, SAME), ("l1", 0.5): (0.0, SAME)})
-    assert "nothing can be kept" in findings(sweep)[1]
+    sweep = make_sweep({("l1", 0.0): (dense, SAME), ("l1", 0.5): (0.0005, SAME)})
+    text = "\n".join(findings(sweep))
+    assert f"the dense network has AP {dense:.3f} here, below 0.01, so nothing can be told" in text
+    assert "keeps" not in text.replace("pruning keeps", "")
+
+
+def test_from_the_floor_on_shares_are_told(make_sweep):
+    sweep = make_sweep({("l1", 0.0): (0.01, SAME), ("l1", 0.5): (0.0099, SAME)})
+    assert "the largest sparsity that keeps 99% of the dense AP is 0.5" in findings(sweep)[1]
+
+
+def test_the_fastest_that_keeps_enough(make_sweep):
+    sweep = make_sweep(
+        {
+            ("l1", 0.0): (0.5, SAME),
+            ("l1", 0.3): (0.498, (11.0, 10.0, 12.0)),
+            ("l1", 0.5): (0.48, (8.0, 7.0, 8.9)),
+            ("obs", 0.7): (0.45, (5.0, 4.0, 6.0)),
+            ("obs", 0.9): (0.1, (1.0, 0.9, 1.1)),
+        }
+    )
+    assert fastest(sweep.frame, 1) == (
+        "Batch 1. Fastest that keeps 90% of the dense AP: obs 0.7 (5.0 ms, 2.00x the dense network, AP "
+        "0.450, 90.0%). Fastest that keeps 95% of the dense AP: l1 0.5 (8.0 ms, 1.25x the dense network, AP "
+        "0.480, 96.0%). Fastest that keeps 99% of the dense AP: the dense network (10.0 ms, AP 0.500, "
+        "100.0%)."
+    )
+    assert fastest(sweep.frame, 1) in findings(sweep)
+
+
+def test_the_fastest_is_compared_with_the_dense_network_in_its_fastest_engine(in_two_engines):
+    frame = in_two_engines(0.0).frame
+    assert frame.speedup_over_best_dense_b1.tolist() == [0.5, 0.5, 1.0, 1.0]
+    assert frame.speedup_b1.tolist() == [1.0] * 4
+    frame.loc[3, ["AP", "latency_ms_b1", "latency_p90_ms_b1", "speedup_over_best_dense_b1"]] = (
+        *(0.49, 10.0, 11.0),
+        2.0,
+    )
+    assert "l1 0.5 in onnxruntime (10.0 ms, 2.00x the dense network in onnxruntime, AP 0.490" in fastest(
+        frame, 1
+    )
+
+
+def test_a_gain_within_the_spread_is_called_so(make_sweep):
+    sweep = make_sweep({("l1", 0.0): (0.5, SAME), ("l1", 0.5): (0.5, (9.5, 8.0, 10.5))})
+    assert fastest(sweep.frame, 1) == (
+        "Batch 1. Fastest that keeps 90%, 95% and 99% of the dense AP: l1 0.5 (9.5 ms, not faster than "
+        "the dense network by more than the spread, AP 0.500, 100.0%)."
+    )
 
 
 def test_which_methods_differ_beyond_chance(usual):
@@ -79,7 +127,7 @@ def test_methods_that_differ_by_chance_alone(make_sweep):
     sweep = make_sweep(
         {("l1", 0.0): (0.5, SAME), ("lamp", 0.5): (0.4, SAME), ("obs", 0.5): (0.404, SAME)},
     )
-    assert "differences in AP whose 95% interval excludes 0: none." in findings(sweep)[-3]
+    assert "differences in AP whose 95% interval excludes 0: none." in findings(sweep)[-4]
     assert findings(sweep)[2].startswith(
         "obs (least squares on calibration images, allocated by the measured cost of each"
     )
@@ -98,7 +146,7 @@ def test_engines_that_agree(in_two_engines):
     )
     assert "Batch 1, torch: the dense network takes 40.0 ms" in text
     assert "ONNX Runtime multiplies by zero as by any other number." in text
-    assert text.count("keeps 90%") == 1, "methods are judged in the first engine"
+    assert text.count("no tested sparsity keeps 90%") == 1, "methods are judged in the first engine"
 
 
 def test_engines_that_differ_are_flagged(in_two_engines):

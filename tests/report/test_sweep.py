@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -11,14 +12,21 @@ import pandas as pd
 import pytest
 
 from sparsity.report import plots
+from sparsity.report.columns import summarise
 from sparsity.report.guide import GUIDE
-from sparsity.report.plots import COLOURS, MARKERS
-from sparsity.report.sweep import format_sweep, write_sweep
+from sparsity.report.plots import plot_layers, plot_panels, plot_sweep
+from sparsity.report.styles import COLOURS, MARKERS
+from sparsity.report.sweep import default_title, format_sweep, write_sweep
 from sparsity.sweeping.intervals import COLUMNS
 from sparsity.sweeping.table import batch_sizes
 
 SAME = (10.0, 9.0, 11.0)
-FILES = ("sweep.csv", "sweep.json", "sweep.png", "sweep.svg", "layers.png", "report.html")
+FILES = (
+    *("sweep.csv", "sweep.md", "sweep.tex", "sweep.json", "sweep.png", "sweep.svg", "layers.png"),
+    "report.html",
+)
+TEN = ["method", "sparsity", "AP", "change (95% interval)", "AP50", "ms at batch 1", "speedup", "MB"]
+"""The columns of the first table. With several engines, engine is added; with multiply-adds, those are."""
 
 
 class Page(HTMLParser):
@@ -74,8 +82,10 @@ def test_the_csv_is_the_frame(usual, folder):
 
 def test_the_page_shows_the_csvs_figures(folder):
     frame, page = pd.read_csv(folder / "sweep.csv"), Page((folder / "report.html").read_text())
-    rows, heads = [values for values in page.values if values][: len(frame)], page.heads[: -len(COLUMNS)]
-    for values, expected in zip(rows, frame.to_dict("records"), strict=True):
+    frame = frame.drop(index=3)  # the dense row, repeated for the second method
+    frame.loc[0, "method"] = "dense"
+    rows, heads = [values for values in page.values if values], page.heads[len(TEN) : -len(COLUMNS)]
+    for values, expected in zip(rows[len(frame) : 2 * len(frame)], frame.to_dict("records"), strict=True):
         for name, value in zip(heads, values, strict=True):
             assert value == str(expected[name])
     assert {"AP", "AP_drop", "AP_change_low", "latency_ms_b1", "speedup_b1", "prune_seconds"} <= set(heads)
@@ -83,7 +93,7 @@ def test_the_page_shows_the_csvs_figures(folder):
 
 def test_page_and_json_hold_the_differences_between_methods(usual, folder):
     page = Page((folder / "report.html").read_text())
-    rows = [values for values in page.values if values][len(usual.frame) :]
+    rows = [values for values in page.values if values][-len(usual.differences) :]
     assert page.heads[-len(COLUMNS) :] == list(COLUMNS)
     assert rows == [[str(value) for value in row] for row in usual.differences.itertuples(index=False)]
     assert [row[:3] for row in rows] == [["0.1", "l1", "l1 global"], ["0.5", "l1", "l1 global"]]
@@ -124,7 +134,7 @@ def test_eight_methods_can_be_told_apart(make_sweep, tmp_path):
 def test_the_page_needs_no_network(folder):
     text = (folder / "report.html").read_text()
     links = Page(text).links
-    assert len(links) == 2
+    assert len(links) == 4
     assert all(link.startswith("data:image/") for link in links)
     assert not re.findall(r"https?://", re.sub(r"data:[^\"]*", "", text))
 
@@ -221,3 +231,117 @@ def test_the_table_has_a_column_for_engines_where_there_are_several(in_two_engin
     ]
     assert len({len(line) for line in lines[:5]}) == 1
     assert "engine" not in format_sweep(usual).splitlines()[0]
+
+
+def test_the_page_shows_the_columns_that_matter_first(usual, folder):
+    page = Page((folder / "report.html").read_text())
+    assert page.heads[: len(TEN)] == TEN
+    assert len(page.heads) > 3 * len(TEN), "the others come on demand"
+    summary = summarise(usual.frame)
+    assert summary.heads == TEN
+    assert summary.texts[:2] == [
+        ["dense", "0", "0.500", "", "0.500", "10.0 (9.0 to 11.0)", "1.00x", "4.00"],
+        [*("l1", "0.1", "0.496", "-0.004 (-0.014 to +0.006)"), "0.500", "10.1 (9.1 to 11.2)", "n.s.", "3.70"],
+    ]
+    assert [row[0] for row in summary.texts] == ["dense", "l1", "l1", "l1 global", "l1 global"]
+
+
+@pytest.mark.parametrize(
+    ("latency", "speedup"),
+    [
+        pytest.param((5.0, 4.0, 8.9), "2.00x", id="faster"),
+        pytest.param((2.4, 1.0, 9.1), "n.s.", id="large, but within the spread"),
+        pytest.param((20.0, 16.0, 30.0), "0.50x", id="slower"),
+        pytest.param((20.0, 10.9, 30.0), "n.s.", id="slower, within the spread"),
+    ],
+)
+def test_speedups_within_the_spread_are_nowhere_printed(make_sweep, tmp_path, latency, speedup):
+    sweep = make_sweep({("l1", 0.0): (0.5, SAME), ("l1", 0.5): (0.4, latency)})
+    assert summarise(sweep.frame).texts[1][-2] == speedup
+    lines = format_sweep(sweep).splitlines()
+    assert lines[2].split()[-2] == speedup
+    assert ("n.s.: no significant" in "\n".join(lines)) == (speedup == "n.s.")
+    assert (sweep.frame.speedup_b1 == 10.0 / sweep.frame.latency_ms_b1).all(), "the CSV has every figure"
+
+
+def test_engines_and_multiply_adds_have_columns_where_there_are_some(in_two_engines, usual):
+    summary = summarise(in_two_engines(0.0).frame)
+    assert summary.heads[0] == "engine"
+    assert [row[:2] for row in summary.texts] == [
+        ["torch", "dense"],
+        ["torch", "l1"],
+        ["onnxruntime", "dense"],
+        ["onnxruntime", "l1"],
+    ]
+    assert "multiply-adds, 1e9" in summarise(usual.frame.assign(multiply_adds=1.5)).heads
+
+
+def test_without_latency_none_is_promised(usual, tmp_path):
+    timed = [name for name in usual.frame if name.startswith(("latency", "speedup"))]
+    sweep = replace(usual, frame=usual.frame.drop(columns=timed))
+    write_sweep(tmp_path, sweep, GUIDE)
+    page = re.sub(r"data:[^\"]*", "", (tmp_path / "report.html").read_text()).lower()
+    assert "latency" not in page
+    assert "speedup" not in page
+    assert "latency" not in (tmp_path / "sweep.md").read_text().lower()
+    assert list(plot_panels(sweep.frame)) == ["AP against sparsity"]
+
+
+def test_the_tables_for_documents(usual, folder):
+    lines = (folder / "sweep.md").read_text().splitlines()
+    assert lines[0] == "**n.pt on shapes**"
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert table[0] == TEN
+    assert table[2:] == summarise(usual.frame).texts
+    latex = (folder / "sweep.tex").read_text()
+    assert r"method & sparsity & AP & change (95\% interval) & AP50" in latex
+    assert r"l1 & 0.1 & 0.496 & -0.004 (-0.014 to +0.006) & 0.500" in latex
+    assert latex.count(r"\\") == len(usual.frame)
+    assert latex.startswith("% n.pt on shapes\n")
+
+
+@pytest.mark.parametrize(
+    ("weights", "data", "title"),
+    [
+        ("demo", "demo", "the demo's yolov5n on its 9 drawn images"),
+        ("best.pt", "demo", "best.pt on the demo's 9 drawn images"),
+        ("demo", "my.yaml", "the demo's yolov5n on my.yaml"),
+        ("runs/best.pt", "sets/my.yaml", "best.pt on my.yaml"),
+        ("./demo", "./demo", "demo on demo"),
+        ("", "my.yaml", "network on my.yaml"),
+    ],
+)
+def test_titles_say_what_ran(usual, weights, data, title):
+    usual.about.update(weights=weights, data=data)
+    assert default_title(usual) == title
+
+
+@pytest.mark.parametrize("title", ["x" * 300, "a long title of many words " * 20, "one word"])
+def test_titles_are_inside_the_figure(usual, title):
+    for figure in (plot_sweep(usual.frame, title), plot_layers(usual.layers, title)):
+        figure.draw_without_rendering()
+        extent = figure._suptitle.get_window_extent()
+        assert extent.x0 >= 0
+        assert extent.x1 <= figure.bbox.x1
+        assert extent.y1 <= figure.bbox.y1
+
+
+def test_labels_of_the_trade_do_not_touch(make_sweep):
+    levels = {("l1", amount / 20): (0.5 - 0.004 * amount, SAME) for amount in range(1, 19)}
+    sweep = make_sweep({("l1", 0.0): (0.5, SAME), **levels})
+    figure = plot_panels(sweep.frame)["AP against latency"]
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert len(boxes) > 3
+    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+    assert all(axis.bbox.y1 >= box.y1 for box in boxes), "below the title"
+
+
+@pytest.mark.parametrize(
+    ("aps", "from_zero"), [((0.7, 0.3), True), ((0.7, 0.65), False), ((0.7, 0.0), True), ((0.0, 0.0), True)]
+)
+def test_where_ap_starts(make_sweep, aps, from_zero):
+    sweep = make_sweep({("l1", 0.0): (aps[0], SAME), ("l1", 0.5): (aps[1], SAME)})
+    (axis,) = plot_panels(sweep.frame)["AP against latency"].axes
+    assert (axis.get_ylim()[0] == 0) == from_zero

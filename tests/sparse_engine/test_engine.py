@@ -2,10 +2,14 @@
 
 import gc
 import json
+import os
+import stat
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,7 @@ from sparsity.sparse_engine.choices import Choice, fits
 from sparsity.sparse_engine.graph import Convolution, Graph, Map, read_graph
 from sparsity.sparse_engine.layout import lay_out
 from sparsity.sparse_engine.machine import MACHINE, this_machine
+from sparsity.sparse_engine.private_folder import open_private, reason_against
 from sparsity.sparse_engine.team import Team
 
 UNKNOWN = {
@@ -105,6 +110,7 @@ def test_calls_at_the_same_time_do_not_mix(tiny):
         pytest.param(torch.zeros(3, 64, 64), "float32", id="no batch"),
         pytest.param(torch.zeros(0, 3, 64, 64), "float32", id="empty"),
         pytest.param(torch.zeros(1, 3, 64, 64, dtype=torch.float16), "float16", id="half"),
+        pytest.param(np.zeros((1, 3, 64, 64), np.float32), "a torch.Tensor is expected", id="numpy"),
     ],
 )
 def test_images_that_do_not_fit(tiny, images, words):
@@ -222,6 +228,93 @@ def test_a_missing_numba_is_named_with_the_pip_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(InputError, match=r"`engine` sparse needs the package numba.*pip install numba"):
         make_engine("sparse")
+
+
+def test_the_package_without_numba_names_the_pip_line():
+    code = (
+        "import sys; sys.modules['numba'] = None\n"
+        "from sparsity import InputError\n"
+        "try:\n    from sparsity.sparse_engine import compile\n"
+        "except InputError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "the sparse engine needs the package numba" in done.stdout
+    assert "pip install numba" in done.stdout
+
+
+def test_the_folder_of_machine_code_is_private(monkeypatch, tmp_path):
+    monkeypatch.setattr(build.kernels, "run_program", _kernel)
+    before = os.umask(0o002)  # as many systems have it: what numba writes can be written by the group
+    try:
+        build._load.__wrapped__()
+    finally:
+        os.umask(before)
+    folder = build._folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) == 2
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
+    assert open_private(folder) == ""
+    assert sum(build._load.__wrapped__().stats.cache_hits.values()) == 1
+
+
+@pytest.mark.parametrize("what", ["folder", "file", "link"])
+def test_machine_code_that_others_can_write_is_not_read(monkeypatch, capsys, what):
+    monkeypatch.setattr(build.kernels, "run_program", _kernel)
+    build._load.__wrapped__()
+    folder = build._folder()
+    file = next(folder.rglob("*.nbi"))
+    if what == "link":
+        (folder / "link").symlink_to(file)
+    else:
+        (folder if what == "folder" else file).chmod(0o777)
+    held = file.read_bytes(), file.stat().st_mtime_ns
+    loaded = build._load.__wrapped__()
+    assert loaded.signatures
+    assert loaded.stats.cache_path is None, "compiled in memory"
+    out = capsys.readouterr().out
+    assert ("is a link" if what == "link" else "can be written by other users") in out
+    assert len(out.strip().splitlines()) == 1
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == held
+
+
+def test_nothing_is_cached_beside_the_source_where_the_folder_cant_be_made(monkeypatch, tmp_path):
+    source = tmp_path / "module_with_a_kernel.py"
+    names = "program, threads, counters, batch, memory, sums, scratch, images, maps, tables"
+    source.write_text(f"def kernel({names}):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(build.kernels, "run_program", import_module("module_with_a_kernel").kernel)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "file" / "below")
+    assert build._load.__wrapped__().signatures
+    assert not (tmp_path / "__pycache__").exists()
+
+
+ME, OTHER = 1000, 1001
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "reason"),
+    [
+        pytest.param(stat.S_IFDIR | 0o700, ME, "", id="private"),
+        pytest.param(stat.S_IFREG | 0o644, ME, "", id="readable by all"),
+        pytest.param(stat.S_IFREG | 0o660, ME, "can be written by other users", id="by the group"),
+        pytest.param(stat.S_IFDIR | 0o1777, ME, "can be written by other users", id="by all, sticky"),
+        pytest.param(stat.S_IFREG | 0o600, OTHER, "belongs to another user", id="of another"),
+        pytest.param(stat.S_IFREG | 0o600, 0, "belongs to another user", id="of root"),
+        pytest.param(stat.S_IFLNK | 0o777, ME, "is a link", id="link"),
+    ],
+)
+def test_what_is_not_trusted(mode, owner, reason):
+    assert reason_against(mode, owner, ME) == reason
+
+
+def test_a_backbone_that_goes_deeper_than_the_head(two_heads):
+    assert read_graph(two_heads).largest == 32
+    assert_same(two_heads, torch.randn(1, 3, 64, 96))
+    with pytest.raises(InputError, match="multiples of 32"):
+        CompiledNetwork(two_heads)(torch.zeros(1, 3, 48, 64))
 
 
 def test_the_number_of_lanes_is_checked(monkeypatch):

@@ -17,11 +17,14 @@ import torch
 
 from sparsity import Method, Pruner, ValidationSettings, prune, sweep, validate
 from sparsity.base.errors import InputError
+from sparsity.formats.half import round_to_half
+from sparsity.formats.loading import load
 from sparsity.formats.saving import save
 from sparsity.sweeping import copies as copies_module
 from sparsity.sweeping import job
 from sparsity.sweeping import store as store_module
 from sparsity.sweeping.level import Level
+from sparsity.sweeping.networks import best_level
 from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.sweep import run_sweep
 from sparsity.timing.latency import Rounds
@@ -109,6 +112,8 @@ def test_levels_run_in_several_engines(network, shapes, tmp_path):
         *("dense_openvino", "layer_0.5_openvino"),
     }
     assert frame.AP.nunique() == 2, "by amount, not by engine"
+    best = frame[frame.amount == 0].latency_ms_b1.min()
+    assert frame.speedup_over_best_dense_b1.tolist() == (best / frame.latency_ms_b1).tolist()
     for _, rows in frame.groupby("engine"):
         assert rows.AP_drop.tolist() == [0.0, rows.AP.iloc[0] - rows.AP.iloc[1]]
         dense, pruned = rows.latency_ms_b1
@@ -356,3 +361,92 @@ def test_what_cannot_be_pruned_is_said_before_anything_is_written(network, shape
     with pytest.raises(InputError, match="learns from images"):
         run_sweep(network, shapes, wanted(0.5, methods=(Method("obs", "layer"),)), tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def kept_networks(folder: Path) -> dict[str, Path]:
+    return {path.parent.name: path for path in folder.glob("levels/*/network.safetensors")}
+
+
+def test_all_networks_are_kept_and_give_the_figures_of_their_rows(network, shapes, tmp_path):
+    asked = {"batch_sizes": (), "bootstrap": 0, "save": "all", "engines": ("torch", "onnxruntime")}
+    frame = run_sweep(network, shapes, wanted(0.3, 0.6, **asked), tmp_path / "s").frame
+    kept = kept_networks(tmp_path / "s")
+    assert set(kept) == {"layer_0.3", "layer_0.6", "global_0.3", "global_0.6"}, "engines share a network"
+    for row in frame[(frame.engine == "torch") & (frame.amount > 0)].itertuples():
+        saved = load(kept[f"{row.scope}_{row.amount}"], fused=True)
+        expected = round_to_half(prune(copy.deepcopy(network), row.amount, row.scope))
+        for name, tensor in expected.state_dict().items():
+            assert torch.equal(saved.state_dict()[name], tensor), name
+        assert abs(validate(saved, shapes, SETTINGS).metrics.AP - row.AP) < 0.01
+
+
+def test_networks_of_a_finished_sweep_are_added_on_request(network, shapes, tmp_path, monkeypatch):
+    asked = {"methods": (Method(),), "batch_sizes": (), "bootstrap": 0}
+    run_sweep(network, shapes, wanted(0.3, 0.6, **asked), tmp_path / "s")
+    assert not kept_networks(tmp_path / "s")
+    monkeypatch.setattr(job, "run_pass", None)
+    run_sweep(network, shapes, wanted(0.3, 0.6, **asked, save="all"), tmp_path / "s")
+    kept = kept_networks(tmp_path / "s")
+    assert set(kept) == {"layer_0.3", "layer_0.6"}
+    before = {name: path.stat().st_mtime_ns for name, path in kept.items()}
+    kept["layer_0.6"].unlink()
+    run_sweep(network, shapes, wanted(0.3, 0.6, **asked, save="all"), tmp_path / "s")
+    after = {name: path.stat().st_mtime_ns for name, path in kept_networks(tmp_path / "s").items()}
+    assert after["layer_0.3"] == before["layer_0.3"], "what is there is not written again"
+    assert after["layer_0.6"] > before["layer_0.6"]
+
+
+def test_the_kept_network_has_no_dead_channels_where_they_are_removed(network, shapes, tmp_path):
+    with torch.no_grad():
+        network.get_submodule("model.1.conv").weight[:3] = 0
+    asked = {"methods": (Method(),), "batch_sizes": (), "bootstrap": 0, "compact": True, "save": "all"}
+    run_sweep(network, shapes, wanted(0.5, **asked), tmp_path / "s")
+    saved = load(kept_networks(tmp_path / "s")["layer_0.5"], fused=True)
+    assert saved.get_submodule("model.1.conv").weight.shape[0] < 32
+
+
+BEST = {
+    "the largest that keeps 95%": ({("l1", 0.3): 0.49, ("l1", 0.5): 0.475, ("l1", 0.7): 0.47}, ("l1", 0.5)),
+    "of two methods, the larger sparsity": ({("l1", 0.3): 0.5, ("erk", 0.5): 0.48}, ("erk", 0.5)),
+    "at the same sparsity, the higher AP": ({("l1", 0.5): 0.48, ("erk", 0.5): 0.49}, ("erk", 0.5)),
+    "none keeps enough": ({("l1", 0.3): 0.4}, None),
+}
+
+
+@pytest.mark.parametrize("case", BEST)
+def test_the_best_level(case):
+    aps, expected = BEST[case]
+    methods = {"l1": Method(), "erk": Method("l1", "erk")}
+    levels = [Level(Method(), 0.0), *(Level(methods[name], amount) for name, amount in aps)]
+    rows = [{"method": "l1", "amount": 0.0, "AP": 0.5}]
+    rows += [{"method": name, "amount": amount, "AP": ap} for (name, amount), ap in aps.items()]
+    best = best_level(pd.DataFrame(rows).assign(engine="torch"), levels)
+    assert (best and (best.method.label, best.amount)) == expected
+
+
+def test_there_is_no_best_level_of_a_network_that_finds_nothing():
+    levels = [Level(Method(), 0.0), Level(Method(), 0.5)]
+    frame = pd.DataFrame({"method": "l1", "amount": [0.0, 0.5], "AP": [0.004, 0.004], "engine": "torch"})
+    assert best_level(frame, levels) is None
+
+
+def test_the_best_network_is_kept(network, shapes, tmp_path):
+    asked = {"methods": (Method(),), "batch_sizes": (), "bootstrap": 0, "save": "best"}
+    frame = run_sweep(network, shapes, wanted(0.001, 0.9, **asked), tmp_path / "s").frame
+    kept = [row.amount for row in frame.itertuples() if row.amount and row.AP / frame.AP[0] >= 0.95]
+    assert frame.AP[0] > 0.01
+    assert set(kept_networks(tmp_path / "s")) == {f"layer_{amount}" for amount in kept[-1:]}
+    assert kept
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"save": "some", "folder": "s"}, "`save` is 'some'; best, all, or nothing is expected"),
+        ({"save": "all"}, "`save` is 'all', but `folder` is None"),
+    ],
+)
+def test_networks_that_cannot_be_kept(network, shapes, tmp_path, monkeypatch, values, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=words):
+        sweep(network, shapes, [0.5], settings=SETTINGS, **values)

@@ -120,6 +120,8 @@ def test_loss_is_summed_over_the_images():
 @pytest.mark.parametrize(
     ("balance", "level"),
     [
+        pytest.param(12, (1, 0), id="one map"),
+        *((balance * 3 / 2, (2, level)) for level, balance in enumerate((4, 1))),
         *((balance, (3, level)) for level, balance in enumerate((4, 1, 0.4))),
         *((balance * 3 / 4, (4, level)) for level, balance in enumerate((4, 1, 0.25, 0.06))),
     ],
@@ -266,5 +268,5 @@ def test_float32_whatever_the_maps_and_autocast(dtype):
 def test_refuses_levels_it_does_not_know():
     with pytest.raises(InputError, match="`anchors` are for 4 raw maps; anchors for 3 are expected"):
         DetectionLoss(torch.ones(4, 3, 2), 80, 640, maps=3)
-    with pytest.raises(InputError, match="the head has 2 raw maps; 3 or 4 are expected"):
-        DetectionLoss(torch.ones(2, 3, 2), 80, 640)
+    with pytest.raises(InputError, match="the head has 6 raw maps; 1 to 5 are expected"):
+        DetectionLoss(torch.ones(6, 3, 2), 80, 640)

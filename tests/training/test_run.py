@@ -1,7 +1,9 @@
 """Training keeps the zeros, repeats itself, goes on where it stopped, and refuses what it can't use."""
 
 import copy
+import errno
 import itertools
+import math
 import shutil
 import subprocess
 import sys
@@ -20,11 +22,13 @@ from sparsity.formats.saving import save
 from sparsity.training import trainer as engine
 from sparsity.training.masks import nonzero_masks
 from sparsity.training.preparation import Material, make_run
+from sparsity.training.run import STATE
 from sparsity.training.settings import TrainingSettings
 from sparsity.yolo.network import Network
 
 VALIDATION = ValidationSettings(imgsz=64, device="cpu", workers=1)
 SMALL = {"epochs": 2, "batch_size": 2, "nominal_batch": 2, "imgsz": 64, "workers": 0, "lr0": 0.001}
+SMALL |= {"criterion": "l1"}
 
 
 @pytest.fixture
@@ -299,11 +303,104 @@ def test_patience_ends_a_run(weights, data, tmp_path):
         VALIDATION,
         tmp_path,
     )
-    rows = iter([0.5, 0.4])
-    made._validate = lambda _network: {"AP": next(rows)}
+    rows = iter([0.45, 0.5, 0.4])
+    made._validate = lambda _network: {"AP": next(rows), "AP50": 0.6}
     made.run(say=said.append)
     assert len(made.rows) == 2
-    assert "Stopped after 2 epochs" in said[-1]
+    assert said[0] == "before training: AP 0.450 AP50 0.600"
+    assert "Stopped after 2 epochs" in said[-1], "and no warning: AP is better than before"
+
+
+def test_a_training_that_makes_the_network_worse_says_so(weights, data, tmp_path):
+    said: list[str] = []
+    material, settings = Material(weights, data=data), TrainingSettings(**SMALL)
+    made = make_run(material, settings, VALIDATION, tmp_path)
+    rows = iter([0.709, 0.05, 0.06])
+    made._validate = lambda _network: {"AP": next(rows), "AP50": 0.8}
+    made.run(say=said.append)
+    assert "WARNING: training did not help: AP was 0.709 before it, and is 0.060" in said[-1]
+    again = make_run(material, settings, VALIDATION, tmp_path)
+    again.resume()
+    assert again.before == {"AP": 0.709, "AP50": 0.8}
+
+
+def test_the_first_step_learns_and_steps_are_counted(weights, data, tmp_path, monkeypatch):
+    settings = TrainingSettings(**SMALL | {"nominal_batch": 64, "lr0": 0.1, "epochs": 3}, warmup=2)
+    made = make_run(Material(weights, data=data), settings, VALIDATION, tmp_path)
+    assert made.trainer.steps == 3, "of six images, one an epoch"
+    rates, real = [], made.trainer._step
+
+    def spy(epoch):
+        rates.append(made.trainer.optimizer.param_groups[0]["lr"])
+        real(epoch)
+
+    monkeypatch.setattr(made.trainer, "_step", spy)
+    made.run()
+    cosine = [(1 + math.cos(math.pi * epoch / 3)) / 2 for epoch in (1, 2, 3)]
+    expected = [0.1 * (0.01 + 0.99 * part) * warm for part, warm in zip(cosine, (0.5, 1, 1), strict=True)]
+    assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "criterion", "scope"),
+    [
+        pytest.param({"amount": 0.5}, "obs", "measured", id="pruned"),
+        pytest.param({"amount": 0.5, "scope": "layer"}, "obs", "layer", id="pruned, with a scope"),
+        pytest.param({"amount": 0.5, "gradual": 2}, "l1", "layer", id="gradually"),
+        pytest.param({}, "l1", "layer", id="not pruned"),
+        pytest.param({"amount": 0.5, "criterion": "lamp"}, "l1", "lamp", id="named"),
+    ],
+)
+def test_the_default_criterion(given, criterion, scope):
+    settings = TrainingSettings(**given)
+    assert (settings.criterion, settings.scope) == (criterion, scope)
+
+
+def test_threads_read_the_images(weights, data, tmp_path):
+    one = run(Material(weights, data=data), tmp_path / "a", epochs=1)
+    two = run(Material(weights, data=data), tmp_path / "b", epochs=1, workers=2)
+    assert two.trainer._loader.num_workers == 0, "no process, which would need shared memory"
+    assert one.rows[0].box == pytest.approx(two.rows[0].box, rel=1e-5)
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_state_before(weights, data, tmp_path, monkeypatch):
+    made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    real, calls = Path.write_bytes, []
+
+    def full(path, content):
+        if STATE in path.name:
+            calls.append(path)
+        if len(calls) > 1:
+            real(path, bytes(content)[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"state\.pt: cannot be written \(No space left on device\)"):
+        made.run()
+    monkeypatch.undo()
+    assert not list(tmp_path.glob(".*.part"))
+    again = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+    again.resume()
+    assert len(again.rows) == 1
+
+
+def test_one_cell_of_one_image_is_refused(weights, data, tmp_path):
+    settings = SMALL | {"imgsz": 32, "batch_size": 5}
+    with pytest.raises(InputError, match=r"`imgsz` is 32.*`batch_size` is 5, there are 6 .*`freeze_bn`"):
+        make_run(Material(weights, data=data), TrainingSettings(**settings), VALIDATION, tmp_path)
+    for changes in ({"batch_size": 4}, {"imgsz": 64}, {"freeze_bn": True}):
+        run(Material(weights, data=data), tmp_path, **settings | {"epochs": 1} | changes)
+
+
+def test_a_head_of_two_maps_is_trained(two_heads_unfused, data, tmp_path):
+    save(two_heads_unfused, tmp_path / "two.pt")
+    given = Material(tmp_path / "two.pt", data=data, teacher=tmp_path / "two.pt")
+    made = run(given, tmp_path / "run", imgsz=48, epochs=1)
+    assert made.settings.imgsz == 64
+    row = made.rows[0]
+    assert min(row.box, row.objectness) > 0
+    assert row.AP >= 0
 
 
 def test_obs_prunes_exactly_and_keeps_the_statistics(weights, data, tmp_path):

@@ -62,7 +62,12 @@ def test_zeros_are_those_asked_for_everywhere(weights, data, tmp_path, criterion
 def test_a_teacher_alone_teaches(weights, data, tmp_path):
     images = data.parent / "images"
     run = start(
-        Material(weights, images=images, teacher=weights), tmp_path / "run", amount=0.5, epochs=3, lr0=0.002
+        Material(weights, images=images, teacher=weights),
+        tmp_path / "run",
+        amount=0.5,
+        criterion="l1",
+        epochs=3,
+        lr0=0.002,
     )
     run.run()
     assert run.rows[-1].distillation < run.rows[0].distillation

@@ -8,7 +8,9 @@ import torch
 
 from sparsity.base.devices import cpu_has_bfloat16, select_device, select_precision
 from sparsity.base.errors import InputError
-from sparsity.validation.detector import Detector, Lanes, Thresholds
+from sparsity.engines.pytorch import TorchEngine
+from sparsity.engines.table import ENGINES
+from sparsity.validation.detector import Detector, Lanes, PhaseSeconds, Thresholds
 from sparsity.validation.nms import non_maximum_suppression
 
 CPU = torch.device("cpu")
@@ -114,15 +116,44 @@ def test_the_network_itself_is_left_as_it_was(network):
         assert torch.equal(tensor, before[name])
 
 
-def test_a_batch_that_does_not_fit_is_named(network, pixels):
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(torch.cuda.OutOfMemoryError("CUDA out of memory"), id="GPU"),
+        pytest.param(RuntimeError("could not create a primitive"), id="oneDNN"),
+        pytest.param(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9"), id="CPU"),
+        pytest.param(MemoryError("Unable to allocate 9 GiB"), id="NumPy"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_named(network, pixels, error):
     def out_of_memory(_images):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     with Lanes(CPU) as lanes:
         detector = Detector(network, lanes)
         detector.runner.network.forward = out_of_memory
-        with pytest.raises(InputError, match="does not hold 5 images of 64 x 96"):
+        with pytest.raises(InputError, match=r"`batch_size`: .*cpu does not hold 5 images of 64 x 96"):
             detector.detect(pixels)
+        with pytest.raises(InputError, match=r"`batch_sizes`: .*cpu does not hold 1 images of 64 x 96"):
+            detector.forward(torch.zeros(1, 3, 64, 96))
+
+
+def test_an_engine_that_compiles_is_warmed_up_before_the_clock(network):
+    class Compiling(TorchEngine):
+        compiles = True
+
+    with Lanes(CPU) as lanes:
+        for engine, calls in ((Compiling(), 1), (TorchEngine(), 0)):
+            detector, seen = Detector(network, lanes, engine=engine), []
+            detector.runner.network.register_forward_hook(lambda *given, seen=seen: seen.append(given))
+            detector.warm_up((64, 96))
+            assert len(seen) == calls
+            assert detector.seconds == PhaseSeconds()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_that_compile_say_so(name):
+    assert ENGINES[name].compiles == (name != "torch")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,20 @@ from sparsity import count_sparsity, load, prune
 from sparsity.base.errors import InputError
 from sparsity.formats.half import round_to_half
 from sparsity.formats.pt_reader import read_checkpoint
+from sparsity.formats.saving import save
 from sparsity.formats.stand_ins import StandIn, saved, stand_in
 from sparsity.pruning.layers import convolutions
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.families import CLASS_NAMES, FAMILIES, dialect_by_output, published_architecture, sizes
 from sparsity.yolo.network import Network, build, fuse
+from sparsity.yolo.parts import conv, layer, sppf
 from sparsity.yolo.registry import HEADS, KINDS
 from sparsity.yolo.spec import Layer, ModuleSpec
+from sparsity.yolo.yolov5.architectures import c3
 from sparsity.yolo.yolov8.architectures import SCALES, Scale, detect, yolov8
 from sparsity.yolo.yolov8.blocks import C2f
 from sparsity.yolo.yolov8.detect import DFL, AnchorFreeDetect
-from sparsity.yolo.yolov8.published import DETECT
+from sparsity.yolo.yolov8.published import DETECT, ONE_FILE
 
 NC = 3
 
@@ -245,7 +249,7 @@ def test_fusing_keeps_the_outputs(unfused_yolov8) -> None:
 CLASSES = {
     "AnchorFreeDetect" if kind == DETECT else kind: path
     for path, kind in CLASS_NAMES.items()
-    if path[0].startswith("ultralytics") and "DW" not in path[1]
+    if path[0].startswith("ultralytics") and "DW" not in path[1] and path not in ONE_FILE
 }
 
 
@@ -268,13 +272,18 @@ def published(spec: ModuleSpec) -> nn.Module:
 
 def model(network: Network) -> StandIn:
     """The whole, with the network's weights."""
-    layers = [published(layer.module) for layer in network.architecture]
-    for module, layer in zip(layers, network.architecture, strict=True):
-        module.f = list(layer.sources) if len(layer.sources) > 1 else layer.sources[0]
+    layers = [published(one.module) for one in network.architecture]
+    for module, one in zip(layers, network.architecture, strict=True):
+        module.f = list(one.sources) if len(one.sources) > 1 else one.sources[0]
     whole = stand_in(*CLASSES["Model"], model=nn.Sequential(*layers), names=dict(enumerate(network.names)))
     whole.args, whole.criterion = {"imgsz": 320, "lr0": 0.01}, None
     whole.load_state_dict(network.state_dict(), strict=True)
     return whole.half()
+
+
+def other(module: str, name: str) -> StandIn:
+    """An object of a class that no reader knows."""
+    return stand_in(module, name, topk=10, nested=stand_in(module, f"{name}Part"))
 
 
 def write(path: Path, whole: nn.Module, **more: object) -> Path:
@@ -340,9 +349,9 @@ def fewer_classes(whole: nn.Module) -> None:
         pytest.param(another_child, "one2one_cv2", id="a second head"),
         pytest.param(fewer_classes, "[3, 2, 3] channels", id="a map of fewer classes"),
         pytest.param(set_attribute("model.22", "reg_max", 8), "another number of bins", id="fewer bins"),
-        pytest.param(set_attribute("model.22", "nc", None), "nc None", id="no classes"),
+        pytest.param(set_attribute("model.22", "nc", None), "nc is None; a whole", id="no classes"),
         pytest.param(set_attribute("model.22", "stride", torch.tensor([8.0])), "strides (8,)", id="strides"),
-        pytest.param(set_attribute("model.22.dfl", "c1", 0), "bins", id="no bins"),
+        pytest.param(set_attribute("model.22.dfl", "c1", 0), "c1 is 0; a whole", id="no bins"),
         pytest.param(set_attribute("", "names", ["a", "b"]), "2 class names, but its head has 3", id="names"),
     ],
 )
@@ -366,6 +375,56 @@ def test_a_third_family_is_named(tmp_path, unfused_yolov8, module: str, name: st
     message = refusal(write(tmp_path / "a.pt", whole))
     assert words in message
     assert "YOLOv8 one is expected" in message
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"args": other("ultralytics.utils", "IterableSimpleNamespace")}, id="arguments"),
+        pytest.param(
+            {"args": other("ultralytics.yolo.utils", "IterableSimpleNamespace")}, id="old arguments"
+        ),
+        pytest.param({"criterion": other("ultralytics.utils.loss", "v8DetectionLoss")}, id="a loss"),
+        pytest.param({"criterion": other("any.package", "Of")}, id="a class of any package"),
+    ],
+)
+def test_what_hangs_on_the_model_is_not_read(tmp_path, unfused_yolov8, more: dict[str, object]) -> None:
+    whole = model(unfused_yolov8)
+    for key, value in more.items():
+        whole.__dict__[key] = value
+    path = write(tmp_path / "a.pt", whole, optimizer=other("torch.optim.adamw", "AdamW"))
+    assert read_checkpoint(path).architecture == unfused_yolov8.architecture
+
+
+def test_the_first_releases_had_one_file_of_modules(tmp_path, unfused_yolov8, monkeypatch) -> None:
+    before = read_checkpoint(write(tmp_path / "a.pt", model(unfused_yolov8)))
+    one_file = {"AnchorFreeDetect" if kind == DETECT else kind: path for path, kind in ONE_FILE.items()}
+    one_file["Conv"] = ("ultralytics.nn.modules", "Conv")
+    monkeypatch.setattr(sys.modules[__name__], "CLASSES", CLASSES | one_file)
+    path = write(tmp_path / "b.pt", model(unfused_yolov8))
+    assert b"ultralytics.nn.modules\n" in path.read_bytes()
+    assert read_checkpoint(path).architecture == before.architecture
+
+
+def test_yolov5u_has_c3_blocks_and_the_head_of_yolov8(tmp_path) -> None:
+    torch.manual_seed(0)
+    layers = (
+        layer(conv(3, 16, 6, 2, 2)),
+        layer(conv(16, 32, 3, 2)),
+        layer(c3(32, 32, 2)),
+        layer(conv(32, 32, 3, 2)),
+        layer(sppf(32, 32, 5)),
+        layer(detect((32,), NC, (8,)), 4),
+    )
+    network = build(layers, ("cat", "dog", "bird"))
+    path = write(tmp_path / "yolov5nu.pt", model(network))
+    assert b"ultralytics.nn.modules.block\nC3\n" in path.read_bytes()
+    read = load(path, fused=False)
+    assert (read.dialect, read.architecture) == ("yolov8", layers)
+    images = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(read(images), round_to_half(copy.deepcopy(network))(images))
+    save(read, tmp_path / "saved.pt")
+    torch.testing.assert_close(load(tmp_path / "saved.pt", fused=False)(images), read(images))
 
 
 def test_a_head_may_be_described_for_other_levels() -> None:

@@ -34,15 +34,21 @@ _COMMON = {
     "TransformerBlock": "TransformerBlock",
 }
 
-DETECTION_MODELS = {("models.yolo", "Model"): "Model", ("models.yolo", "DetectionModel"): "Model"}
+ROOTS = ("", "yolov5.")
+"""What stands before the names of YOLOv5's modules: nothing, or the pip package that has them."""
+
+DETECTION_MODELS = {
+    (f"{root}models.yolo", name): "Model" for root in ROOTS for name in ("Model", "DetectionModel")
+}
 
 CLASS_NAMES: dict[tuple[str, str], str] = {
     **{(module, name): name for module, names in _TORCH.items() for name in names},
     ("torch.nn.modules.linear", "NonDynamicallyQuantizableLinear"): "Linear",
     ("torch.nn.modules.linear", "_LinearWithBias"): "Linear",
-    **{("models.common", name): kind for name, kind in _COMMON.items()},
-    ("models.experimental", "CrossConv"): "Bottleneck",
-    ("models.yolo", "Detect"): "Detect",
+    ("torch.nn.modules.batchnorm", "SyncBatchNorm"): "BatchNorm2d",
+    **{(f"{root}models.common", name): kind for root in ROOTS for name, kind in _COMMON.items()},
+    **{(f"{root}models.experimental", "CrossConv"): "Bottleneck" for root in ROOTS},
+    **{(f"{root}models.yolo", "Detect"): "Detect" for root in ROOTS},
     **DETECTION_MODELS,
 }
 """(module, name) as pickled -> a key of registry.KINDS, or "Model" for the whole network."""
@@ -51,9 +57,13 @@ LEGACY_BUFFERS = frozenset({"anchor_grid"})
 """Buffers of old files that repeat what others hold: the anchors times the stride."""
 
 OTHER_TASKS: dict[str, str] = {
-    "models.yolo.ClassificationModel": "a YOLOv5 classification checkpoint",
-    "models.common.Classify": "a YOLOv5 classification checkpoint",
-    "models.yolo.SegmentationModel": "a YOLOv5 segmentation checkpoint",
-    "models.yolo.Segment": "a YOLOv5 segmentation checkpoint",
+    f"{root}models.{name}": f"a YOLOv5 {task} checkpoint"
+    for root in ROOTS
+    for name, task in (
+        ("yolo.ClassificationModel", "classification"),
+        ("common.Classify", "classification"),
+        ("yolo.SegmentationModel", "segmentation"),
+        ("yolo.Segment", "segmentation"),
+    )
 }
 """Globals that occur only in unsupported checkpoints -> what to call such a checkpoint."""

@@ -8,15 +8,24 @@ DETECT = "ultralytics Detect"
 
 DETECTION_MODELS = {("ultralytics.nn.tasks", "DetectionModel"): "Model"}
 
+_CLASSES = {
+    "Conv": ("conv", "Conv"),
+    "DWConv": ("conv", "Conv"),
+    "Concat": ("conv", "Concat"),
+    "C2f": ("block", "C2f"),
+    "C3": ("block", "C3"),
+    "Bottleneck": ("block", "Bottleneck"),
+    "SPPF": ("block", "SPPF"),
+    "DFL": ("block", "DFL"),
+    "Detect": ("head", DETECT),
+}
+"""Name of a class -> the module that has it, and its kind. YOLOv5u has C3, and YOLOv8 the others."""
+ONE_FILE = {(_MODULES, name): kind for name, (_, kind) in _CLASSES.items()}
+"""The classes as the first releases, up to 8.0.9x, named them: their modules were one file."""
+
 CLASS_NAMES: dict[tuple[str, str], str] = {
-    (f"{_MODULES}.conv", "Conv"): "Conv",
-    (f"{_MODULES}.conv", "DWConv"): "Conv",
-    (f"{_MODULES}.conv", "Concat"): "Concat",
-    (f"{_MODULES}.block", "C2f"): "C2f",
-    (f"{_MODULES}.block", "Bottleneck"): "Bottleneck",
-    (f"{_MODULES}.block", "SPPF"): "SPPF",
-    (f"{_MODULES}.block", "DFL"): "DFL",
-    (f"{_MODULES}.head", "Detect"): DETECT,
+    **ONE_FILE,
+    **{(f"{_MODULES}.{module}", name): kind for name, (module, kind) in _CLASSES.items()},
     **DETECTION_MODELS,
 }
 """(module, name) as pickled -> a kind, "Model" for the whole network, or DETECT."""
