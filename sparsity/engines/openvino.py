@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 from threading import Lock, local
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,16 @@ MOST_COMPILED = 2
 """Number of compiled models that are kept. Each holds a copy of the weights."""
 
 
+@cache
+def _core(openvino: ModuleType) -> Any:
+    """Return the one core of this process. It is never freed.
+
+    A core gives the thread that makes it a stack for signal handlers. If another thread frees the core, that
+    stack is gone, and the next signal (Ctrl-C, the end of a process that this one started) ends the process.
+    """
+    return openvino.Core()
+
+
 class OpenVinoRunner:
     """Runs one graph, compiled for the shape of the images, as users of OpenVINO do it.
 
@@ -30,7 +41,7 @@ class OpenVinoRunner:
     memory_format = torch.contiguous_format
 
     def __init__(self, openvino: ModuleType, graph: bytes, decode: Decode) -> None:
-        self._core, self._graph, self._decode = openvino.Core(), graph, decode
+        self._core, self._graph, self._decode = _core(openvino), graph, decode
         self._threads = torch.get_num_threads()
         self._compiled: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock, self._requests = Lock(), local()

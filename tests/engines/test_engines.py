@@ -128,6 +128,32 @@ print(len(left))
 """A process whose threads all use OpenVINO's types at once; 7 of 10 hung if none had used them before."""
 
 
+FREED = """
+import signal, threading
+import torch
+from sparsity.engines.making import make_engine
+from sparsity.yolo.network import build
+from sparsity.yolo.yolov5.architectures import yolov5
+network = build(yolov5("yolov5n", nc=1), ("cat",)).eval()
+runners = [make_engine("openvino").prepare(network, torch.device("cpu"), torch.float32)]
+runners[0](torch.zeros(1, 3, 64, 64))
+thread = threading.Thread(target=runners.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+"""A process that handles a signal after another thread freed what used OpenVINO."""
+
+
+@pytest.mark.slow
+def test_a_signal_after_openvino_is_freed_in_a_thread_is_handled():
+    if find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not installed")
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 @pytest.mark.slow
 def test_lanes_that_meet_in_openvino_do_not_lock_up():
     if find_spec("openvino") is None:
