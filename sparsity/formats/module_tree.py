@@ -195,8 +195,7 @@ def _check_attributes(record: Record, kind: str, name: str) -> None:
             raise UnreadableError(f"{name} has an attribute without a name")
         if key in known.fixed:
             if not any(type(value) is type(one) and value == one for one in known.fixed[key]):
-                shown = repr(value) if isinstance(value, int | float) else f"a {type(value).__name__}"
-                raise UnreadableError(f"{name} has {key} {shown}; {known.fixed[key][0]} is expected")
+                raise UnreadableError(f"{name} has {key} {shown(value)}; {known.fixed[key][0]} is expected")
         elif not (key.startswith("_") or key in NOTES or key in known.attributes or key in known.notes):
             raise UnreadableError(
                 f"{name} ({kind}) has an attribute {key[:100]!r} that is not supported; it could change what "
@@ -210,8 +209,8 @@ def _sources(record: Record, index: int) -> tuple[int, ...]:
     known = range(-index - 1, index)
     for source in sources or [None]:
         if not isinstance(source, int) or source not in known:
-            shown = repr(source)[:100] if isinstance(source, int | float | str) else "no layer"
-            raise UnreadableError(f"layer {index} takes its input from {shown}")
+            told = repr(source)[:100] if isinstance(source, int | float | str) else "no layer"
+            raise UnreadableError(f"layer {index} takes its input from {told}")
     return sources
 
 
