@@ -19,6 +19,7 @@ from sparsity.commands.announcement import announce
 from sparsity.commands.opening import open_data, open_network
 from sparsity.commands.options import read_options
 from sparsity.report.layer_sensitivity import format_sensitivity, write_plot
+from sparsity.report.titles import describe_run
 from sparsity.sweeping.layer_sensitivity import LayerRow, choose_layers, measure_layers, some_images
 from sparsity.validation.setup import describe_setup
 
@@ -53,8 +54,8 @@ def run(args: Namespace, _line: str) -> None:
             known = {(row.layer, row.amount) for row in rows}
             measure_layers(network, dataset, layers, amounts, settings, known=known, on_row=keep)
         frame = _frame(rows)
-        title = f"Each layer pruned alone: {Path(options.weights).name} on {Path(options.data).name}"
-        write_plot(folder / PLOT, frame, title)
+        title = describe_run(options.weights, options.data, images)
+        write_plot(folder / PLOT, frame, f"Each layer pruned alone: {title}")
         print("\n" + format_sensitivity(frame) + f"\n\nResults saved to {folder}")
 
 

@@ -176,6 +176,18 @@ def test_a_stopped_run_goes_on_to_the_same_file(run, tmp_path, monkeypatch):
     assert (folder / "sensitivity.png").exists()
 
 
+def test_the_title_is_that_of_other_runs(run, shapes, monkeypatch):
+    titles, described = [], []
+    monkeypatch.setattr(sensitivity, "write_plot", lambda _path, _frame, title: titles.append(title))
+    monkeypatch.setattr(sensitivity, "describe_run", lambda *run: described.append(run) or "n on its images")
+    code, _, err = run("--layers", HEAD[0], "--amounts", "0.5", "--images", 2)
+    assert code == 0, err
+    assert [(weights.endswith("n.pt"), data, images) for weights, data, images in described] == [
+        (True, str(shapes), 2)
+    ]
+    assert titles == ["Each layer pruned alone: n on its images"]
+
+
 def test_a_title_that_is_no_utf8_is_drawn(tmp_path):
     row = {"layer": "model.0.conv", "amount": 0.5, "AP_drop": 0.1, "output_error": 0.0}
     write_plot(tmp_path / "plot.png", pd.DataFrame([row]), "best.pt on caf\udce9")
