@@ -233,3 +233,11 @@ def test_a_layer_out_of_the_pattern_is_pruned_freely(batches):
     counts = {"0": 100, "2": 288 // 2, "4": 32, "6": 16}
     pruned = prune_obs(network(), counts, batches, pattern=Pattern(2, 4))
     assert int((pruned[0].weight != 0).sum()) == 100
+
+
+def test_variances_that_rounding_made_negative_give_finite_weights():
+    conv = linear(3, 4)
+    xx = torch.diag_embed(torch.tensor([[-1e-9, -2e-9, 0.0, -1e-10]], dtype=torch.float64))
+    prune_layer(conv, plain(xx), 6, None, ObsSettings())
+    assert conv.weight.isfinite().all()
+    assert int((conv.weight != 0).sum()) == 6
