@@ -344,7 +344,7 @@ def fewer_classes(whole: nn.Module) -> None:
     [
         pytest.param(set_attribute("model.9", "add", True), "model.9 has add True; False", id="SPPF adds"),
         pytest.param(set_attribute("model.9", "n", 5), "model.9 has n 5; 3 is expected", id="SPPF of 5"),
-        pytest.param(set_attribute("model.9", "n", "3"), "has n a str", id="SPPF of a word"),
+        pytest.param(set_attribute("model.9", "n", "3"), "has n '3'; 3 is expected", id="SPPF of a word"),
         pytest.param(set_attribute("model.22", "_end2end", True), "_end2end True", id="without NMS"),
         pytest.param(another_child, "one2one_cv2", id="a second head"),
         pytest.param(fewer_classes, "[3, 2, 3] channels", id="a map of fewer classes"),
