@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from sparsity.pruning.method import Method
     from sparsity.pruning.pruner import Pruner
     from sparsity.pruning.zeros import count_sparsity, layer_sparsity
+    from sparsity.sweeping.layer_sensitivity import sensitivity
     from sparsity.sweeping.sweep import sweep
+    from sparsity.training.finetune import finetune
+    from sparsity.training.settings import TrainingSettings
     from sparsity.validation.inputs import read_calibration
     from sparsity.validation.metrics import Metrics
     from sparsity.validation.settings import ValidationSettings
@@ -56,15 +59,18 @@ _PLACES = {
     "ScoreCriterion": "pruning.criterion",
     "Slimmed": "channels.slimming",
     "SlimmingSettings": "channels.slimming_settings",
+    "TrainingSettings": "training.settings",
     "Validation": "validation.validate",
     "ValidationSettings": "validation.settings",
     "compact": "channels.compacting",
     "count_sparsity": "pruning.zeros",
+    "finetune": "training.finetune",
     "layer_sparsity": "pruning.zeros",
     "load": "formats.loading",
     "prune": "pruning.magnitude",
     "read_calibration": "validation.inputs",
     "save": "formats.saving",
+    "sensitivity": "sweeping.layer_sensitivity",
     "slim": "channels.slimming",
     "sweep": "sweeping.sweep",
     "validate": "validation.validate",
@@ -88,16 +94,19 @@ __all__ = [
     "ScoreCriterion",
     "Slimmed",
     "SlimmingSettings",
+    "TrainingSettings",
     "Validation",
     "ValidationSettings",
     "__version__",
     "compact",
     "count_sparsity",
+    "finetune",
     "layer_sparsity",
     "load",
     "prune",
     "read_calibration",
     "save",
+    "sensitivity",
     "slim",
     "sweep",
     "validate",

@@ -21,6 +21,7 @@ def folder(few_layers, shapes, tmp_path, monkeypatch) -> Path:
     network: Network = few_layers()
     save(network, tmp_path / "best.pt")
     text = shapes.read_text(encoding="utf-8").replace("val: images", f"val: {shapes.parent / 'images'}")
+    text += f"train: {shapes.parent / 'images'}\n"
     (tmp_path / "my.yaml").write_text(text, encoding="utf-8")
     (tmp_path / "images").symlink_to(shapes.parent / "images")
     monkeypatch.chdir(tmp_path)

@@ -35,6 +35,15 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def delete_parts(folder: Path) -> None:
+    """Delete the temporary files that killed processes left in a folder and the folders in it.
+
+    The caller must know that no process writes into the folder.
+    """
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
 def _flush(path: Path) -> None:
     """Have the system write a file, or the names in a folder, to the disk."""
     if path.is_dir() and os.name == "nt":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsity.base.errors import InputError
-from sparsity.base.files import write_json, writing_into
+from sparsity.base.files import delete_parts, write_json, writing_into
 
 
 class ResumableFolder:
@@ -41,12 +41,14 @@ class ResumableFolder:
     def resume(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Check that a run with these settings can be resumed, and return the file's content.
 
+        Temporary files that a killed process left in the folder are deleted.
         Raises InputError where there is no run, or where its settings differ. The error names each
         difference.
         """
         made = self.read()
         asked = json.loads(json.dumps(settings))
         _check_same(self.folder, self._work, made["settings"], asked)
+        delete_parts(self.folder)
         return made
 
     def read(self) -> dict[str, Any]:

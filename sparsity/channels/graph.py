@@ -11,6 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, fx, nn
 
+from sparsity.base.arguments import require_network
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
 
@@ -68,7 +69,9 @@ def trace_channels(network: Network) -> Channels:
 
     A block that splits a map must take the sizes from its modules (as with torch.split and a list), so that
     they are right after channels are cut. The parts of a chunk are tied: they lose the same channels.
+    Raises InputError for anything but a Network.
     """
+    require_network(network, Network)
     with torch.device("meta"):
         # Only the shapes are needed.
         double = Network(current_architecture(network), network.names).eval()

@@ -100,6 +100,12 @@ def add_engine_flag(parser: Parser) -> None:
     )
 
 
+def _folder_of_run(text: str) -> Path:
+    """Return a path as the folder of a run; for a file, such as last.pt, the folder that it lies in."""
+    path = Path(text)
+    return path.parent if path.is_file() else path
+
+
 def add_output_flags(parser: Parser, *, name: str, resume: str = "") -> None:
     """Add where results are written. name: of the run's folder. resume: what --resume goes on with."""
     add = parser.group(OUTPUT).add_argument
@@ -109,7 +115,12 @@ def add_output_flags(parser: Parser, *, name: str, resume: str = "") -> None:
     add("--name", default=name, help="folder of this run; a number is appended where it exists")
     add("--exist-ok", action="store_true", help="write into the folder although it exists")
     if resume:
-        add("--resume", type=Path, metavar="FOLDER", help=f"go on with the {resume} in this folder")
+        add(
+            "--resume",
+            type=_folder_of_run,
+            metavar="FOLDER",
+            help=f"go on with the {resume} in this folder, or in that of this file",
+        )
     add("--verbose", action="store_true", help="print a row for each class, and with val for each layer")
 
 

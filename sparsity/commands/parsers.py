@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -208,8 +209,14 @@ def sensitivity_parser(prog: str) -> Parser:
     )
     flags.add_data_flags(parser)
     add = parser.group(flags.DATA).add_argument
+    # The flag's earlier name. In finetune --images is a folder.
+    add("--images", dest="val_images", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add(
-        "--images", type=int, default=100, metavar="N", help="images of the data, chosen at random; 0 for all"
+        "--val-images",
+        type=int,
+        default=100,
+        metavar="N",
+        help="images of the data, chosen at random; 0 for all",
     )
     add = parser.group(flags.PRUNING).add_argument
     add("--amounts", default="0.5,0.7,0.9", metavar="X,X", help="sparsities of the layer that is pruned")

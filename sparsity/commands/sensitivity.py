@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,13 @@ from sparsity.commands.opening import open_data, open_network
 from sparsity.commands.options import read_options
 from sparsity.report.layer_sensitivity import format_sensitivity, write_plot
 from sparsity.report.titles import describe_run
-from sparsity.sweeping.layer_sensitivity import LayerRow, choose_layers, measure_layers, some_images
+from sparsity.sweeping.layer_sensitivity import (
+    LayerRow,
+    choose_layers,
+    make_layer_frame,
+    measure_layers,
+    some_images,
+)
 from sparsity.validation.setup import describe_setup
 
 CSV, PLOT, SETTINGS = "sensitivity.csv", "sensitivity.png", "sensitivity.json"
@@ -35,7 +41,7 @@ def run(args: Namespace, _line: str) -> None:
         network = open_network(options.weights)
         layers = choose_layers(network, args.layers)
         dataset, settings = open_data(options, network, options.settings)
-        dataset = some_images(dataset, args.images)
+        dataset = some_images(dataset, args.val_images)
         identity = describe_setup(network, dataset, settings) | {"layers": layers, "amounts": amounts}
         rows = _begin(folder, identity, resuming=bool(args.resume))
         count = len(layers) * len(amounts)
@@ -53,7 +59,7 @@ def run(args: Namespace, _line: str) -> None:
 
             known = {(row.layer, row.amount) for row in rows}
             measure_layers(network, dataset, layers, amounts, settings, known=known, on_row=keep)
-        frame = _frame(rows)
+        frame = make_layer_frame(rows)
         title = describe_run(options.weights, options.data, images)
         write_plot(folder / PLOT, frame, f"Each layer pruned alone: {title}")
         print("\n" + format_sensitivity(frame) + f"\n\nResults saved to {folder}")
@@ -91,8 +97,4 @@ def _read(path: Path) -> list[LayerRow]:
 
 def _write(folder: Path, rows: list[LayerRow]) -> None:
     with writing_into(folder):
-        write_text(folder / CSV, _frame(rows).to_csv(index=False))
-
-
-def _frame(rows: list[LayerRow]) -> pd.DataFrame:
-    return pd.DataFrame([asdict(row) for row in rows])
+        write_text(folder / CSV, make_layer_frame(rows).to_csv(index=False))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sparsity.base.arguments import require_location
 from sparsity.base.errors import InputError
 from sparsity.base.progress import say
 from sparsity.data.annotations import NO_LABELS, Annotations, Labels, derive_annotations, read_annotations
@@ -93,6 +94,7 @@ def read_dataset(
     Images that are corrupt, or have a corrupt label file, are left out and listed in scan.
     Raises InputError where the data can't be found, do not match the checkpoint, or hold no true box.
     """
+    require_location(data, "data")
     source = find_source(Path(data), split)
     if not single_cls:
         _check_names(source, names, ignore_names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
+from sparsity.base.arguments import require_location
 from sparsity.base.errors import InputError
 from sparsity.formats.table import FORMS
 from sparsity.yolo.network import Network, fuse
@@ -17,6 +18,7 @@ def load(weights: str | PathLike[str], *, fused: bool = True) -> Network:
     fused, each batch norm is folded into its convolution, as pruning expects. Raises InputError if the file
     is missing, damaged, not a detection checkpoint, or names anything except the classes of one.
     """
+    require_location(weights, "weights")
     path = Path(weights)
     # A checkpoint can have any other suffix. Its reader refuses other files, and says what they are.
     form = FORMS[path.suffix if path.suffix in FORMS else ".pt"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sparsity.base.arguments import require_network
 from sparsity.base.errors import InputError
 from sparsity.base.optional import optional_module
 from sparsity.formats import onnx_file, onnx_int8
@@ -36,6 +37,7 @@ def save(
     Raises InputError for another suffix, for a weight that half precision cannot hold, or if the file cannot
     be written.
     """
+    require_network(network, Network)
     path = check_form(path)
     special = static_imgsz is not None or opset is not None
     if special and (path.suffix != ".onnx" or int8_images):

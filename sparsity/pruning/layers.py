@@ -6,11 +6,16 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from sparsity.base.arguments import require_network
 from sparsity.base.errors import InputError
 
 
 def convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Return every Conv2d of a network with its name, in the network's order."""
+    """Return every Conv2d of a network with its name, in the network's order.
+
+    Raises InputError for anything but a torch.nn.Module.
+    """
+    require_network(network, nn.Module)
     return ((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
 
 

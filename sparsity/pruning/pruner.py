@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sparsity.base.arguments import require_network
 from sparsity.base.errors import InputError
 from sparsity.base.memory import is_out_of_memory
 from sparsity.base.progress import progress_bar
@@ -63,6 +64,7 @@ class Pruner:
         device: torch.device | str = "cpu",
         progress: bool = False,
     ) -> None:
+        require_network(network, nn.Module)
         self.network = network
         self.method = as_method(criterion)
         self._calibration = tuple(calibration)

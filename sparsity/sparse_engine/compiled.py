@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsity.base.arguments import require_network
 from sparsity.base.errors import InputError
 from sparsity.sparse_engine.arrays import aligned_zeros
 from sparsity.sparse_engine.build import load_kernels
@@ -58,6 +59,7 @@ class CompiledNetwork:
         threads: the number of threads of one call. None: torch.get_num_threads() in the calling thread.
         Raises InputError for a network with operations that the engine does not support.
         """
+        require_network(network, Network)
         if threads is not None and threads < 1:
             raise InputError(f"`threads` is {threads}; a whole number from 1 on is expected")
         self._graph = read_graph(network)

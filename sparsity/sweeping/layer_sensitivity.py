@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
+from os import PathLike
 from random import Random
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from sparsity.base.devices import select_device
 from sparsity.base.errors import InputError
 from sparsity.base.memory import free_memory
+from sparsity.base.progress import progress_bar
 from sparsity.data.annotations import Annotations
 from sparsity.data.calibration import letterboxed_batches
 from sparsity.data.dataset import Dataset, DatasetImage
@@ -22,14 +25,19 @@ from sparsity.data.loader import Batch
 from sparsity.pruning.apply import apply_masks
 from sparsity.pruning.layers import require_convolutions
 from sparsity.pruning.patterns import select
+from sparsity.pruning.scopes import check_amount
 from sparsity.validation.counting import counting_of
-from sparsity.validation.inputs import fit, make_loader
+from sparsity.validation.inputs import fit, make_loader, read_data
 from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.validate import validate
 from sparsity.yolo.network import Network
 
 ERROR_IMAGES = 16
 """The number of images on which the raw maps are compared."""
+AMOUNTS = (0.5, 0.7, 0.9)
+"""The amounts where none are given."""
+VAL_IMAGES = 100
+"""The number of validation images where none is given."""
 MEMORY_SHARE = 0.25
 """The share of the free memory for decoded images."""
 
@@ -53,6 +61,47 @@ class LayerRow:
     output_error: float
 
 
+def sensitivity(
+    network: Network,
+    data: str | PathLike[str] | Dataset,
+    amounts: Sequence[float] = AMOUNTS,
+    *,
+    layers: Sequence[str] = (),
+    val_images: int = VAL_IMAGES,
+    settings: ValidationSettings | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Measure layer sensitivity: prune each Conv2d alone by magnitude at several amounts, and validate.
+
+    network: as load returns it, fused; it is not changed. data: as for validate.
+    amounts: fractions of the layer, above 0 and below 1. layers: names with wildcards; () for all layers.
+    val_images: the number of images of the data, drawn at random; 0 for all.
+    settings: None for the defaults. progress: whether a bar is shown.
+    Returns a row for each layer and amount, with the columns of LayerRow.
+    Raises InputError for arguments that can't be used.
+    """
+    settings = fit(settings or ValidationSettings(), network)
+    chosen = choose_layers(network, layers)
+    if not amounts or not all(check_amount(amount) for amount in amounts):
+        raise InputError(f"`amounts` is {amounts!r}; one fraction or more, each above 0, is expected")
+    if not isinstance(data, Dataset):
+        data = read_data(data, network, settings, progress=progress)
+    rows: list[LayerRow] = []
+    with progress_bar(total=len(chosen) * len(amounts), desc="Layers", unit="run", shown=progress) as bar:
+
+        def keep(row: LayerRow) -> None:
+            rows.append(row)
+            bar.update()
+
+        measure_layers(network, some_images(data, val_images), chosen, amounts, settings, on_row=keep)
+    return make_layer_frame(rows)
+
+
+def make_layer_frame(rows: Sequence[LayerRow]) -> pd.DataFrame:
+    """Return rows as a table, with the columns of LayerRow."""
+    return pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(LayerRow)])
+
+
 def choose_layers(network: Network, wanted: Sequence[str]) -> list[str]:
     """Return the names of the Conv2d that match one of wanted; all names if wanted is empty.
 
@@ -74,14 +123,14 @@ def some_images(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
     Raises InputError if no drawn image has a true box, or if count is below 0.
     """
     if count < 0:
-        raise InputError(f"`images` is {count}; a number of images, or 0 for all, is expected")
+        raise InputError(f"`val_images` is {count}; a number of images, or 0 for all, is expected")
     if count == 0 or count >= len(dataset.images):
         return dataset
     drawn = sorted(Random(seed).sample(range(len(dataset.images)), count))
     images = tuple(dataset.images[i] for i in drawn)
     if not any(len(image.labels) for image in images):
         raise InputError(
-            f"`images` is {count}; none of the drawn images has a labelled box; more images are expected"
+            f"`val_images` is {count}; none of the drawn images has a labelled box; more images are expected"
         )
     return replace(dataset, images=images, annotations=_annotations_of(images, dataset.annotations))
 

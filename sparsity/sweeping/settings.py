@@ -44,7 +44,7 @@ class SweepSettings:
 
     def __post_init__(self) -> None:
         """Store the sequences as tuples. Raises InputError for a value out of range."""
-        if isinstance(self.amounts, Real):
+        if isinstance(self.amounts, Real | str):
             raise InputError(f"`amounts` is {self.amounts!r}; a list of fractions is expected")
         for name in ("amounts", "methods", "batch_sizes", "engines"):
             object.__setattr__(self, name, tuple(getattr(self, name)))

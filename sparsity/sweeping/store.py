@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from sparsity.base.errors import InputError
-from sparsity.base.files import replacing, write_json, writing_into
+from sparsity.base.files import delete_parts, replacing, write_json, writing_into
 from sparsity.base.resumable import ResumableFolder
 from sparsity.formats.sizes import SIZE_COLUMNS, Sizes
 from sparsity.sweeping.level import Level
@@ -73,10 +73,11 @@ class Store:
                     f"{self.folder}: another sweep is running in this folder; choose another one"
                 ) from error
         try:
-            for left_over in self.folder.rglob(".*.part"):
-                left_over.unlink(missing_ok=True)
+            delete_parts(self.folder)
             yield
         finally:
+            # A process of the killed sweep may have lived on for a moment.
+            delete_parts(self.folder)
             if not any(self._partial.glob("*/*")):
                 shutil.rmtree(self._partial, ignore_errors=True)
             if not self._place.exists():

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
+from sparsity.base.arguments import require_kind, require_location, require_network
 from sparsity.base.devices import usable_cores
 from sparsity.data import calibration
 from sparsity.data.dataset import Dataset, read_dataset
@@ -27,8 +28,10 @@ def fit(settings: ValidationSettings, network: Detectable) -> ValidationSettings
     """Return the settings adapted to the network.
 
     imgsz is rounded up to a multiple of the network's largest stride. batch_size and iou_thres, where None,
-    become the defaults of the network's family.
+    become the defaults of the network's family. Raises InputError for arguments of other kinds.
     """
+    require_network(network, Network | OnnxNetwork)
+    require_kind(settings, ValidationSettings, "settings", "a ValidationSettings")
     stride, family = network.largest_stride, counting_of(network)
     return replace(
         settings,
@@ -95,6 +98,8 @@ def read_calibration(
     Returns batches of images of similar shapes: float32 [n, 3, height, width] in 0 to 1, RGB, channels_last.
     Raises InputError where no image can be used, count is less than 1 or seed is negative.
     """
+    require_network(network, Network | OnnxNetwork)
+    require_location(folder, "calibration")
     return calibration.read_images(
         folder,
         count,

@@ -136,7 +136,7 @@ def test_annotations_of_other_images_change_no_figure(network, shapes):
 
 
 def test_a_run_and_going_on_with_it(run, tmp_path):
-    flags = ("--layers", "model.6.*", "--amounts", "0.5,0.9", "--images", 4)
+    flags = ("--layers", "model.6.*", "--amounts", "0.5,0.9", "--val-images", 4)
     code, out, err = run(*flags)
     assert code == 0, err
     folder = tmp_path / "r" / "sensitivity"
@@ -149,7 +149,7 @@ def test_a_run_and_going_on_with_it(run, tmp_path):
     frame = pd.read_csv(folder / "sensitivity.csv")
     assert frame.columns.tolist() == [field.name for field in fields(layer_sensitivity.LayerRow)]
     assert list(zip(frame.layer, frame.amount, strict=True)) == [(n, a) for n in HEAD for a in (0.5, 0.9)]
-    code, _, err = run(*flags, "--images", 3, "--resume", folder)
+    code, _, err = run(*flags, "--images", 3, "--resume", folder / "sensitivity.csv")
     assert code == 2
     assert "other settings: data was 4 images" in err
 
@@ -180,7 +180,7 @@ def test_the_title_is_that_of_other_runs(run, shapes, monkeypatch):
     titles, described = [], []
     monkeypatch.setattr(sensitivity, "write_plot", lambda _path, _frame, title: titles.append(title))
     monkeypatch.setattr(sensitivity, "describe_run", lambda *run: described.append(run) or "n on its images")
-    code, _, err = run("--layers", HEAD[0], "--amounts", "0.5", "--images", 2)
+    code, _, err = run("--layers", HEAD[0], "--amounts", "0.5", "--val-images", 2)
     assert code == 0, err
     assert [(weights.endswith("n.pt"), data, images) for weights, data, images in described] == [
         (True, str(shapes), 2)
@@ -200,7 +200,7 @@ def test_a_title_that_is_no_utf8_is_drawn(tmp_path):
         pytest.param(("--layers", "head"), "matches no Conv2d", id="layers"),
         pytest.param(("--amounts", "1.5"), "1.5 is outside", id="amount"),
         pytest.param(("--amounts", "0"), "at least one above 0", id="no amount"),
-        pytest.param(("--images", -1), "--images is -1", id="images"),
+        pytest.param(("--val-images", -1), "--val-images is -1", id="images"),
         pytest.param(("--resume", "nowhere"), "holds no run to go on with", id="resume"),
     ],
 )

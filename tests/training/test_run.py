@@ -467,6 +467,16 @@ def test_resume_refuses_other_settings(weights, data, tmp_path, changes, words):
         again.resume()
 
 
+def test_resume_deletes_what_a_killed_process_left(weights, data, tmp_path):
+    run(Material(weights, data=data), tmp_path, epochs=1)
+    (tmp_path / f".last.pt.{'0' * 32}.part").write_bytes(b"half")
+    again = make_run(
+        Material(weights, data=data), TrainingSettings(**SMALL | {"epochs": 1}), VALIDATION, tmp_path
+    )
+    again.resume()
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_resume_refuses_other_images(mixed, weights, data, tmp_path):
     mixed.run()
     (tmp_path / "more" / "2.png").unlink()
