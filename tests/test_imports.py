@@ -45,7 +45,7 @@ ROOMS: dict[str, set[str]] = {
 """A room -> what it may import, beside itself: rooms, or single modules of them. Commands may import all."""
 NO_TORCH = {
     *("commands.parser", "commands.parsers", "commands.flags", "commands.table", "commands.running"),
-    "commands.translation",
+    *("commands.translation", "commands.resuming"),
     *("__main__", "__init__"),
 }
 """What a --help imports."""

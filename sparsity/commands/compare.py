@@ -61,10 +61,11 @@ def run(args: Namespace, line: str) -> None:
         asked = replace(asked, **_forwarded(args, options.settings, fitted), fused=not has_norms(network))
         setup = describe_setup(network, dataset, fitted)
         environment = describe_environment(torch.device("cpu"), engine_packages())
+        about = {"command": line, "environment": environment}
         place = ResumableFolder(folder, ABOUT, "comparison")
         if args.resume:
             place.resume(setup)
-        place.begin(setup, environment=environment)
+        place.begin(setup, **about)
 
         plans = {name: plan(name, asked, folder / name) for name in names}
         made, failed = _make_all(plans, asked, folder, resuming=bool(args.resume))
@@ -75,7 +76,7 @@ def run(args: Namespace, line: str) -> None:
             facts = {"command": line, "seconds of latency": rounds.seconds, **setup, **environment}
             write_comparison(folder, done, f"{title}, {fitted.imgsz} px", machine, facts)
             said = {"asked": asdict(asked), "latency": asdict(rounds), "failed": failed}
-            place.begin(setup, environment=environment, **said)
+            place.begin(setup, **about, **said)
             print("\n" + format_comparison(done) + f"\n\nResults saved to {folder}")
         if failed:
             told = "; ".join(f"{name}: {reason}" for name, reason in failed.items())

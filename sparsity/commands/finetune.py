@@ -22,7 +22,7 @@ FEWEST_STEPS = 100
 """A training of fewer optimiser steps gets a warning."""
 
 
-def run(args: Namespace, _line: str) -> None:
+def run(args: Namespace, line: str) -> None:
     """Train as the flags say; write the networks and a row for each epoch."""
     options = read_options(args)
     if args.demo and args.cfg:
@@ -51,6 +51,7 @@ def run(args: Namespace, _line: str) -> None:
             data=ensure_data(args.data, progress=True) if args.data else "",
         )
         training = make_run(material, settings, validation, folder, resuming=bool(args.resume), progress=True)
+        training.command = line
         if args.resume:
             training.resume()
         counted = count_sparsity(training.trainer.average.network)

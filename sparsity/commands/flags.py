@@ -119,7 +119,8 @@ def add_output_flags(parser: Parser, *, name: str, resume: str = "") -> None:
             "--resume",
             type=_folder_of_run,
             metavar="FOLDER",
-            help=f"go on with the {resume} in this folder, or in that of this file",
+            help=f"go on with the {resume} in this folder, or in that of this file, such as last.pt; without "
+            "other flags, with those of its first start",
         )
     add("--verbose", action="store_true", help="print a row for each class, and with val for each layer")
 

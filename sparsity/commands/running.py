@@ -12,6 +12,7 @@ from typing import NoReturn
 from sparsity.base.errors import InputError
 from sparsity.base.version import installed_version
 from sparsity.commands.parser import Parser
+from sparsity.commands.resuming import complete
 from sparsity.commands.table import COMMANDS
 from sparsity.commands.translation import speaking_of
 
@@ -32,7 +33,7 @@ def run_command(name: str, argv: Sequence[str] | None = None, *, prog: str = "")
 
     argv: its flags; those of the process where None. prog: the program's name in help and errors.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = complete(sys.argv[1:] if argv is None else argv)
     line = shlex.join(["python", prog, *argv] if prog else [PROGRAM, name, *argv])
     prog = prog or f"{PROGRAM} {name}"
     command = COMMANDS[name]

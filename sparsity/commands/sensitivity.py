@@ -32,7 +32,7 @@ from sparsity.validation.setup import describe_setup
 CSV, PLOT, SETTINGS = "sensitivity.csv", "sensitivity.png", "sensitivity.json"
 
 
-def run(args: Namespace, _line: str) -> None:
+def run(args: Namespace, line: str) -> None:
     """Measure as the flags say; print a table, write a CSV and a plot."""
     options, amounts = read_options(args), _amounts(args.amounts)
     announce("sensitivity", args, options.settings)
@@ -43,7 +43,7 @@ def run(args: Namespace, _line: str) -> None:
         dataset, settings = open_data(options, network, options.settings)
         dataset = some_images(dataset, args.val_images)
         identity = describe_setup(network, dataset, settings) | {"layers": layers, "amounts": amounts}
-        rows = _begin(folder, identity, resuming=bool(args.resume))
+        rows = _begin(folder, identity, line, resuming=bool(args.resume))
         count = len(layers) * len(amounts)
         images = len(dataset.images)
         print(f"{count} validations and the dense network's, on {images} images")
@@ -72,13 +72,13 @@ def _amounts(text: str) -> list[float]:
     return amounts
 
 
-def _begin(folder: Path, identity: dict[str, Any], *, resuming: bool) -> list[LayerRow]:
+def _begin(folder: Path, identity: dict[str, Any], line: str, *, resuming: bool) -> list[LayerRow]:
     """Return the rows of the run so far. Raises InputError where the folder's run has other settings."""
     place = ResumableFolder(folder, SETTINGS, "run", leftovers=(CSV, PLOT))
     if resuming:
         place.resume(identity)
         return _read(folder / CSV)
-    place.begin(identity)
+    place.begin(identity, command=line)
     return []
 
 

@@ -68,6 +68,7 @@ class Run:
     dataset: the average network is validated on it after each epoch. None: no validation.
     before: the figures of the pruned network before the first step; empty without validation, with noval, and
     for random weights.
+    command: the command line, for resuming by it; "" if there is none.
     identity: what two runs must have in common to be one. A folder with another identity is refused.
     """
 
@@ -85,6 +86,7 @@ class Run:
         self.rows: list[EpochRow] = []
         self.scales: list[ScaleBin] = []
         self.before: dict[str, float] = {}
+        self.command = ""
 
     @property
     def settings(self) -> TrainingSettings:
@@ -239,7 +241,7 @@ class Run:
         content = io.BytesIO()
         torch.save(state, content)
         if len(rows) == 1:
-            self._place.begin(self.identity)
+            self._place.begin(self.identity, command=self.command)
         with writing_into(self.folder):
             write_bytes(self.folder / STATE, content.getbuffer())
             if scales:

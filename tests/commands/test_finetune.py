@@ -64,7 +64,7 @@ def run(tmp_path, run_script):
     return call
 
 
-def test_a_run_from_end_to_end_and_going_on(run, weights, data, tmp_path):
+def test_a_run_from_end_to_end_and_going_on(run, run_script, weights, data, tmp_path):
     flags = ("--weights", weights, "--data", data, "--sparsity", 0.5, "--teacher", weights, "--epochs", 2)
     flags = (*flags, "--criterion", "l1")
     code, out, err = run(*flags)
@@ -86,6 +86,12 @@ def test_a_run_from_end_to_end_and_going_on(run, weights, data, tmp_path):
     code, out, _ = run(*flags, "--resume", folder)
     assert code == 0
     assert "epoch 2/2" not in out, "a finished training does nothing"
+    before = (folder / "epochs.csv").read_bytes()
+    code, out, err = run_script(finetune, "--resume", folder / "last.pt")
+    assert code == 0, err
+    assert "Training into" in out
+    assert "epoch 2/2" not in out
+    assert (folder / "epochs.csv").read_bytes() == before
 
 
 def test_labels_and_images_without_in_one_run(run, weights, data, tmp_path):

@@ -1,0 +1,53 @@
+"""--resume alone: the other flags are those of the run's first start, which its folder holds."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+FILES = ("training.json", "settings.json", "compare.json", "sensitivity.json")
+"""The files of runs that hold their command line: at the top, or in "about"."""
+FLAG = "--resume"
+
+
+def complete(argv: Sequence[str]) -> list[str]:
+    """Return a command's arguments; where they are --resume alone, with those of the first start before it.
+
+    The result is argv itself where the folder names no command: the command then says what is missing.
+    """
+    place = _only_resume(argv)
+    if place is None:
+        return list(argv)
+    path = Path(place)
+    folder = path.parent if path.is_file() else path
+    first = next(filter(None, map(_first_arguments, (folder / name for name in FILES))), None)
+    return list(argv) if first is None else [*first, FLAG, place]
+
+
+def _only_resume(argv: Sequence[str]) -> str | None:
+    """Return what --resume is given, where nothing else is given; else None."""
+    if len(argv) == 2 and argv[0] == FLAG:
+        return argv[1]
+    if len(argv) == 1 and argv[0].startswith(f"{FLAG}="):
+        return argv[0].removeprefix(f"{FLAG}=")
+    return None
+
+
+def _first_arguments(file: Path) -> list[str] | None:
+    """Return the arguments behind the program's name and the command, without --resume; None without them."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        line = content.get("command") or content["about"]["command"]
+        return _without_resume(shlex.split(line)[2:]) or None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _without_resume(argv: Sequence[str]) -> list[str]:
+    kept = list(argv)
+    while FLAG in kept:
+        at = kept.index(FLAG)
+        del kept[at : at + 2]
+    return [one for one in kept if not one.startswith(f"{FLAG}=")]
