@@ -44,7 +44,7 @@ def add_data_flags(parser: Parser, *, weights: str = DEFAULT_WEIGHTS, data: str 
 def add_task_flag(parser: Parser) -> None:
     """Add which split is validated."""
     parser.group(DATA).add_argument(
-        "--task", choices=("val", "test"), default="val", help="split of the data to validate on"
+        "--task", choices=("val", "train", "test"), default="val", help="split of the data to validate on"
     )
 
 

@@ -55,7 +55,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help or ""
-        silent = action.default in (None, False, "", argparse.SUPPRESS) or action.default == []
+        silent = action.default in (None, "", argparse.SUPPRESS, []) or action.default is False
         return (
             text if silent or "%(default)" in text or "(default" in text else f"{text} (default: %(default)s)"
         )

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparsity.base.errors import InputError
+
 FILES = ("training.json", "settings.json", "compare.json", "sensitivity.json")
 """The files of runs that hold their command line: at the top, or in "about"."""
 FLAG = "--resume"
@@ -15,13 +17,16 @@ FLAG = "--resume"
 def complete(argv: Sequence[str]) -> list[str]:
     """Return a command's arguments; where they are --resume alone, with those of the first start before it.
 
-    The result is argv itself where the folder names no command: the command then says what is missing.
+    The result is argv itself where the run's file names no command: the command then says what is missing.
+    Raises InputError where the folder holds no run.
     """
     place = _only_resume(argv)
     if place is None:
         return list(argv)
     path = Path(place)
     folder = path.parent if path.is_file() else path
+    if not any((folder / name).exists() for name in FILES):
+        raise InputError(f"{FLAG} {place}: holds no run to go on with (none of {', '.join(FILES)})")
     first = next(filter(None, map(_first_arguments, (folder / name for name in FILES))), None)
     return list(argv) if first is None else [*first, FLAG, place]
 

@@ -33,14 +33,15 @@ def run_command(name: str, argv: Sequence[str] | None = None, *, prog: str = "")
 
     argv: its flags; those of the process where None. prog: the program's name in help and errors.
     """
-    argv = complete(sys.argv[1:] if argv is None else argv)
-    line = shlex.join(["python", prog, *argv] if prog else [PROGRAM, name, *argv])
+    typed = list(sys.argv[1:] if argv is None else argv)
+    start = ["python", prog] if prog else [PROGRAM, name]
     prog = prog or f"{PROGRAM} {name}"
     command = COMMANDS[name]
     parser = command.make_parser(prog)
 
     def work() -> None:
-        args = parser.parse_args(argv)
+        argv = complete(typed)
+        args, line = parser.parse_args(argv), shlex.join([*start, *argv])
         with speaking_of(parser):
             command.load()(args, line)
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from sparsity.base.errors import InputError
 from sparsity.commands.resuming import complete
 
 LINE = "sparsity finetune --weights 'my best.pt' --epochs 3"
@@ -42,10 +43,16 @@ def test_other_flags_leave_it_as_it_is(tmp_path, more):
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "[]", "{", '{"command": 3}', '{"command": ""}', '{"about": []}', '{"command": "a \'b"}'],
+    ["", "[]", "{", '{"command": 3}', '{"command": ""}', '{"about": []}', '{"command": "a \'b"}'],
 )
 def test_a_folder_without_a_command_leaves_it_as_it_is(tmp_path, text):
-    if text is not None:
-        (tmp_path / "training.json").write_text(text)
+    (tmp_path / "training.json").write_text(text)
     argv = ["--resume", str(tmp_path)]
     assert complete(argv) == argv
+
+
+@pytest.mark.parametrize("place", ["", "nowhere", "a.pt"])
+def test_a_folder_without_a_run_is_refused(tmp_path, place):
+    (tmp_path / "a.pt").touch()
+    with pytest.raises(InputError, match="holds no run to go on with"):
+        complete(["--resume", str(tmp_path / place)])
