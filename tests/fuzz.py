@@ -2,6 +2,7 @@
 
 python -m tests.fuzz --files 10000 --format safetensors
 python -m tests.fuzz --files 10000 --format pt
+python -m tests.fuzz --files 10000 --format onnx
 
 Each file is read in a process of its own kind, with a limit on memory and a timer. Exit code 1 where a
 reader raised anything but InputError, crashed, hung or took over 1 GiB; such files are kept.
@@ -15,23 +16,35 @@ import random
 import resource
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from sparsity.base.errors import InputError
 from sparsity.base.memory import peak_memory
-from sparsity.formats import loading
+from sparsity.engines.making import make_engine
+from sparsity.formats import loading, onnx_file
+from sparsity.pruning.zeros import count_sparsity, layer_sparsity
+from sparsity.report.validation import format_layers, format_model
+from sparsity.validation.detector import Detector, Lanes
+from sparsity.validation.inputs import Detectable
 from tests.mutations import make_pt, make_safetensors, mutate_pt, mutate_safetensors
+from tests.onnx_mutations import make_onnx, mutate_onnx
 
 SECONDS = 10
 MOST_RESIDENT = 2**30
 MOST_ADDRESSES = 2 * 2**30
 """Beyond what the process has once everything is imported."""
-FORMATS = {"safetensors": (make_safetensors, mutate_safetensors), "pt": (make_pt, mutate_pt)}
+FORMATS = {
+    "safetensors": (make_safetensors, mutate_safetensors),
+    "pt": (make_pt, mutate_pt),
+    "onnx": (make_onnx, mutate_onnx),
+}
 GOOD = ("refused", "read")
 
 
@@ -135,17 +148,39 @@ def outcome(read: Callable[[Path], object], path: Path) -> tuple[str, str]:
     except InputError as error:
         return ("refused" if "\n" not in str(error) else "lines"), str(error)
     except BaseException as error:
-        return type(error).__name__, str(error)
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return type(error).__name__, f"{str(error)[:300]} ({Path(last.filename).name}:{last.lineno})"
     return "read", ""
 
 
 def read_and_run(path: Path) -> None:
-    """Read a network, and run it on the smallest image that it takes."""
-    network = loading.load(path)
-    network(torch.zeros(1, 3, network.largest_stride, network.largest_stride))
+    """Read a network, as the commands do, and detect on the smallest image that it takes."""
+    run(loading.load(path), "torch")
 
 
-READERS: dict[str, Callable[[Path], object]] = {"safetensors": read_and_run, "pt": read_and_run}
+def read_and_run_onnx(path: Path) -> None:
+    """Read an ONNX file, as the command val does, and detect on the smallest image that it takes."""
+    run(onnx_file.read(path), "onnxruntime")
+
+
+def run(network: Detectable, engine: str) -> None:
+    """Count a network's zeros, print its layers, and detect on a black image."""
+    format_model(count_sparsity(network))
+    format_layers(layer_sparsity(network))
+    side = network.largest_stride
+    with Lanes(torch.device("cpu")) as lanes:
+        detector = Detector(network, lanes, engine=make_engine(engine))
+        (found,) = detector.detect(np.zeros((1, side, side, 3), np.uint8))
+    labels = [network.names[label] for label in found.classes.tolist()]
+    if found.boxes_xyxy.shape != (len(labels), 4):
+        raise TypeError(f"boxes of shape {tuple(found.boxes_xyxy.shape)} for {len(labels)} labels")
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "safetensors": read_and_run,
+    "pt": read_and_run,
+    "onnx": read_and_run_onnx,
+}
 
 if __name__ == "__main__":
     main()

@@ -21,8 +21,12 @@ from torch import Tensor, nn
 from sparsity.base.errors import InputError
 from sparsity.base.files import write_bytes
 from sparsity.base.optional import optional_module
+from sparsity.formats.architecture import UnreadableError
+from sparsity.formats.onnx_trial import BATCH, OTHER_SIDES, Output, Trial, refuse_unsafe
 from sparsity.formats.saved_form import SavedForm
+from sparsity.yolo.attributes import shown
 from sparsity.yolo.families import DIALECTS, dialect_by_output
+from sparsity.yolo.head import Head
 from sparsity.yolo.network import Network, fuse, has_norms
 
 OPSET, OLDEST_OPSET = 18, 12
@@ -32,6 +36,8 @@ INPUT, OUTPUT, RAW = "images", "output0", "raw"
 CELLS = "cells"
 """The name of the dimension of cells in our own exports."""
 LIKELY_MOST_CLASSES = 100_000
+LONGEST_METADATA, LONGEST_STRIDE = 2**22, 100
+"""Longer texts in the metadata are not parsed, in characters."""
 NMS_PARTS = ("NonMaxSuppression", "NMS")
 """Parts of the names of operations that suppress boxes: ONNX's own, and those of TensorRT's plugins."""
 DETECTION_NUMBERS = 6
@@ -206,10 +212,12 @@ def read(path: Path) -> OnnxNetwork:
     except Exception as error:
         # For a damaged file, protobuf raises its own DecodeError, which has no public base, and others.
         raise InputError(f"{path}: not an ONNX file, or truncated or damaged; export it again") from error
+    try:
+        refuse_unsafe(model, onnx)
+    except UnreadableError as error:
+        raise InputError(f"{path}: {error}") from None
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     names, stride = _names(path, metadata.get("names")), _stride(path, metadata.get("stride"))
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise InputError(f"{path}: its weights lie in another file; export it as one file")
     try:
         convs = _convolutions(path, model, onnx)
     except InputError:
@@ -218,7 +226,9 @@ def read(path: Path) -> OnnxNetwork:
         # For damaged numbers and attributes, onnx and PyTorch raise many exceptions.
         raise InputError(f"{path}: damaged: its convolutions' weights cannot be read ({error})") from error
     _refuse_nms(path, model, metadata, len(names))
-    dialect = _dialect(path, model, len(names), onnx)
+    dialect = _dialect(path, model, len(names), stride, onnx)
+    if not convs:
+        raise InputError(f"{path}: not a detector: its graph has no convolution")
     return OnnxNetwork(path, names, stride, convs, dialect)
 
 
@@ -240,10 +250,7 @@ def _names(path: Path, text: str | None) -> tuple[str, ...]:
         raise InputError(
             f"{path}: has no class names (metadata `names`); files of `save` and YOLOv5's export.py have them"
         )
-    try:
-        names = ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        names = None
+    names = _literal(text)
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names or len(names) > LIKELY_MOST_CLASSES:
@@ -255,24 +262,60 @@ def _names(path: Path, text: str | None) -> tuple[str, ...]:
     return tuple(names[i] for i in range(len(names)))
 
 
+def _literal(text: str) -> object:
+    """Return the value of a Python literal, None if it is not one, or too long to be parsed."""
+    try:
+        return ast.literal_eval(text) if len(text) <= LONGEST_METADATA else None
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
 def _stride(path: Path, text: str | None) -> int:
     try:
-        stride = int(json.loads(text or ""))
+        stride = int(json.loads(text or "")) if len(text or "") <= LONGEST_STRIDE else 0
     except (ValueError, TypeError, OverflowError, RecursionError):
         stride = 0
     if not 1 <= stride <= 1024:
         raise InputError(
-            f"{path}: its metadata `stride` is {text!r}; the largest stride, such as 32, is expected"
+            f"{path}: its metadata `stride` is {shown(text)}; the largest stride, such as 32, is expected"
         )
     return stride
 
 
-def _dialect(path: Path, model: Any, classes: int, onnx: Any) -> str:
+def _dialect(path: Path, model: Any, classes: int, stride: int, onnx: Any) -> str:
     """Return the dialect whose input and output the model has. Raises InputError if there is none."""
+    _check_input(path, model)
+    try:
+        trial = Trial(model, stride, onnx)
+        dims, found = _output_dims(model), trial.output()
+        sizes = [dim.dim_value for dim in dims]
+        if len(sizes) == 3 and not any(sizes[1:]) and found:
+            sizes = _steady(found, Trial(model, stride, onnx, OTHER_SIDES).output())
+    except UnreadableError as error:
+        raise InputError(f"{path}: {error}") from None
+    dialect = _dialect_by_cells(dims) or dialect_by_output(sizes, classes)
+    if dialect is None:
+        sizes = [size or dim.dim_param for size, dim in zip(sizes, dims, strict=False)]
+        raise InputError(
+            f"{path}: its first output is {shown(sizes)}; [batch, cells, {5 + classes}] is expected for "
+            f"{classes} class names: boxes, objectness and classes (of YOLOv8 [batch, {4 + classes}, cells])"
+        )
+    _check_output(path, trial, found, DIALECTS[dialect].head, classes)
+    return dialect
+
+
+def _steady(one: Output, other: Output | None) -> list[int]:
+    """Return the sizes of an output that are the same for images of another size, 0 for the others."""
+    sizes = zip(one.shape, other.shape if other else (), strict=False)
+    return [size if size == again else 0 for size, again in sizes]
+
+
+def _check_input(path: Path, model: Any) -> None:
+    """Raise InputError unless the model takes batches of images of any size, and nothing else."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [one for one in model.graph.input if one.name not in weights]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
-        found = ", ".join(one.name for one in inputs) or "none"
+        found = ", ".join(one.name[:40] for one in inputs[:8]) or "none"
         raise InputError(f"{path}: its inputs are {found}; one of [batch, 3, height, width] is expected")
     images = inputs[0].type.tensor_type
     sizes = [dim.dim_value for dim in images.shape.dim]
@@ -283,17 +326,32 @@ def _dialect(path: Path, model: Any, classes: int, onnx: Any) -> str:
             f"{path}: it takes only images of {sizes}, but validation has batches of several shapes; export "
             "it with free batch, height and width (YOLOv5's export.py: --dynamic)"
         )
-    dims = _output_dims(model)
-    if len(dims) == 3 and not any(dim.dim_value for dim in dims[1:]):
-        dims = _output_dims(_with_shapes(path, model, onnx))
-    dialect = dialect_by_output([dim.dim_value for dim in dims], classes) or _dialect_by_cells(dims)
-    if dialect is None:
-        sizes = [dim.dim_value or dim.dim_param for dim in dims]
+
+
+def _check_output(path: Path, trial: Trial, found: Output | None, head: type[Head], classes: int) -> None:
+    """Raise InputError unless a trial without numbers gives what the file declares.
+
+    What an operation that is not ONNX's own gives is not known here. The declared shape then counts.
+    """
+    if found is None and not trial.complete:
+        return
+    if found is None:
+        reason = f" ({trial.problem})" if trial.problem else ""
+        raise InputError(f"{path}: damaged: its graph does not fit together{reason}")
+    numbers = 3 - head.cells_dim
+    expected = {0: BATCH, numbers: head.cell_numbers(classes)}
+    fits = found.kind == FLOAT and len(found.shape) == 3
+    if not fits or any(found.shape[dim] not in (size, *_unknown(trial)) for dim, size in expected.items()):
         raise InputError(
-            f"{path}: its first output is {sizes}; [batch, cells, {5 + classes}] is expected for "
-            f"{classes} class names: boxes, objectness and classes (of YOLOv8 [batch, {4 + classes}, cells])"
+            f"{path}: for {BATCH} images, its graph gives an output of {shown(found.shape)} (ONNX "
+            f"type {found.kind}); float32 with {head.cell_numbers(classes)} numbers for each cell of each "
+            "image is expected; export it again"
         )
-    return dialect
+
+
+def _unknown(trial: Trial) -> tuple[int, ...]:
+    """Return what a dimension can be in the place of the expected one: unknown, after unknown operations."""
+    return () if trial.complete else (0,)
 
 
 def _refuse_nms(path: Path, model: Any, metadata: dict[str, str], classes: int) -> None:
@@ -321,10 +379,7 @@ def _refuse_nms(path: Path, model: Any, metadata: dict[str, str], classes: int) 
 
 def _asked_for_nms(metadata: dict[str, str]) -> bool:
     """Whether the metadata of an ultralytics export say that NMS, or a head without it, is in the graph."""
-    try:
-        arguments = ast.literal_eval(metadata.get("args", "{}"))
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        arguments = {}
+    arguments = _literal(metadata.get("args", "{}"))
     asked = isinstance(arguments, dict) and arguments.get("nms") is True
     return asked or metadata.get("end2end") == "True"
 
@@ -334,15 +389,6 @@ def _dialect_by_cells(dims: Sequence[Any]) -> str | None:
     if len(dims) != 3 or any(dim.dim_value for dim in dims[1:]):
         return None
     return next((key for key, one in DIALECTS.items() if dims[one.head.cells_dim].dim_param == CELLS), None)
-
-
-def _with_shapes(path: Path, model: Any, onnx: Any) -> Any:
-    try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception as error:
-        # Damaged graphs make the checker in C++ raise many exceptions besides its own.
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: damaged: its graph does not fit together ({reason})") from error
 
 
 def _output_dims(model: Any) -> Sequence[Any]:
@@ -361,7 +407,7 @@ def _convolutions(path: Path, model: Any, onnx: Any) -> dict[str, nn.Conv2d]:
         if any(name not in stored for name in names):
             raise InputError(f"{path}: the weights of {node.name or 'a Conv'} are not in the file")
         weight, *bias = (np.array(onnx.numpy_helper.to_array(stored[name]), np.float32) for name in names)
-        if weight.ndim == 4 and not _counts_up(weight):
+        if weight.ndim == 4 and weight.size and not _counts_up(weight):
             name = names[0].removeprefix(PREFIX).removesuffix("_quantized").removesuffix(".weight")
             convs[name] = _conv2d(weight, bias)
     return convs

@@ -3,6 +3,7 @@
 import copy
 import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -128,16 +129,32 @@ def test_int8_without_images_says_what_to_do(shallow):
         onnx_int8.quantize(shallow, [])
 
 
-@pytest.fixture(scope="module")
-def good() -> onnx.ModelProto:
-    """A file's content whose graph is a Constant of the right shape."""
-    maker = onnx.helper
-    images = maker.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["batch", 3, "height", "width"])
-    output = maker.make_tensor_value_info("output0", onnx.TensorProto.FLOAT, ["batch", "cells", 7])
-    model = maker.make_model(maker.make_graph([], "g", [images], [output]))
-    for key, value in {"names": "{0: 'cat', 1: 'dog'}", "stride": "32"}.items():
-        model.metadata_props.add(key=key, value=value)
+def detector(numbers: int) -> onnx.ModelProto:
+    """A convolution whose cells have so many numbers each, as YOLOv5 puts them out; two class names."""
+    make, float_, array = onnx.helper.make_node, onnx.TensorProto.FLOAT, onnx.numpy_helper.from_array
+    value = onnx.helper.make_tensor_value_info
+    nodes = [
+        make("Conv", ["images", "weight"], ["raw"], kernel_shape=[1, 1], strides=[32, 32]),
+        make("Reshape", ["raw", "shape"], ["flat"]),
+        make("Transpose", ["flat"], ["output0"], perm=[0, 2, 1]),
+    ]
+    weights = [
+        array(np.ones((numbers, 3, 1, 1), np.float32), "weight"),
+        array(np.array([0, numbers, -1]), "shape"),
+    ]
+    images = value("images", float_, ["batch", 3, "height", "width"])
+    output = value("output0", float_, ["batch", "cells", numbers])
+    graph = onnx.helper.make_graph(nodes, "g", [images], [output], weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    for key, text in {"names": "{0: 'cat', 1: 'dog'}", "stride": "32"}.items():
+        model.metadata_props.add(key=key, value=text)
     return model
+
+
+@pytest.fixture
+def good() -> onnx.ModelProto:
+    """A detector of the two classes that its metadata name."""
+    return detector(7)
 
 
 def changed(model: onnx.ModelProto, key: str, value: str | None) -> onnx.ModelProto:
@@ -168,6 +185,12 @@ def test_yolov5s_own_metadata_is_read(good, tmp_path):
         pytest.param("stride", "Infinity", "metadata `stride` is 'Infinity'", id="an infinite stride"),
         pytest.param("stride", "1e400", "metadata `stride` is '1e400'", id="a huge stride"),
         pytest.param("stride", "[" * 5000, "metadata `stride` is", id="a nested stride"),
+        pytest.param("stride", "32" + " " * 100, "is '32  ", id="a long stride"),
+        pytest.param("stride", "\x1b[2J", "metadata `stride` is", id="a stride for a terminal"),
+        pytest.param("names", "-" * 10**5 + "1", "not a dict of names", id="a long sum"),
+        pytest.param(
+            "names", "{0: 'cat', 1: 'dog'}" + " " * 2**22, "not a dict of names", id="4 MB of names"
+        ),
         pytest.param("names", "{[]: 'cat'}", "not a dict of names", id="a list for an index"),
         pytest.param("args", "{'nms': True}", "ends in NMS (its metadata say so)", id="NMS"),
         pytest.param("end2end", "True", "ends in NMS (its metadata say so)", id="a head without NMS"),
@@ -179,42 +202,208 @@ def test_what_is_missing_is_named(good, tmp_path, key, value, words):
         read(tmp_path / "a.onnx")
 
 
-def with_output(model: onnx.ModelProto, shape: list, names: str) -> onnx.ModelProto:
-    model = changed(model, "names", names)
-    output = onnx.helper.make_tensor_value_info("output0", onnx.TensorProto.FLOAT, shape)
-    model.graph.output[0].CopyFrom(output)
-    return model
+def refusal(model: onnx.ModelProto, folder: Path) -> str:
+    """The line with which a file of this content is refused."""
+    write_model(model, folder / "a.onnx")
+    with pytest.raises(InputError) as caught:
+        read(folder / "a.onnx")
+    assert str(caught.value).isprintable()
+    return str(caught.value)
 
 
-def test_six_numbers_of_two_classes_are_detections(good, tmp_path):
-    write_model(with_output(good, ["batch", 300, 6], "['cat', 'dog']"), tmp_path / "a.onnx")
-    with pytest.raises(InputError, match=r"ends in NMS \(its first output has 6 numbers"):
-        read(tmp_path / "a.onnx")
+def test_six_numbers_of_two_classes_are_detections(tmp_path):
+    found = refusal(changed(detector(6), "names", "['cat', 'dog']"), tmp_path)
+    assert "ends in NMS (its first output has 6 numbers" in found
 
 
-def test_six_numbers_of_one_class_are_told_apart_by_metadata_and_graph(good, tmp_path):
-    model, path = with_output(good, ["batch", 300, 6], "['cat']"), tmp_path / "a.onnx"
+def test_six_numbers_of_one_class_are_told_apart_by_metadata_and_graph(tmp_path):
+    model, path = changed(detector(6), "names", "['cat']"), tmp_path / "a.onnx"
     write_model(model, path)
     assert read(path).dialect == "yolov5", "box, objectness, class"
-    write_model(changed(model, "args", "{'nms': True, 'dynamic': True}"), path)
-    with pytest.raises(InputError, match="its metadata say so"):
-        read(path)
+    assert "its metadata say so" in refusal(
+        changed(model, "args", "{'nms': True, 'dynamic': True}"), tmp_path
+    )
     for name in ("NonMaxSuppression", "EfficientNMS_TRT"):
         other = copy.deepcopy(model)
         other.graph.node.append(onnx.helper.make_node(name, ["images"], ["kept"]))
-        write_model(other, path)
-        with pytest.raises(InputError, match=f"its graph has {name}"):
-            read(path)
+        assert f"its graph has {name}" in refusal(other, tmp_path)
+
+
+def test_an_output_without_declared_sizes_is_inferred(good, tmp_path):
+    for dim in good.graph.output[0].type.tensor_type.shape.dim[1:]:
+        dim.ClearField("dim_value")
+        dim.dim_param = "some"
+    write_model(good, tmp_path / "a.onnx")
+    assert read(tmp_path / "a.onnx").dialect == "yolov5"
 
 
 def test_a_graph_that_shape_inference_cannot_read_is_damaged(good, tmp_path, monkeypatch):
     def fails(*_arguments, **_options):
         raise ValueError("vector::reserve")
 
-    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", fails)
-    write_model(with_output(good, ["batch", "cells", "numbers"], "['cat']"), tmp_path / "a.onnx")
-    with pytest.raises(InputError, match="damaged: its graph does not fit together"):
-        read(tmp_path / "a.onnx")
+    monkeypatch.setattr(onnx.shape_inference, "infer_node_outputs", fails)
+    assert "damaged: its graph does not fit together (vector::reserve)" in refusal(good, tmp_path)
+
+
+# --- graphs that declare what they are not, or never end -------------------------------------------
+
+
+def put(model: onnx.ModelProto, *nodes: onnx.NodeProto) -> onnx.ModelProto:
+    """The model with nodes between its convolution and the rest: they take raw, and give raw2."""
+    rest = next(node for node in model.graph.node if node.op_type == "Reshape")
+    rest.input[0] = "raw2"
+    for node in nodes:
+        model.graph.node.insert(1, node)
+    return model
+
+
+def node(kind: str, *inputs: str, **attributes: object) -> onnx.NodeProto:
+    return onnx.helper.make_node(kind, list(inputs), ["raw2"], **attributes)
+
+
+def weight(model: onnx.ModelProto, value: object) -> str:
+    """A new weight of the model, by its name."""
+    name = f"new{len(model.graph.initializer)}"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), name))
+    return name
+
+
+def huge(model: onnx.ModelProto) -> None:
+    put(model, node("Tile", "raw", weight(model, [1, 1, 9000, 9000])))
+
+
+def padded(model: onnx.ModelProto) -> None:
+    put(model, node("Pad", "raw", weight(model, [0, 0, 0, 0, 0, 0, 10**5, 10**4])))
+
+
+def slow(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].CopyFrom(
+        onnx.numpy_helper.from_array(np.ones((7, 3, 600, 600), np.float32), "weight")
+    )
+    del model.graph.node[0].attribute[:]
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("pads", [300] * 4))
+
+
+def endless(model: onnx.ModelProto) -> None:
+    body = onnx.helper.make_graph([], "body", [], [])
+    put(model, node("Loop", weight(model, 2**62), weight(model, True), "raw", body=body))
+
+
+def endless_in_a_branch(model: onnx.ModelProto) -> None:
+    loop = node("Loop", weight(model, 2**62), body=onnx.helper.make_graph([], "body", [], []))
+    branch = onnx.helper.make_graph([loop], "branch", [], [])
+    put(model, node("If", weight(model, True), then_branch=branch, else_branch=branch))
+
+
+def many_branches(model: onnx.ModelProto) -> None:
+    inner = node("Identity", "raw")
+    for _ in range(11):
+        branch = onnx.helper.make_graph([inner], "branch", [], [])
+        inner = node("If", "raw", then_branch=branch, else_branch=branch)
+    put(model, inner)
+
+
+def functions(model: onnx.ModelProto, *callees: str) -> None:
+    """Functions f0, f1, ... that each call another twice."""
+    for index, callee in enumerate(callees):
+        domain = "fun" if callee.startswith("f") else ""
+        calls = [onnx.helper.make_node(callee, [a], [b], domain=domain) for a, b in ("ab", "bc")]
+        model.functions.append(onnx.helper.make_function("fun", f"f{index}", ["a"], ["c"], calls, []))
+    put(model, node(f"f{len(callees) - 1}", "raw", domain="fun"))
+
+
+def laughs(model: onnx.ModelProto) -> None:
+    functions(model, "Identity", *(f"f{i}" for i in range(40)))
+
+
+def call_each_other(model: onnx.ModelProto) -> None:
+    functions(model, "f1", "f0")
+
+
+def elsewhere(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    return tensor
+
+
+def constant_elsewhere(model: onnx.ModelProto) -> None:
+    tensor = onnx.numpy_helper.from_array(np.zeros(3, np.float32), "t")
+    put(model, onnx.helper.make_node("Constant", [], ["raw2"], value=elsewhere(tensor)))
+
+
+def sparse_elsewhere(model: onnx.ModelProto) -> None:
+    elsewhere(model.graph.sparse_initializer.add().values)
+
+
+def other_numbers(model: onnx.ModelProto) -> None:
+    put(model, node("Concat", "raw", "raw", axis=2))
+    model.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(np.array([0, 14, -1]), "shape"))
+
+
+def numbers_last(model: onnx.ModelProto) -> None:
+    del model.graph.node[-1].attribute[:]
+    model.graph.node[-1].attribute.append(onnx.helper.make_attribute("perm", [0, 1, 2]))
+
+
+def one_image(model: onnx.ModelProto) -> None:
+    model.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(np.array([1, -1, 7]), "shape"))
+    numbers_last(model)
+
+
+def whole_numbers(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(onnx.helper.make_node("Cast", ["before"], ["output0"], to=7))
+
+
+def by_content(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(onnx.helper.make_node("NonZero", ["before"], ["output0"]))
+
+
+def nothing(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].op_type = "Nothing"
+
+
+def no_convolution(model: onnx.ModelProto) -> None:
+    model.graph.node[0].CopyFrom(onnx.helper.make_node("Expand", ["first", "like"], ["raw"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 7, 2, 3), np.float32), "first"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2, 7, 2, 3]), "like"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param(huge, "up to its Tile raw2, it needs over", id="a huge value"),
+        pytest.param(padded, "up to its Pad raw2, it needs over", id="a huge margin"),
+        pytest.param(slow, "up to its Conv raw, it needs over 5000000 multiplications", id="slow"),
+        pytest.param(endless, "its graph has Loop, which may not end", id="a loop"),
+        pytest.param(endless_in_a_branch, "its graph has Loop", id="a loop in a branch"),
+        pytest.param(many_branches, "its nodes have over 1000 graphs", id="branches of branches"),
+        pytest.param(laughs, "over 100000 nodes, with those of the functions", id="functions of functions"),
+        pytest.param(call_each_other, "call each other without end", id="functions in a circle"),
+        pytest.param(constant_elsewhere, "lie in another file", id="a constant of another file"),
+        pytest.param(sparse_elsewhere, "lie in another file", id="a sparse weight of another file"),
+        pytest.param(other_numbers, "gives an output of (2, 6, 14)", id="other numbers than declared"),
+        pytest.param(numbers_last, "gives an output of (2, 7, 6)", id="cells and numbers swapped"),
+        pytest.param(one_image, "gives an output of (1, 12, 7)", id="all images in one"),
+        pytest.param(whole_numbers, "(ONNX type 7); float32", id="whole numbers"),
+        pytest.param(by_content, "gives an output of (3, 0)", id="an output that depends on the image"),
+        pytest.param(
+            nothing, "damaged: its graph does not fit together (No schema", id="an unknown operation"
+        ),
+        pytest.param(no_convolution, "not a detector: its graph has no convolution", id="no convolution"),
+    ],
+)
+def test_a_graph_that_is_no_detector_is_refused(good, tmp_path, change, words):
+    change(good)
+    assert words in refusal(good, tmp_path)
+
+
+def test_operations_of_others_are_taken_as_declared(good, tmp_path):
+    good.graph.node[-1].output[0] = "before"
+    good.graph.node.append(onnx.helper.make_node("Odd", ["before"], ["output0"], domain="com.example"))
+    write_model(good, tmp_path / "a.onnx")
+    assert read(tmp_path / "a.onnx").dialect == "yolov5"
 
 
 @pytest.mark.parametrize(
