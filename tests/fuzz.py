@@ -35,6 +35,7 @@ from sparsity.validation.detector import Detector, Lanes
 from sparsity.validation.inputs import Detectable
 from tests.mutations import make_pt, make_safetensors, mutate_pt, mutate_safetensors
 from tests.onnx_mutations import make_onnx, mutate_onnx
+from tests.tree_mutations import mutate_tree
 
 SECONDS = 10
 MOST_RESIDENT = 2**30
@@ -42,7 +43,7 @@ MOST_ADDRESSES = 2 * 2**30
 """Beyond what the process has once everything is imported."""
 FORMATS = {
     "safetensors": (make_safetensors, mutate_safetensors),
-    "pt": (make_pt, mutate_pt),
+    "pt": (make_pt, lambda originals, rng: rng.choice((mutate_pt, mutate_tree))(originals, rng)),
     "onnx": (make_onnx, mutate_onnx),
 }
 GOOD = ("refused", "read")

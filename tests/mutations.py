@@ -29,9 +29,42 @@ from sparsity.pruning.magnitude import prune
 from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec
 from tests.formats.repack import pack, unpack
+from tests.small_networks import small_networks
 
 NASTY_NUMBERS = (0, 1, -1, 2, 3, 7, 255, 256, 2**15, 2**26, 2**31 - 1, 2**31, 2**40, 2**63, 2**64, 10**30)
-NASTY = (*NASTY_NUMBERS, 0.5, -1e308, None, True, "", "x", "0", "Conv", [], [0], [[]], {}, {"kind": "Conv"})
+NASTY = (
+    *NASTY_NUMBERS,
+    *(
+        0.5,
+        1.5,
+        -1e308,
+        1e308,
+        None,
+        True,
+        "",
+        "x",
+        "0",
+        "2",
+        "Conv",
+        "nearest",
+        "bilinear",
+        "\x1b[2J",
+        "x" * 10**5,
+    ),
+    *(
+        [],
+        [0],
+        [1, 1],
+        [2, 2, 2],
+        [0.5, 2],
+        [[]],
+        {},
+        {"kind": "Conv"},
+        {"kind": "Identity", "attributes": {}},
+    ),
+    *([1] * 17, ["x"], [None], [[[[]]]], {"a": {"b": {}}}),
+)
+DUMPS = json.dumps
 Random = random.Random
 
 
@@ -59,17 +92,19 @@ def small_network() -> Network:
 
 
 def make_safetensors(_folder: Path) -> list[bytes]:
-    """Files with every coding: bits, gaps, none; fused and not; float16, float32 and int64."""
+    """Files with every coding: bits, gaps, none; fused and not; float16, float32, int64; and every block."""
     half = round_to_half(prune(fuse(small_network()), 0.5))
     sparse = round_to_half(prune(fuse(small_network()), 0.93))
-    return [encode(half), encode(sparse), encode(prune(small_network(), 0.4))]
+    others = [encode(network) for network in small_networks()]
+    return [encode(half), encode(sparse), encode(prune(small_network(), 0.4)), *others]
 
 
 def make_pt(folder: Path) -> list[bytes]:
     """A file of ours, and one as YOLOv5 writes them."""
     save(fuse(small_network()), folder / "own.pt")
     save(small_network(), folder / "unfused.pt")
-    names = ("own.pt", "unfused.pt")
+    save(small_networks()[2], folder / "yolov8.pt")
+    names = ("own.pt", "unfused.pt", "yolov8.pt")
     return [*((folder / name).read_bytes() for name in names), yolov5_checkpoint()]
 
 
@@ -156,7 +191,8 @@ def splice(originals: list[bytes], rng: Random) -> bytes:
 def mutate_safetensors(originals: list[bytes], rng: Random) -> bytes:
     """One damaged file."""
     original = rng.choice(originals)
-    how = rng.choice((anywhere, edit_description, edit_description, edit_tensors, edit_table, None))
+    ways = (edit_description,) * 6 + (anywhere, edit_tensors, edit_tensors, edit_table, nest, None)
+    how = rng.choice(ways)
     return how(original, rng) if how else splice(originals, rng)
 
 
@@ -180,6 +216,27 @@ def edit_tensors(content: bytes, rng: Random) -> bytes:
     if rng.random() < 0.3:
         edit(entry, rng)
     return pack(description, tensors)
+
+
+def nest(content: bytes, rng: Random) -> bytes:
+    """A part of the description, or of the header, nested deeply."""
+    deep = rng.choice(("[", '{"a":', '{"children":', '[{"x":')) * rng.choice((100, 3000, 10**5))
+    mark = '"nested here"'
+    if rng.random() < 0.5:
+        description, tensors = unpack(content)
+        _choose(description, rng, "nested here")
+        with mock.patch.object(json, "dumps", lambda one, **how: DUMPS(one, **how).replace(mark, deep)):
+            return pack(description, tensors)
+    end = 8 + int.from_bytes(content[:8], "little")
+    fields = json.loads(content[8:end])
+    _choose(fields, rng, "nested here")
+    text = DUMPS(fields).replace(mark, deep).encode()
+    return struct.pack("<Q", len(text)) + text + content[end:]
+
+
+def _choose(root: dict[str, Any], rng: Random, value: object) -> None:
+    parent = rng.choice(containers(root))
+    parent[rng.choice(keys(parent))] = value
 
 
 def edit_table(content: bytes, rng: Random) -> bytes:
@@ -269,6 +326,9 @@ def nasty_opcode(rng: Random) -> bytes:
     number = rng.choice(NASTY_NUMBERS)
     size = max(1, (number.bit_length() + 8) // 8)
     pushed = b"\x8a" + bytes([size]) + number.to_bytes(size, "little", signed=True)
+    deep = (b"]" * 10**5 + b"a" * (10**5 - 1), b")" + b"\x85" * 10**5, b"}" * 10**5, b"(" * 10**5)
+    if rng.random() < 0.05:
+        return rng.choice(deep)
     simple = (b"N", b"}", b"]", b")", b"\x88", b"2", b"0", b"(", b"1", b"t", b"R", b"Q", b"b", b"\x81", b"u")
     return pushed if rng.random() < 0.6 else rng.choice((*simple, b"h\x00", b"G" + struct.pack(">d", 1e300)))
 

@@ -102,8 +102,8 @@ class TreeReader:
         return value
 
     def _strides(self, stored: object) -> tuple[int, ...]:
-        if not isinstance(stored, StoredTensor):
-            raise UnreadableError("its Detect layer has no stride")
+        if not isinstance(stored, StoredTensor) or stored.dtype.is_complex:
+            raise UnreadableError("its Detect layer has no stride (a tensor of numbers is expected)")
         strides = self.stored.read_tensors({"stride": stored})["stride"].flatten().tolist()
         whole = tuple(int(s) if float(s).is_integer() else s for s in strides)
         if expected := misfit("strides", whole):
@@ -138,13 +138,15 @@ def _tensors(record: Record) -> Iterator[tuple[str, StoredTensor]]:
     for group in ("_parameters", "_buffers"):
         stored = record.state.get(group)
         for key, value in (stored if isinstance(stored, dict) else {}).items():
+            if not isinstance(key, str):
+                raise UnreadableError("has a weight without a name")
             if isinstance(value, StoredTensor):
                 yield key, value
 
 
 def _masked(record: Record) -> set[str]:
     """Return the parameters that are stored as an original and a mask, as torch.nn.utils.prune does."""
-    keys = {key for key, _ in _tensors(record) if isinstance(key, str)}
+    keys = {key for key, _ in _tensors(record)}
     originals = {key.removesuffix(ORIGINAL) for key in keys if key.endswith(ORIGINAL)}
     return {key for key in originals if key + MASK in keys and key not in keys}
 

@@ -36,7 +36,7 @@ INPUT, OUTPUT, RAW = "images", "output0", "raw"
 CELLS = "cells"
 """The name of the dimension of cells in our own exports."""
 LIKELY_MOST_CLASSES = 100_000
-LONGEST_METADATA, LONGEST_STRIDE = 2**22, 100
+LONGEST_METADATA, LONGEST_STRIDE = 2**20, 100
 """Longer texts in the metadata are not parsed, in characters."""
 NMS_PARTS = ("NonMaxSuppression", "NMS")
 """Parts of the names of operations that suppress boxes: ONNX's own, and those of TensorRT's plugins."""
@@ -263,9 +263,14 @@ def _names(path: Path, text: str | None) -> tuple[str, ...]:
 
 
 def _literal(text: str) -> object:
-    """Return the value of a Python literal, None if it is not one, or too long to be parsed."""
+    """Return the value of a Python literal. None if it is not one, or would take long to make."""
     try:
-        return ast.literal_eval(text) if len(text) <= LONGEST_METADATA else None
+        tree = ast.parse(text.strip() if len(text) <= LONGEST_METADATA else "", mode="eval")
+        # Keys of a dict can be chosen so that their hashes are equal, which takes numbers of over 60 bits.
+        numbers = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+        if any(isinstance(number, int) and number >= 2**60 for number in numbers):
+            return None
+        return ast.literal_eval(tree)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
 

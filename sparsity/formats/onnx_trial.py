@@ -74,6 +74,8 @@ NUMBERS = ("int32", "int64", "float32", "float64", "bool")
 def refuse_unsafe(model: Any, onnx: Any) -> None:
     """Raise UnreadableError for a graph that reads other files, or whose run may not end."""
     nodes = list(_all_nodes(model))
+    if not all(isinstance(text, str) for text in _texts(model, nodes)):
+        raise UnreadableError("damaged: one of its names is not a text")
     tensors = [*_tensors_of(model.graph), *(one for node in nodes for one in _tensors_in(node))]
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
         raise UnreadableError("its weights lie in another file; export it as one file")
@@ -85,6 +87,18 @@ def refuse_unsafe(model: Any, onnx: Any) -> None:
     if sum(1 for node in nodes for _ in _graphs_in(node)) > MOST_GRAPHS:
         raise UnreadableError(f"its nodes have over {MOST_GRAPHS} graphs of their own")
     _refuse_many_calls(model)
+
+
+def _texts(model: Any, nodes: Sequence[Any]) -> Iterator[object]:
+    """Yield the texts that are read here. protobuf gives one as bytes if it is not valid UTF-8."""
+    for entry in model.metadata_props:
+        yield from (entry.key, entry.value)
+    for one in (*model.graph.input, *model.graph.output, *model.graph.initializer, *model.functions, *nodes):
+        yield one.name
+    for node in nodes:
+        yield from (node.op_type, node.domain, *node.input, *node.output)
+    for value in (*model.graph.input, *model.graph.output):
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
 
 
 def _all_nodes(model: Any) -> Iterator[Any]:

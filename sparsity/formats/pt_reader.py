@@ -30,6 +30,11 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     except UnreadableError as error:
         raise InputError(f"{path}: {error}") from None
     weights = stored.read_tensors(tree.tensors)
+    for name, tensor in weights.items():
+        if tensor.is_complex():
+            raise InputError(
+                f"{path}: {name} is of {tensor.dtype}; a real number is expected for each weight"
+            )
     floats = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
     for name, mask in stored.read_tensors(tree.masks).items():
         if mask.shape != floats[name].shape:

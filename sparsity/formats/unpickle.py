@@ -38,6 +38,7 @@ STORAGE_DTYPES = {
 }
 MOST_GLOBALS = 10_000
 """The most different globals that a file can name."""
+LARGEST_KEY = 2**60
 LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 """The first two numbers of a file of torch before 1.6."""
 LEGACY_HEAD = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little")
@@ -310,10 +311,15 @@ _REFUSED_OPCODES = (
 
 
 def _check_keys(keys: Iterable[object]) -> None:
-    """Raise UnpicklingError for keys that are not plain values: hashing these could run forever."""
+    """Raise UnpicklingError for keys that are not plain values: hashing these could run forever.
+
+    Numbers of over 60 bits are refused, too: many of them can have the same hash.
+    """
     for key in keys:
         if not isinstance(key, _PLAIN_KEYS):
             raise pickle.UnpicklingError(f"a key or set member that is a {type(key).__name__}")
+        if isinstance(key, int) and abs(key) >= LARGEST_KEY:
+            raise pickle.UnpicklingError("a key or set member that is a number of over 60 bits")
 
 
 class Reader(pickle._Unpickler):
@@ -349,6 +355,14 @@ class Reader(pickle._Unpickler):
         self.stack[-1].__setstate__(state)
 
     dispatch[pickle.BUILD[0]] = load_build
+
+    def load_put(self) -> None:
+        """Put an object into the memo under a number that the file has as text."""
+        text = self.readline()
+        _check_keys([int(text)])
+        self.memo[int(text)] = self.stack[-1]
+
+    dispatch[pickle.PUT[0]] = load_put
 
     def load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()

@@ -50,7 +50,7 @@ class Network(nn.Module):
 
     @cached_property
     def largest_stride(self) -> int:
-        """Pixels per cell of the coarsest map of any layer. Sides of images must be multiples of it.
+        """Pixels per cell of the coarsest map of any module. Sides of images must be multiples of it.
 
         It is larger than max(strides) where the backbone goes deeper than the head's maps.
         """
@@ -153,13 +153,21 @@ def _take_over_conv(module: Conv, fused: nn.Conv2d) -> None:
 
 
 def _coarsest(architecture: Architecture, names: Sequence[str], side: int) -> int:
-    """Return the pixels per cell of the coarsest map, for images of side x side. Only shapes are computed."""
+    """Return the pixels per cell of the coarsest map, for images of side x side. Only shapes are computed.
+
+    Maps within a layer count, too.
+    """
     with torch.device("meta"):
         double = Network(architecture, names).eval()
         images = torch.empty(1, 3, side, side)
     sides = [side]
-    for layer in double.model[:-1]:
-        layer.register_forward_hook(lambda _layer, _inputs, result: sides.extend(result.shape[2:]))
+
+    def note(_module: nn.Module, _inputs: object, result: object) -> None:
+        if isinstance(result, Tensor) and result.dim() == 4:
+            sides.extend(result.shape[2:])
+
+    for module in double.model[:-1].modules():
+        module.register_forward_hook(note)
     double(images)
     return side // min(sides)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +19,27 @@ MOST_VALUES = 1024
 """The most values of one map for a pixel of the image. yolov5x has 20."""
 
 
-@dataclass
 class _Trial:
     """What is known while a forward pass runs. pixels: those of the image."""
 
-    pixels: int
-    layer: int = 0
-    work: float = 0.0
+    def __init__(self, network: Network, pixels: int) -> None:
+        self.pixels, self.layer, self.work = pixels, 0, 0.0
+        for index, layer in enumerate(network.model):
+            layer.register_forward_pre_hook(lambda _module, _inputs, index=index: self._enter(index))
+        for layer in network.model[:-1]:
+            layer.register_forward_hook(self._check)
+        for module in network.modules():
+            if not list(module.children()):
+                module.register_forward_hook(self._count)
 
-    def count(self, module: nn.Module, _inputs: object, output: object) -> None:
+    def _enter(self, index: int) -> None:
+        self.layer = index
+
+    def _check(self, _layer: nn.Module, _inputs: object, output: object) -> None:
+        if not _is_map(output):
+            raise ValueError("it gives something else than one map of [batch, channels, height, width]")
+
+    def _count(self, module: nn.Module, _inputs: object, output: object) -> None:
         """Add the work of a module, and raise ValueError if the network is too expensive."""
         values = output.numel() if isinstance(output, Tensor) else 0
         self.work += values * _operations(module)
@@ -44,37 +55,40 @@ def misfit(architecture: Architecture, names: Sequence[str]) -> str:
     names: the class names. The modules' attributes are those that attributes.misfit accepts.
     """
     side = CELLS * max(architecture[-1].module.attributes["strides"])
-    trial = _Trial(side * side)
+    raw, problem = _run(architecture, names, side)
+    if problem:
+        return problem
+    strides = architecture[-1].module.attributes["strides"]
+    # A padding that is not the usual one can add a cell or two.
+    cells = [tuple(x.shape[2:]) for x in raw]
+    if [tuple(round(side / one) for one in pair) for pair in cells] != [(s, s) for s in strides]:
+        found = ", ".join(f"{side / height:g}" for height, _ in cells)
+        return f"its raw maps have strides {found}; its head names {', '.join(map(str, strides))}"
+    with torch.device("meta"):
+        smallest = Network(architecture, names).largest_stride
+    _, problem = _run(architecture, names, smallest)
+    return f"{problem} (for an image of {smallest} x {smallest})" if problem else ""
+
+
+def _run(architecture: Architecture, names: Sequence[str], side: int) -> tuple[list[Tensor], str]:
+    """Return the raw maps of an image of side x side, on the meta device, and why there are none."""
+    trial = None
     try:
         with torch.device("meta"), torch.inference_mode():
             network = Network(architecture, names).eval()
-            _watch(network, trial)
+            trial = _Trial(network, side * side)
             raw = network(torch.empty(1, 3, side, side))
+        if not all(map(_is_map, raw)):
+            raise ValueError("it gives something else than maps of [batch, channels, height, width]")
     except Exception as error:
         # Modules that do not fit together can raise any exception.
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        return f"layer {trial.layer} cannot run after the layers before it: {reason}"
-    # A padding that is not the usual one can add a cell or two.
-    cells = [tuple(x.shape[2:]) for x in raw]
-    if [tuple(round(side / max(one, 1)) for one in pair) for pair in cells] != [
-        (s, s) for s in network.strides
-    ]:
-        found = ", ".join(f"{side / max(height, 1):g}" for height, _ in cells)
-        return f"its raw maps have strides {found}; its head names {', '.join(map(str, network.strides))}"
-    return ""
+        return [], f"layer {trial.layer if trial else 0} cannot run after the layers before it: {reason}"
+    return raw, ""
 
 
-def _watch(network: Network, trial: _Trial) -> None:
-    """Let trial know which layer runs, and what each module without submodules gives."""
-
-    def enter(index: int) -> None:
-        trial.layer = index
-
-    for index, layer in enumerate(network.model):
-        layer.register_forward_pre_hook(lambda _module, _inputs, index=index: enter(index))
-    for module in network.modules():
-        if not list(module.children()):
-            module.register_forward_hook(trial.count)
+def _is_map(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 4 and len(value) == 1 and value.numel() > 0
 
 
 def _operations(module: nn.Module) -> int:

@@ -523,6 +523,11 @@ def shrink(whole: nn.Module) -> None:
     whole.model[0].conv.weight = nn.Parameter(torch.zeros(8, 3, 5, 5))
 
 
+def imaginary(whole: nn.Module) -> None:
+    conv = whole.model[0].conv
+    conv._parameters["weight"] = conv.weight.detach().to(torch.complex64)
+
+
 def contain_itself(whole: nn.Module) -> None:
     whole.model[2].m._modules["0"] = whole.model[2]
 
@@ -567,6 +572,7 @@ CHANGES = [
     pytest.param(drop("model.9", "_buffers", "anchors"), "model.9.anchors", id="the anchors are"),
     pytest.param(drop("model.2", "_modules", "cv3"), "cv3", id="a module is"),
     pytest.param(add_buffer, "model.1.extra", id="a weight is left over"),
+    pytest.param(imaginary, "model.0.conv.weight is of torch.complex64; a real", id="complex weights"),
     pytest.param(shrink, "size mismatch for model.0.conv.weight", id="a weight of another shape"),
     pytest.param(replacing("model.2.m.0", lambda: nn.Dropout(0.1)), "Dropout", id="an unknown module"),
     pytest.param(replacing("model.9", nn.Identity), "last layer is Identity", id="no Detect"),
@@ -609,6 +615,13 @@ CHANGES = [
     pytest.param(setting("model.9", "nc", "three"), "nc", id="classes: a word"),
     pytest.param(setting("model.9", "nc", None), "nc", id="classes: none"),
     pytest.param(setting("model.9", "stride", None), "stride", id="no strides"),
+    pytest.param(
+        setting("model.9", "stride", torch.tensor([8, 16j])), "no stride (a tensor", id="strides of i"
+    ),
+    pytest.param(
+        setting("model.9", "_buffers", {1: torch.zeros(2)}), "a weight without a name", id="a number"
+    ),
+    pytest.param(replacing("model.8", lambda: detect((8,), (8,))), "layer 8 cannot run", id="two heads"),
     pytest.param(setting("model.9", "stride", torch.tensor([8.5, 16])), "strides", id="a broken stride"),
     pytest.param(setting("model.9", "stride", torch.tensor([8.0, 0])), "strides", id="a stride of 0"),
     pytest.param(setting("model.9", "stride", torch.tensor([8.0])), "stride", id="fewer strides than maps"),

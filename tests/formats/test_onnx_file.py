@@ -17,6 +17,9 @@ from sparsity.formats import onnx_file, onnx_int8
 from sparsity.formats.onnx_file import Exporter, read, write, write_model
 from sparsity.pruning.layers import convolutions
 
+COLLIDING = "{" + ",".join(f"{i * (2**61 - 1)}:0" for i in range(40_000)) + "}"
+"""A dict that takes a minute to be made, because all keys have the hash 0."""
+
 
 @pytest.fixture
 def images() -> torch.Tensor:
@@ -189,8 +192,9 @@ def test_yolov5s_own_metadata_is_read(good, tmp_path):
         pytest.param("stride", "\x1b[2J", "metadata `stride` is", id="a stride for a terminal"),
         pytest.param("names", "-" * 10**5 + "1", "not a dict of names", id="a long sum"),
         pytest.param(
-            "names", "{0: 'cat', 1: 'dog'}" + " " * 2**22, "not a dict of names", id="4 MB of names"
+            "names", "{0: 'cat', 1: 'dog'}" + " " * 2**20, "not a dict of names", id="1 MB of names"
         ),
+        pytest.param("names", COLLIDING, "not a dict of names", id="numbers of one hash"),
         pytest.param("names", "{[]: 'cat'}", "not a dict of names", id="a list for an index"),
         pytest.param("args", "{'nms': True}", "ends in NMS (its metadata say so)", id="NMS"),
         pytest.param("end2end", "True", "ends in NMS (its metadata say so)", id="a head without NMS"),
@@ -364,6 +368,11 @@ def nothing(model: onnx.ModelProto) -> None:
     model.graph.node[-1].op_type = "Nothing"
 
 
+def no_text(model: onnx.ModelProto) -> None:
+    content = model.SerializeToString().replace(b"Transpose", b"\xff" * 9)
+    model.CopyFrom(onnx.load_from_string(content))
+
+
 def no_convolution(model: onnx.ModelProto) -> None:
     model.graph.node[0].CopyFrom(onnx.helper.make_node("Expand", ["first", "like"], ["raw"]))
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 7, 2, 3), np.float32), "first"))
@@ -391,6 +400,7 @@ def no_convolution(model: onnx.ModelProto) -> None:
         pytest.param(
             nothing, "damaged: its graph does not fit together (No schema", id="an unknown operation"
         ),
+        pytest.param(no_text, "damaged: one of its names is not a text", id="a name that is not UTF-8"),
         pytest.param(no_convolution, "not a detector: its graph has no convolution", id="no convolution"),
     ],
 )

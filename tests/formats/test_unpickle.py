@@ -318,6 +318,8 @@ def test_a_damaged_pickle_is_refused(tmp_path: Path, pickled: bytes) -> None:
 
 DEEP_KEY = b"\x80\x02}" + b")" + b"\x85" * 2_000_000 + b"Ns."
 WIDE_KEY = b"\x80\x02}" + b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60)) + b"Ns."
+SAME_HASH = tuple(range(0, 50_000 * (2**61 - 1), 2**61 - 1))
+COLLIDING = tuple(b"\x8a\x0a" + n.to_bytes(10, "little") for n in SAME_HASH)
 DEEP_PAIR = b"\x80\x02ccollections\nOrderedDict\n](" + b")" + b"\x85" * 2_000_000 + b"Nte\x85R."
 
 
@@ -327,6 +329,9 @@ DEEP_PAIR = b"\x80\x02ccollections\nOrderedDict\n](" + b")" + b"\x85" * 2_000_00
         pytest.param(DEEP_KEY, id="a key nested too deep to hash"),
         pytest.param(WIDE_KEY, id="a key that doubles 60 times"),
         pytest.param(DEEP_PAIR, id="a deep key in the pairs of an OrderedDict"),
+        pytest.param(b"\x80\x02}(" + b"".join(n + b"N" for n in COLLIDING) + b"u.", id="keys of one hash"),
+        pytest.param(b"\x80\x04\x8f(" + b"".join(COLLIDING) + b"\x90.", id="members of one hash"),
+        pytest.param(b"}" + b"".join(b"p%d\n" % n for n in SAME_HASH) + b".", id="a memo of one hash"),
     ],
 )
 def test_a_key_cannot_crash_or_hang_the_reader(tmp_path: Path, pickled: bytes) -> None:
