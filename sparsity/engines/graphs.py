@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sparsity.base.errors import InputError
 from sparsity.formats.onnx_file import Exporter, OnnxNetwork
 from sparsity.yolo.families import DIALECTS
-from sparsity.yolo.head import Candidates, Head
+from sparsity.yolo.head import Candidates
 from sparsity.yolo.network import Network
 
 Decode = Callable[[Sequence[Tensor], float], Candidates]
@@ -32,7 +32,7 @@ class Graphs:
         Raises InputError for any other module.
         """
         if isinstance(network, OnnxNetwork):
-            return network.file.read_bytes(), partial(_decode_boxes, DIALECTS[network.dialect].head)
+            return network.file.read_bytes(), partial(_decode_boxes, network)
         if not isinstance(network, Network):
             raise InputError(f"a {type(network).__name__} can't be run as an ONNX graph")
         return self._exporter.export(network).SerializeToString(), copy.deepcopy(network.head).candidates
@@ -49,5 +49,13 @@ def refused_by(engine: str) -> Iterator[None]:
         raise InputError(f"{engine} can't run this network: {reason}") from error
 
 
-def _decode_boxes(head: type[Head], maps: Sequence[Tensor], conf_thres: float) -> Candidates:
-    return head.decoded_candidates(maps[0], conf_thres)
+def _decode_boxes(network: OnnxNetwork, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
+    """Return the boxes of a file's first output. Raises InputError if its shape is not the declared one."""
+    head, found = DIALECTS[network.dialect].head, maps[0]
+    numbers = head.cell_numbers(len(network.names))
+    if found.dim() != 3 or found.shape[3 - head.cells_dim] != numbers or not found.is_floating_point():
+        raise InputError(
+            f"{network.file}: its first output is {found.dtype} of {list(found.shape)}; float32 with "
+            f"{numbers} numbers for each cell is expected; export it again"
+        )
+    return head.decoded_candidates(found, conf_thres)

@@ -52,11 +52,14 @@ class OnnxRuntimeRunner:
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        # What it would print, its exceptions say, too.
+        options.log_severity_level = 4
         # Without this, its threads spin after a run, and slow down the engine that computes next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         with refused_by("onnxruntime"):
-            return self._runtime.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
+            return self._runtime.InferenceSession(
+                self._graph, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
 
 
 class OnnxRuntimeEngine(Engine):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sparsity.formats.architecture import UnreadableError
-from sparsity.formats.unpickle import Record, StoredFile, StoredTensor
+from sparsity.formats.torch_file import StoredFile
+from sparsity.formats.unpickle import Record, StoredTensor
 from sparsity.yolo.attributes import misfit, shown
 from sparsity.yolo.families import CHOICES, OTHER_TASKS
 from sparsity.yolo.registry import HEADS, KINDS

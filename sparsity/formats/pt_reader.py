@@ -9,7 +9,8 @@ from sparsity.base.errors import InputError
 from sparsity.formats.architecture import UnreadableError
 from sparsity.formats.checkpoint import Checkpoint, checked_head
 from sparsity.formats.module_tree import TreeReader, refusal
-from sparsity.formats.unpickle import Record, StoredFile, read_file
+from sparsity.formats.torch_file import StoredFile, read_file
+from sparsity.formats.unpickle import Record
 from sparsity.yolo.families import CLASS_NAMES
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from sparsity import ValidationSettings, prune, validate
+from sparsity import ValidationSettings, prune, save, validate
 from sparsity.base.errors import InputError
+from sparsity.engines.graphs import Graphs
 from sparsity.engines.making import make_engine, make_engines
 from sparsity.engines.table import ENGINES
 from sparsity.formats import onnx_file
@@ -112,6 +113,7 @@ def test_engines_other_than_torch_stay_on_the_cpu():
 
 MEET = """
 import sys, threading
+from sparsity.engines.graphs import Graphs
 from sparsity.engines.making import make_engine
 make_engine("openvino")
 import openvino
@@ -131,6 +133,7 @@ print(len(left))
 FREED = """
 import signal, threading
 import torch
+from sparsity.engines.graphs import Graphs
 from sparsity.engines.making import make_engine
 from sparsity.yolo.network import build
 from sparsity.yolo.yolov5.architectures import yolov5
@@ -160,3 +163,21 @@ def test_lanes_that_meet_in_openvino_do_not_lock_up():
         pytest.skip("OpenVINO is not installed")
     done = subprocess.run([sys.executable, "-c", MEET], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["8"], done.stderr
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(torch.zeros(1, 10, 7), id="other numbers"),
+        pytest.param(torch.zeros(10, 8), id="no batch"),
+        pytest.param(torch.zeros(1, 10, 8, dtype=torch.int64), id="no floats"),
+    ],
+)
+def test_an_output_of_another_shape_than_declared_is_refused(network, tmp_path, found):
+    pytest.importorskip("onnxruntime")
+    save(network, tmp_path / "n.onnx")
+    file = onnx_file.read(tmp_path / "n.onnx")
+    _, decode = Graphs().get(file)
+    assert len(decode([torch.ones(1, 10, 8)], 0.1).scores)
+    with pytest.raises(InputError, match=r"n\.onnx: its first output is torch\..* 8 numbers for each cell"):
+        decode([found], 0.1)

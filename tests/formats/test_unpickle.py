@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from sparsity.base.errors import InputError
 from sparsity.formats import loading, unpickle
-from sparsity.formats.unpickle import Record, StoredTensor, read_file
+from sparsity.formats.torch_file import read_file
+from sparsity.formats.unpickle import Record, StoredTensor
 
 
 def refusal(path: Path, read: Callable[[Path], object] = loading.load) -> str:
@@ -339,7 +340,7 @@ def test_a_key_cannot_crash_or_hang_the_reader(tmp_path: Path, pickled: bytes) -
     script = """
         import sys
         from pathlib import Path
-        from sparsity.formats.unpickle import InputError, read_file
+        from sparsity.formats.torch_file import InputError, read_file
         try:
             read_file(Path(sys.argv[1]), {})
         except InputError:
