@@ -24,10 +24,10 @@ from sparsity import InputError, count_sparsity, load, prune
 from sparsity.base.devices import device_name
 from sparsity.channels.compacting import Compacted, compact
 from sparsity.data.letterbox import letterbox
+from sparsity.pruning.multiply_adds import count_gflops
 from sparsity.timing.latency import Latency, Rounds, summarize
 from sparsity.timing.networks import time_detectors
 from sparsity.validation.detector import Detector, Lanes
-from sparsity.yolo.flops import count_gflops
 from sparsity.yolo.network import Network
 
 

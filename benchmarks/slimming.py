@@ -28,13 +28,13 @@ from sparsity.commands.running import exit_after
 from sparsity.data.downloads import ensure_data, ensure_weights
 from sparsity.formats.half import round_to_half
 from sparsity.formats.sizes import measure_sizes
+from sparsity.pruning.multiply_adds import count_gflops
 from sparsity.report.plots import COLOURS, MARKERS, STYLE, save
 from sparsity.timing.latency import Latency, Rounds
 from sparsity.timing.networks import time_networks
 from sparsity.validation.inputs import fit, read_data
 from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.validate import validate
-from sparsity.yolo.flops import count_gflops
 from sparsity.yolo.network import Network, fuse
 
 STEPS = ("dense", "sparse-trained", "cut", "fine-tuned")

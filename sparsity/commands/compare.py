@@ -94,7 +94,7 @@ def _read(args: Namespace) -> Asked:
     sparse = read_more("--sparse-training", args.sparse_training, sparse_training, own - {"epochs"})
     if sparse and not finetune_parser("").parse_args(sparse).sparse_train:
         raise InputError("--sparse-training: --sparse-train RATE is expected in it, such as 0.0025")
-    method = read_method(args.criterion, args.scope)
+    method = read_method(args.criterion, args.scope, args.budget)
     return Asked(
         args.weights,
         args.data,
@@ -105,6 +105,7 @@ def _read(args: Namespace) -> Asked:
         epochs=args.epochs,
         criterion=method.name,
         scope=method.scope,
+        budget=method.budget,
         training=read_more("--training", args.training, training, own),
         slimming=read_more("--slimming", args.slimming, slimming, own_flags(mine, slimming)),
         sparse_training=sparse,

@@ -9,6 +9,7 @@ from sparsity.channels.slimming_settings import SlimmingSettings
 from sparsity.commands.parser import Parser
 from sparsity.engines.table import ENGINES, TORCH
 from sparsity.formats.table import FORMS
+from sparsity.pruning.budgets import WEIGHTS
 from sparsity.pruning.criteria import CRITERIA, SHORTHANDS
 from sparsity.pruning.scopes import SCOPES
 from sparsity.sweeping.defaults import BOOTSTRAP
@@ -143,6 +144,17 @@ def add_scope_flag(parser: Parser) -> None:
     )
 
 
+def add_budget_flag(parser: Parser, *, several: bool = False) -> None:
+    """Add what the amount is a share of."""
+    parser.group(PRUNING).add_argument(
+        "--budget",
+        default=WEIGHTS,
+        metavar="NAME[,NAME]" if several else "NAME",
+        help="what the sparsity is a share of: weights, or flops, the multiply-adds at --imgsz, which prunes "
+        "the weights that are used most often first",
+    )
+
+
 def add_criterion_flag(parser: Parser, *, several: bool = False, default: str = "l1", note: str = "") -> None:
     """Add which weights to prune. note: the default in words, where it is not a name."""
     known = ", ".join((*CRITERIA, *SHORTHANDS))
@@ -159,6 +171,7 @@ def add_method_flags(parser: Parser) -> None:
     """Add by which methods to prune, which layers stay dense, and the calibration images."""
     add_criterion_flag(parser, several=True)
     add_scope_flag(parser)
+    add_budget_flag(parser, several=True)
     add = parser.group(PRUNING).add_argument
     add("--pattern", default="", metavar="N:M", help="keep at most N of every M input channels, such as 2:4")
     add(

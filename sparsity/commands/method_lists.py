@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from sparsity.base.errors import InputError
+from sparsity.pruning.budgets import BUDGETS, WEIGHTS
 from sparsity.pruning.criteria import CRITERIA, SHORTHANDS
 from sparsity.pruning.method import Method
 from sparsity.pruning.scopes import SCOPES
 
 
-def parse_methods(criteria: str, scopes: str = "") -> tuple[Method, ...]:
-    """Parse --criterion and --scope into methods, each once, in the order given.
+def parse_methods(criteria: str, scopes: str = "", budgets: str = WEIGHTS) -> tuple[Method, ...]:
+    """Parse --criterion, --scope and --budget into methods, each once, in the order given.
 
     criteria: names divided by commas: those in CRITERIA, lamp, erk. scopes: names divided by commas, for the
-    criteria that take a scope; "" for each one's own.
+    criteria that take a scope; "" for each one's own. budgets: names divided by commas.
     Raises InputError for an unknown name, or scopes for lamp or erk, which are scopes themselves.
     """
     words = _words("--criterion", criteria, (*CRITERIA, *SHORTHANDS))
     chosen = _words("--scope", scopes, SCOPES) if scopes else []
-    return tuple(dict.fromkeys(method for word in words for method in _methods(word, chosen)))
+    methods = dict.fromkeys(method for word in words for method in _methods(word, chosen))
+    wanted = _words("--budget", budgets, BUDGETS)
+    return tuple(dict.fromkeys(replace(method, budget=budget) for method in methods for budget in wanted))
 
 
-def read_method(criterion: str, scope: str = "") -> Method:
-    """Parse --criterion and --scope into one method. Raises InputError where they name several."""
-    methods = parse_methods(criterion, scope)
+def read_method(criterion: str, scope: str = "", budget: str = WEIGHTS) -> Method:
+    """Parse --criterion, --scope and --budget into one method. Raises InputError where they name several."""
+    methods = parse_methods(criterion, scope, budget)
     if len(methods) > 1:
         labels = ", ".join(method.label for method in methods)
-        raise InputError(f"--criterion, --scope: {labels} are {len(methods)} methods; one is expected")
+        raise InputError(
+            f"--criterion, --scope, --budget: {len(methods)} methods ({labels}); one is expected"
+        )
     return methods[0]
 
 

@@ -54,6 +54,7 @@ def make_pruner(network: Network, pruning: Pruning, settings: ValidationSettings
     """Make the pruner; read calibration images where a method needs them."""
     device = select_device(settings.device)
     given = {"keep": pruning.keep, "pattern": pruning.pattern, "seed": pruning.calib_seed}
+    given["imgsz"] = fit(settings, network).imgsz
     if not any(method.needs_calibration for method in pruning.methods):
         return Pruner(network, **given, device=device, progress=True)
     calibration = read_images(network, pruning, settings)

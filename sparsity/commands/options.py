@@ -69,7 +69,7 @@ def read_training(args: Namespace) -> TrainingSettings:
 
 def read_pruning(args: Namespace) -> Pruning:
     """Return the flags of methods as values. Raises InputError for one that can't be used."""
-    methods = parse_methods(args.criterion, args.scope)
+    methods = parse_methods(args.criterion, args.scope, args.budget)
     calib = args.calib or (demo.NAME if args.demo else "")
     needy = [method for method in methods if method.needs_calibration]
     if needy and not calib:

@@ -123,6 +123,7 @@ def finetune_parser(prog: str) -> Parser:
         parser, default="", note=" (default: obs, from training images; l1 with --gradual)"
     )
     flags.add_scope_flag(parser)
+    flags.add_budget_flag(parser)
     parser.group(flags.CALIBRATION).add_argument(
         "--calib-images",
         type=int,
@@ -171,6 +172,7 @@ def compare_parser(prog: str) -> Parser:
     flags.add_amount_flag(parser, default="0.5")
     flags.add_criterion_flag(parser)
     flags.add_scope_flag(parser)
+    flags.add_budget_flag(parser)
     parser.group(flags.CALIBRATION).add_argument(
         "--calib", default="", metavar="FOLDER", help="images for int8-static and obs; no labels needed"
     )

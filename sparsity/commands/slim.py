@@ -16,12 +16,12 @@ from sparsity.formats.half import round_to_half
 from sparsity.formats.loading import load
 from sparsity.formats.saving import save
 from sparsity.formats.sizes import measure_sizes
+from sparsity.pruning.multiply_adds import count_gflops
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.report.slimming import format_channels, format_extent, format_figures, write_slimming
 from sparsity.report.validation import format_saved
 from sparsity.validation.inputs import fit
 from sparsity.validation.validate import validate
-from sparsity.yolo.flops import count_gflops
 from sparsity.yolo.network import Network, fuse
 
 

@@ -109,4 +109,4 @@ def _demo_engines(args: Namespace) -> str:
 def _show(names: Sequence[str], metrics: Metrics, own: AveragePrecision) -> None:
     """Print a row for each class of a level."""
     table = format_table(own, metrics.images, names, verbose=True)
-    say(f"\n{Method(metrics.criterion, metrics.scope).label} {metrics.amount:g}\n{table}")
+    say(f"\n{Method(metrics.criterion, metrics.scope, metrics.budget).label} {metrics.amount:g}\n{table}")

@@ -18,6 +18,7 @@ from sparsity.evaluation.coco import format_figures
 from sparsity.formats.half import round_to_half
 from sparsity.formats.saving import save
 from sparsity.formats.sizes import measure_sizes
+from sparsity.pruning.budgets import WEIGHTS
 from sparsity.pruning.method import Method
 from sparsity.pruning.pruner import Pruner
 from sparsity.pruning.zeros import count_sparsity, layer_sparsity
@@ -33,8 +34,8 @@ def run(args: Namespace, _line: str) -> None:
     """Prune, validate and save as the flags say; print tables, write files."""
     options, amount = read_options(args), read_amount(args.sparsity)
     pruning, files = read_pruning(args), read_saving(args)
-    method = read_method(args.criterion, args.scope)
-    how = (args.criterion != "l1", args.scope, args.pattern, args.keep)
+    method = read_method(args.criterion, args.scope, args.budget)
+    how = (args.criterion != "l1", args.scope, args.budget != WEIGHTS, args.pattern, args.keep)
     exported = read_exported(options, amount, *how, args.compact, files)
     announce("val", args, options.settings)
 
@@ -95,7 +96,7 @@ def _prune(
 ) -> tuple[Network, Origin]:
     """Return the pruned network, and its origin for the row of figures."""
     start = time.perf_counter()
-    origin = replace(origin, scope=method.scope, criterion=method.name, **pruner.rules)
+    origin = replace(origin, scope=method.scope, criterion=method.name, budget=method.budget, **pruner.rules)
     if origin.amount:
         network = pruner.prune(method, origin.amount)
         seconds = time.perf_counter() - start

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sparsity.pruning.budgets import WEIGHTS
+
 Command = tuple[str, ...]
 """A command of this tool and its flags: ("val", "--weights", "best.pt")."""
 DEFAULT_ENGINES = ("torch", "onnxruntime")
@@ -15,8 +17,8 @@ class Asked:
 
     weights, data, calib: as in the flags of the commands. engines: each runs the files that it can read.
     fused: whether the checkpoint's batch norms are already folded. sparsity: the fraction of the weights that
-    is pruned. criterion, scope: how they are pruned. percent: the share of the free channels that is cut.
-    epochs: of each training.
+    is pruned. criterion, scope, budget: how they are pruned. percent: the share of the free channels that is
+    cut. epochs: of each training.
 
     The others are flags that are passed on. training: to each finetune. slimming: to slim. sparse_training:
     to a finetune before slim; without them, slim cuts the checkpoint itself. shared: to every command, such
@@ -34,6 +36,7 @@ class Asked:
     epochs: int = 10
     criterion: str = "l1"
     scope: str = "layer"
+    budget: str = WEIGHTS
     training: Command = ()
     slimming: Command = ()
     sparse_training: Command = ()

@@ -26,10 +26,10 @@ from sparsity.data.downloads import ensure_weights
 from sparsity.formats import onnx_file
 from sparsity.formats.loading import load
 from sparsity.formats.sizes import MB
+from sparsity.pruning.multiply_adds import count_gflops
 from sparsity.timing.latency import Latency, Rounds
 from sparsity.timing.networks import time_networks
 from sparsity.validation.inputs import Detectable
-from sparsity.yolo.flops import count_gflops
 
 PACKAGE_PARENT = Path(__file__).parents[2]
 PROGRAM = ("python", "-m", "sparsity")

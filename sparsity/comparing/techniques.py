@@ -10,6 +10,7 @@ from sparsity.base.errors import InputError
 from sparsity.comparing.asked import Asked, Command
 from sparsity.comparing.table import TECHNIQUES
 from sparsity.engines.table import ENGINES
+from sparsity.pruning.budgets import WEIGHTS
 from sparsity.pruning.method import Method
 
 
@@ -56,10 +57,10 @@ def fuse(asked: Asked, folder: Path) -> Plan:
 def prune(asked: Asked, folder: Path) -> Plan:
     """Plan prune: the checkpoint is pruned, without training."""
     flags = _pruning(asked)
-    method = Method(asked.criterion, asked.scope)
+    method = Method(asked.criterion, asked.scope, asked.budget)
     if method.needs_calibration:
         flags = (*flags, *_calibration(asked, f"`criterion` {asked.criterion} with `scope` {asked.scope}"))
-    note = f"{asked.sparsity:g} of the weights are pruned, by {method.label}"
+    note = f"{asked.sparsity:g} of the {asked.budget} are pruned, by {method.label}"
     return _saved(asked.weights, asked, folder, flags, note)
 
 
@@ -137,7 +138,8 @@ def _training(
 
 
 def _pruning(asked: Asked) -> Command:
-    how = ("--criterion", asked.criterion, "--scope", asked.scope)
+    budget = () if asked.budget == WEIGHTS else ("--budget", asked.budget)
+    how = ("--criterion", asked.criterion, "--scope", asked.scope, *budget)
     return ("--sparsity", str(asked.sparsity), *how)
 
 

@@ -40,7 +40,8 @@ class Engine(ABC):
     name: the name on the command line and in tables. title: the name in reports.
     package: the distribution that computes. Its version is recorded with the figures.
     devices: the types of torch devices that it runs on.
-    precisions: the data types that it computes in; by default float32 only.
+    precisions: the data types of images that it takes; by default float32 only.
+    computes_in: the data type that it computes in, where it is not that of the images.
     memory: the memory that a copy of a network takes, as a multiple of its weights' memory.
     needs_graph: whether it runs ONNX graphs: those of networks, by tracing, and ONNX files. If so, its class
     is called with graphs=, a Graphs that several engines share; otherwise, without arguments.
@@ -53,6 +54,7 @@ class Engine(ABC):
     package: ClassVar[str]
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     precisions: ClassVar[tuple[torch.dtype, ...]] = (torch.float32,)
+    computes_in: ClassVar[torch.dtype | None] = None
     memory: ClassVar[float]
     needs_graph: ClassVar[bool] = False
     skips_zeros: ClassVar[bool] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ def keep_counts(
     caps: Mapping[str, float] | None = None,
     pattern: Pattern | None = None,
     marginals: Mapping[str, np.ndarray] | None = None,
+    prices: Mapping[str, int] | None = None,
 ) -> Counts:
     """Return how many weights each Conv2d keeps, by its name, in the network's order.
 
@@ -44,6 +46,9 @@ def keep_counts(
     marginals: the cost of pruning one more weight of a layer, by the layer's name: [weights], falling, from
     the last weight that would be pruned to the first. Scope "measured" needs them (see curves) and prunes
     where the cost is lowest.
+    prices: the price of a weight of each layer (see multiply_adds.prices). The amount is then a share of the
+    sum of all prices, met up to the price of one weight. Weights with the least score for their price are
+    pruned; for scope "global", the score is the squared magnitude. No pattern can be given.
     Raises InputError for a value out of range, a name that matches no layer, or an amount that can't be
     reached.
 
@@ -51,6 +56,8 @@ def keep_counts(
     """
     amount = check_amount(amount)
     check_scope(scope)
+    if prices and pattern:
+        raise InputError(f"`pattern` {pattern} goes with `budget` weights only; leave one of them out")
     convs = require_convolutions(network)
     sizes = {name: conv.weight.numel() for name, conv in convs.items()}
     lowest, highest = _lowest(sizes, keep, caps or {}), dict(sizes)
@@ -59,23 +66,40 @@ def keep_counts(
         lowest = {name: low if highest[name] < sizes[name] else sizes[name] for name, low in lowest.items()}
     if scope == "layer":
         return _per_layer(sizes, lowest, highest, amount, pattern)
-    total = sum(sizes.values()) - round(amount * sum(sizes.values()))
-    _check_reachable(amount, total, lowest, sizes)
+    price = prices or dict.fromkeys(sizes, 1)
+    whole = _sum_prices(sizes, price)
+    total = whole - round(amount * whole)
+    _check_reachable(amount, total, lowest, sizes, price)
     if pattern:
         taking = _choose(convs, lowest, highest, total, pattern)
         highest = {name: high if name in taking else sizes[name] for name, high in highest.items()}
         lowest = {name: low if name in taking else sizes[name] for name, low in lowest.items()}
     if scope == "erk":
-        return round_to_total({n: sum(c.weight.shape) for n, c in convs.items()}, lowest, highest, total)
+        wished = {n: sum(c.weight.shape) for n, c in convs.items()}
+        share_out = round_to_total if prices is None else partial(_round_below_total, prices=prices)
+        return share_out(wished, lowest, highest, total)
     if scope == "measured":
-        if marginals is None:
-            raise InputError(
-                f"`scope` {scope!r} needs calibration images; give them to a Pruner as `calibration`"
-            )
-        scores = {n: marginals[n][: highest[n]][lowest[n] :] for n in convs}
+        falling = _known(marginals)
     else:
-        scores = {n: _falling(c, scope, highest[n], pattern)[lowest[n] :] for n, c in convs.items()}
-    return _keep_highest(scores, lowest, total)
+        falling = {name: _falling(conv, scope, highest[name], pattern) for name, conv in convs.items()}
+    scores = {name: falling[name][: highest[name]][lowest[name] :] for name in convs}
+    if prices is None:
+        return _keep_highest(scores, lowest, total)
+    if scope == "global":
+        scores = {name: np.square(one, dtype=np.float64) for name, one in scores.items()}
+    return keep_by_price(scores, lowest, total, prices)
+
+
+def _known(marginals: Mapping[str, np.ndarray] | None) -> Mapping[str, np.ndarray]:
+    if marginals is None:
+        raise InputError(
+            "`scope` 'measured' needs calibration images; give them to a Pruner as `calibration`"
+        )
+    return marginals
+
+
+def _sum_prices(counts: Mapping[str, int], price: Mapping[str, int]) -> int:
+    return sum(count * price[name] for name, count in counts.items())
 
 
 def round_to_total(
@@ -105,6 +129,29 @@ def round_to_total(
     counts[upwards[: total - counts.sum()]] += 1
     assert counts.sum() == total
     assert ((low <= counts) & (counts <= high)).all()
+    return dict(zip(wished, counts.tolist(), strict=True))
+
+
+def _round_below_total(
+    wished: Mapping[str, float],
+    lowest: Mapping[str, int],
+    highest: Mapping[str, int],
+    total: int,
+    prices: Mapping[str, int],
+) -> Counts:
+    """Return whole numbers as round_to_total does, with at most this sum of prices, less than one short."""
+    low, high, weight, price = (
+        np.array([one[name] for name in wished], float) for one in (lowest, highest, wished, prices)
+    )
+    scales = np.sort(np.concatenate([low / weight, high / weight]))
+    sums = (np.clip(scales[:, None] * weight, low, high) * price).sum(axis=1)
+    exact = np.clip(np.interp(total, sums, scales) * weight, low, high)
+    counts = np.floor(exact + 1e-6).astype(int)
+    spare = total - int((counts * price).sum())
+    for one in np.argsort(counts - exact, kind="stable"):
+        if counts[one] < high[one] and price[one] <= spare:
+            counts[one] += 1
+            spare -= int(price[one])
     return dict(zip(wished, counts.tolist(), strict=True))
 
 
@@ -160,13 +207,16 @@ def _per_layer(
     return {name: min(highest[name], max(lowest[name], count)) for name, count in wished.items()}
 
 
-def _check_reachable(amount: float, total: int, lowest: Counts, sizes: Counts) -> None:
-    weights, least = sum(sizes.values()), sum(lowest.values())
+def _check_reachable(
+    amount: float, total: int, lowest: Counts, sizes: Counts, price: Mapping[str, int]
+) -> None:
+    whole, least = _sum_prices(sizes, price), _sum_prices(lowest, price)
     if total < least:
-        most = math.floor((weights - least) / weights * 1e4) / 1e4
+        most = math.floor((whole - least) / whole * 1e4) / 1e4
+        what = ("zeros", "weights") if set(price.values()) == {1} else ("multiply-adds less", "multiply-adds")
         raise InputError(
-            f"sparsity {amount} is {weights - total} zeros, but the layers that can be pruned hold "
-            f"{weights - least} of {weights} weights; {most} at most is expected"
+            f"sparsity {amount} is {whole - total} {what[0]}, but the layers that can be pruned hold "
+            f"{whole - least} of {whole} {what[1]}; {most} at most is expected"
         )
 
 
@@ -238,3 +288,37 @@ def _keep_highest(scores: Mapping[str, np.ndarray], lowest: Counts, total: int) 
     pool = torch.from_numpy(np.concatenate([falling[::-1] for falling in scores.values()]))
     kept = select(pool, total - sum(lowest.values())).split([len(falling) for falling in scores.values()])
     return {name: lowest[name] + int(part.sum()) for name, part in zip(scores, kept, strict=True)}
+
+
+def keep_by_price(
+    scores: Mapping[str, np.ndarray], lowest: Counts, total: int, prices: Mapping[str, int]
+) -> Counts:
+    """Keep the lowest count of each layer, then the weights with the highest score for their price.
+
+    scores: of the other weights of each layer, falling. total: the sum of the prices of all kept weights is
+    at most this. What is left of it is less than the price of each next weight. Weights without a price are
+    all kept.
+    """
+    free = {name: len(falling) for name, falling in scores.items() if not prices[name]}
+    ratios = {name: scores[name][::-1] / float(prices[name]) for name in scores if name not in free}
+    left = total - _sum_prices(lowest, prices)
+
+    def above(bits: int) -> Counts:
+        """Return how many weights of each layer have at least this ratio, given as the bits of a float."""
+        least = np.int64(bits).view(np.float64)
+        return {name: len(one) - int(np.searchsorted(one, least)) for name, one in ratios.items()}
+
+    # The bits of positive floats are in the order of the floats.
+    low, high = 0, int(np.float64(np.inf).view(np.int64))
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _sum_prices(above(middle), prices) <= left:
+            high = middle
+        else:
+            low = middle
+    kept, tied = above(high), above(low)
+    left -= _sum_prices(kept, prices)
+    for name, count in kept.items():
+        more = min(tied[name] - count, left // prices[name])
+        kept[name], left = count + more, left - more * prices[name]
+    return {name: lowest[name] + (kept | free)[name] for name in scores}

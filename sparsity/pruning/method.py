@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sparsity.base.errors import InputError
+from sparsity.pruning.budgets import WEIGHTS, Budget, check_budget
 from sparsity.pruning.criteria import CRITERIA, SHORTHANDS
 from sparsity.pruning.criterion import Criterion
 from sparsity.pruning.scopes import Scope, check_scope
@@ -17,11 +18,14 @@ class Method:
     criterion: a name in CRITERIA ("l1": the smallest magnitudes; "obs": least squares on calibration
     images, see prune_obs), or your own criterion object.
     scope: see keep_counts. "" means the criterion's own scope: "layer" for l1, "measured" for obs.
-    Raises InputError for an unknown criterion or scope.
+    budget: what the amount is a share of: "weights", or "flops" (multiply-adds); see multiply_adds.prices.
+    For scope "layer" it is "weights", because both are the same there.
+    Raises InputError for an unknown criterion, scope or budget.
     """
 
     criterion: str | Criterion = "l1"
     scope: Scope | str = ""
+    budget: Budget | str = WEIGHTS
 
     def __post_init__(self) -> None:
         if not isinstance(self.criterion, Criterion):
@@ -29,6 +33,10 @@ class Method:
         if not self.scope:
             object.__setattr__(self, "scope", self.resolved.own_scope)
         check_scope(self.scope)
+        check_budget(self.budget)
+        if self.scope == "layer":
+            # The same share of each layer is that share of every budget.
+            object.__setattr__(self, "budget", WEIGHTS)
 
     @property
     def resolved(self) -> Criterion:
@@ -42,7 +50,11 @@ class Method:
 
     @property
     def label(self) -> str:
-        """The name in tables: l1, l1 global, lamp, erk, measured, obs, obs layer."""
+        """The name in tables: l1, l1 global, lamp, erk, measured, obs, obs layer; with "flops", if so."""
+        return self._label if self.budget == WEIGHTS else f"{self._label}, {self.budget}"
+
+    @property
+    def _label(self) -> str:
         if self.scope == self.resolved.own_scope:
             return self.name
         if self.name == "l1" and self.scope != "global":

@@ -19,6 +19,7 @@ from sparsity.base.errors import InputError
 from sparsity.base.memory import is_out_of_memory
 from sparsity.base.progress import progress_bar
 from sparsity.pruning.amounts import keep_counts
+from sparsity.pruning.budgets import WEIGHTS
 from sparsity.pruning.channel_costs import channel_costs
 from sparsity.pruning.criterion import Criterion, PruningContext
 from sparsity.pruning.curves import Curve, measure_curves
@@ -26,11 +27,14 @@ from sparsity.pruning.feature_maps import image_bytes
 from sparsity.pruning.layers import convolutions
 from sparsity.pruning.magnitude import Magnitude, prune
 from sparsity.pruning.method import Method, as_method
+from sparsity.pruning.multiply_adds import prices
 from sparsity.pruning.obs import Obs, ObsSettings
 from sparsity.pruning.patterns import Pattern, parse_pattern
 
 UNSTRUCTURED = "unstructured"
 """The pattern's name in rows where there is no pattern."""
+IMGSZ = 640
+"""The side of images where none is given, in pixels."""
 COST_IMAGES = 32
 """The number of calibration images for the estimate of the channel costs; 8 are nearly as good."""
 
@@ -48,7 +52,8 @@ class Pruner:
     network: fused, as load returns it. criterion: the default of prune: your own criterion object, a Method
     or a name. calibration: batches of images, as read_calibration returns them.
     keep: names of layers that stay dense, with wildcards: 'model.24.*'. pattern: N:M as "2:4".
-    seed: of all random choices. device: for the computations of methods that need images.
+    seed: of all random choices. imgsz: the side in pixels of the images for which budgets count.
+    device: for the computations of methods that need images.
     progress: whether to show progress bars.
     """
 
@@ -61,6 +66,7 @@ class Pruner:
         keep: Sequence[str] = (),
         pattern: str | Pattern | None = None,
         seed: int = 0,
+        imgsz: int = IMGSZ,
         device: torch.device | str = "cpu",
         progress: bool = False,
     ) -> None:
@@ -70,8 +76,10 @@ class Pruner:
         self._calibration = tuple(calibration)
         self._keep = (keep,) if isinstance(keep, str) else tuple(keep)
         self._pattern = parse_pattern(pattern) if isinstance(pattern, str) else pattern
+        self._imgsz = imgsz
         self._seed, self._device, self._progress = seed, torch.device(device), progress
         self._curves: dict[str, Curve] | None = None
+        self._prices: dict[str, dict[str, int] | None] = {}
 
     @property
     def rules(self) -> dict[str, str]:
@@ -87,6 +95,8 @@ class Pruner:
         if any(method.needs_calibration for method in methods):
             images = {"calibration": self._describe_images(), "calibration_seed": self._seed}
             about |= images | Obs().identity()  # The curves are measured with obs.
+        if any(method.budget != WEIGHTS for method in methods):
+            about["budget_imgsz"] = self._imgsz
         for method in methods:
             about |= method.resolved.identity()
         return about
@@ -104,7 +114,8 @@ class Pruner:
             raise InputError(no_calibration(method))
         # Which amounts can be reached is the same for all scopes but "layer". "erk" needs no scores.
         scope = "layer" if method.scope == "layer" else "erk"
-        keep_counts(self.network, amount, scope, keep=self._keep, pattern=self._pattern)
+        rules = {"keep": self._keep, "pattern": self._pattern, "prices": self._priced(method)}
+        keep_counts(self.network, amount, scope, **rules)
 
     def prune(self, method: Method | Criterion | str | None = None, amount: float = 0.0) -> nn.Module:
         """Return a copy in which this fraction of the weights is zero, permanently.
@@ -120,10 +131,11 @@ class Pruner:
         if not amount:
             return network
         criterion, rules = method.resolved, {"keep": self._keep, "pattern": self._pattern}
-        if isinstance(criterion, Magnitude) and method.scope != "measured":
+        price = self._priced(method)
+        if isinstance(criterion, Magnitude) and method.scope != "measured" and price is None:
             return prune(network, amount, method.scope, **rules)
         marginals = self._marginals() if method.scope == "measured" else None
-        counts = keep_counts(network, amount, method.scope, **rules, marginals=marginals)
+        counts = keep_counts(network, amount, method.scope, **rules, marginals=marginals, prices=price)
         del marginals
         context = PruningContext(pattern=self._pattern, seed=self._seed)
         if not criterion.needs_images:
@@ -134,6 +146,12 @@ class Pruner:
             context = replace(context, images=self._batches(), tick=lambda _name: bar.update())
             criterion.prune(network, counts, context)
         return network.cpu()
+
+    def _priced(self, method: Method) -> dict[str, int] | None:
+        if method.budget not in self._prices:
+            sides = (self._imgsz, self._imgsz)
+            self._prices[method.budget] = prices(self.network, method.budget, sides)
+        return self._prices[method.budget]
 
     def _marginals(self) -> dict[str, np.ndarray]:
         if self._curves is None:

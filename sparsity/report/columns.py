@@ -15,7 +15,7 @@ NOT_SIGNIFICANT = "n.s."
 """Stands for a speedup that the spreads of both latencies do not confirm."""
 DENSE = "dense"
 """The method's name in rows of amount 0. The CSV repeats the dense row for each method."""
-MULTIPLY_ADDS = "multiply_adds"
+MULTIPLY_ADDS = "gmacs_left"
 """The column of the remaining multiply-adds, in 1e9. It is shown if the frame has it."""
 
 

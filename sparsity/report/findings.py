@@ -16,6 +16,8 @@ ALLOCATIONS = {
     "measured": "allocated by the measured cost of each layer",
 }
 """Scope -> its description in a sentence."""
+BUDGETS = {"weights": "", "flops": "; its sparsity is the share of multiply-adds"}
+"""Budget -> what the description of a method adds."""
 UNSTEADY = 2.0
 """Timing is too unsteady to show small gains if the 90th percentile divided by the 10th (the median of the
 levels) is above this."""
@@ -87,7 +89,8 @@ def _engine_speed(frame: pd.DataFrame, size: int) -> str:
 
 def _kept(rows: pd.DataFrame, dense: pd.Series, legend: Legend) -> list[str]:
     first = rows.iloc[0]
-    name = f"{first.method} ({legend.criteria[first.criterion]}, {ALLOCATIONS[first.scope]})"
+    how = f"{legend.criteria[first.criterion]}, {ALLOCATIONS[first.scope]}{BUDGETS[first.budget]}"
+    name = f"{first.method} ({how})"
     if not dense.AP >= LEAST_AP:
         return [
             f"{name}: the dense network has AP {dense.AP:.3f} here, below {LEAST_AP}, so nothing can be told "

@@ -13,10 +13,11 @@ from sparsity.engines.making import make_engines
 from sparsity.engines.table import TORCH
 from sparsity.formats.sizes import Sizes, measure_sizes
 from sparsity.pruning.pruner import Pruner
-from sparsity.pruning.zeros import LayerSparsity, Sparsity, count_sparsity, layer_sparsity
+from sparsity.pruning.zeros import LayerSparsity, layer_sparsity
 from sparsity.sweeping.level import Level
 from sparsity.validation.detector import Detector, Lanes, make_detector
 from sparsity.validation.settings import ValidationSettings
+from sparsity.validation.validate import Counted, count
 from sparsity.yolo.network import Network
 
 CPU_SHARE, GPU_SHARE = 0.5, 0.25
@@ -31,13 +32,13 @@ TRACED = 5
 class Copy:
     """A pruned copy that is ready to detect.
 
-    layers, counted: its zeros, by layer and in total. sizes: of its files. seconds: the time that pruning
-    took. channels_removed: the number of dead channels that were removed.
+    layers, counted: its zeros by layer; its zeros and multiply-adds in total. sizes: of its files. seconds:
+    the time that pruning took. channels_removed: the number of dead channels that were removed.
     """
 
     detector: Detector
     layers: list[LayerSparsity]
-    counted: Sparsity
+    counted: Counted
     sizes: Sizes
     seconds: float
     channels_removed: int = 0
@@ -120,7 +121,7 @@ class Copies:
         made = self._of(level)
         detector = make_detector(made.network, self._lanes, self._settings, self._engines[level.engine])
         detector.warm_up((self._settings.imgsz, self._settings.imgsz))
-        layers, counted = layer_sparsity(made.network), count_sparsity(made.network)
+        layers, counted = layer_sparsity(made.network), count(made.network, self._settings)
         return Copy(detector, layers, counted, made.sizes, made.seconds, made.channels_removed)
 
     def _prune(self, level: Level) -> _Pruned:

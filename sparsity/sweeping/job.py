@@ -155,6 +155,7 @@ class Job:
             method.name,
             **self.pruner.rules,
             channels_removed=made.channels_removed,
+            budget=method.budget,
         )
         dataset, settings = self.dataset, self.settings
         metrics = make_metrics(origin, dataset, settings, made.counted, own, figures, made.detector, seconds)

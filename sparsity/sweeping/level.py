@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sparsity.base.errors import InputError
 from sparsity.engines.table import TORCH
+from sparsity.pruning.budgets import WEIGHTS
 from sparsity.pruning.method import Method
 from sparsity.pruning.scopes import check_amount
 
@@ -24,9 +25,11 @@ class Level:
 
     @property
     def key(self) -> str:
-        """The level's name in files: dense, layer_0.3, obs_measured_0.3, layer_0.3_openvino."""
-        criterion = "" if self.method.name == "l1" else f"{self.method.name}_"
-        pruned = f"{criterion}{self.method.scope}_{self.amount!r}" if self.amount else "dense"
+        """The level's name in files: dense, layer_0.3, obs_measured_flops_0.3, layer_0.3_openvino."""
+        method = self.method
+        criterion = "" if method.name == "l1" else f"{method.name}_"
+        budget = "" if method.budget == WEIGHTS else f"{method.budget}_"
+        pruned = f"{criterion}{method.scope}_{budget}{self.amount!r}" if self.amount else "dense"
         return pruned if self.engine == TORCH else f"{pruned}_{self.engine}"
 
     @property

@@ -102,7 +102,7 @@ def make_frame(rows: Sequence[SweepRow], setup: Mapping[str, Any]) -> pd.DataFra
     for engine in dict.fromkeys(row.engine for row in rows):
         dense, *others = (row for row in rows if row.engine == engine)
         for method in dict.fromkeys(row.method for row in others or [dense]):
-            names = {"criterion": method.name, "scope": method.scope}
+            names = {"criterion": method.name, "scope": method.scope, "budget": method.budget}
             first = replace(dense, method=method, metrics=replace(dense.metrics, **names))
             of_method = [first, *(row for row in others if row.method == method)]
             records += [_record(row, dense.metrics) | dict(setup) for row in of_method]

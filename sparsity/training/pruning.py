@@ -22,7 +22,7 @@ from sparsity.yolo.network import Network, fuse, take_over
 
 def method_of(settings: TrainingSettings) -> Method:
     """Return the method that a training prunes by."""
-    return Method(settings.criterion, settings.scope)
+    return Method(settings.criterion, settings.scope, settings.budget)
 
 
 def prune_unfused(network: Network, method: Method, amount: float) -> Masks:
@@ -53,6 +53,7 @@ def prune_by_images(
         fuse(copy.deepcopy(network)),
         calibration=_read(network, images, settings, device),
         seed=settings.seed,
+        imgsz=settings.imgsz,
         device=device,
         progress=progress,
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsity.base.errors import InputError
+from sparsity.pruning.budgets import WEIGHTS, check_budget
 from sparsity.pruning.criteria import CRITERIA, SHORTHANDS
 from sparsity.pruning.scopes import SCOPES, check_amount
 
@@ -21,6 +22,7 @@ class TrainingSettings:
 
     amount, criterion, scope: how much is pruned and how, before the first step. criterion "": obs, which
     learns from training images; l1 where nothing is pruned or where pruning is gradual.
+    budget: what amount is a share of: weights, or flops, the multiply-adds (see Method).
     gradual: if above 0, the network is pruned step by step in this number of first epochs instead.
     calib_images: number of training images for criterion "obs".
     lr0, lrf: the initial learning rate, and the final one as a fraction of it, with a cosine in between.
@@ -39,6 +41,7 @@ class TrainingSettings:
     amount: float = 0.0
     criterion: str = ""
     scope: str = ""
+    budget: str = WEIGHTS
     gradual: int = 0
     epochs: int = 10
     batch_size: int = 16
@@ -67,6 +70,7 @@ class TrainingSettings:
         """Raise InputError for a value out of range."""
         check_amount(self.amount)
         self._take_method()
+        check_budget(self.budget)
         _check_word("optimizer", self.optimizer, OPTIMIZERS)
         _check_word("sparse_recipe", self.sparse_recipe, tuple(RECIPES))
         self._check_numbers()

@@ -11,10 +11,13 @@ class Metrics:
 
     criterion, scope: as in Method. pattern: N:M or unstructured.
     keep: the names of layers that stayed dense, separated by spaces.
+    amount, budget: how much was to be pruned, and of what: weights or flops.
     channels_removed: the number of dead output channels of convolutions that were removed after pruning.
     Their zeros were removed too, and all counts are those of the remaining network.
     sparsity_conv: zeros divided by the weights of all Conv2d layers.
     sparsity_model: zeros divided by all parameters (YOLOv5's "global sparsity").
+    macs_left, gmacs_left: multiply-adds of weights that are not zero, for an image of imgsz x imgsz: as a
+    share of all, and in 1e9. -1 for an ONNX file.
     P, R, mAP50, mAP50_95: the own metric of the network's family.
     AP to AR_large: the twelve figures of pycocotools; -1 where the data have no true box of that size.
     preprocess_ms, inference_ms, nms_ms: milliseconds per image.
@@ -28,6 +31,7 @@ class Metrics:
     pattern: str
     keep: str
     amount: float | None
+    budget: str
     channels_removed: int
     conv_layers: int
     conv_weights: int
@@ -35,6 +39,8 @@ class Metrics:
     parameters: int
     sparsity_conv: float
     sparsity_model: float
+    macs_left: float
+    gmacs_left: float
     images: int
     instances: int
     P: float

@@ -16,6 +16,8 @@ from sparsity.data.dataset import Dataset
 from sparsity.data.loader import Batch
 from sparsity.evaluation import coco
 from sparsity.evaluation.average_precision import AveragePrecision
+from sparsity.pruning.budgets import WEIGHTS
+from sparsity.pruning.multiply_adds import BILLION, MultiplyAdds, count_multiply_adds
 from sparsity.pruning.zeros import Sparsity, count_sparsity
 from sparsity.validation.detector import Detector, Lanes, PhaseSeconds, make_detector
 from sparsity.validation.evaluator import counted_categories, make_evaluator
@@ -23,6 +25,7 @@ from sparsity.validation.inputs import Detectable, fit, make_loader, read_data
 from sparsity.validation.metrics import Metrics
 from sparsity.validation.passes import DecodedBatches, run_pass
 from sparsity.validation.settings import ValidationSettings
+from sparsity.yolo.network import Network
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Origin:
     pattern: str = ""
     keep: str = ""
     channels_removed: int = 0
+    budget: str = WEIGHTS
 
 
 def validate(
@@ -91,7 +95,7 @@ def validate(
         image_ids=data.image_ids,
         category_ids=counted_categories(data, settings),
     )
-    counted = count_sparsity(network)
+    counted = count(network, settings)
     metrics = make_metrics(origin or Origin(), data, settings, counted, own, figures, detector, seconds)
     return Validation(metrics, own, figures, predictions, data)
 
@@ -100,11 +104,26 @@ def _bar(data: Dataset, *, shown: bool) -> tqdm:
     return progress_bar(total=len(data.images), desc="Validating", unit="img", shown=shown, leave=False)
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What is counted in a network: its zeros and its multiply-adds, None where these are not known."""
+
+    sparsity: Sparsity
+    multiply_adds: MultiplyAdds | None
+
+
+def count(network: Detectable, settings: ValidationSettings) -> Counted:
+    """Count a network's zeros, and its multiply-adds for one image as the settings have it."""
+    known = isinstance(network, Network)
+    sides = (settings.imgsz, settings.imgsz)
+    return Counted(count_sparsity(network), count_multiply_adds(network, sides) if known else None)
+
+
 def make_metrics(
     origin: Origin,
     dataset: Dataset,
     settings: ValidationSettings,
-    counted: Sparsity,
+    counted: Counted,
     own: AveragePrecision,
     figures: coco.CocoFigures,
     detector: Detector,
@@ -112,6 +131,7 @@ def make_metrics(
 ) -> Metrics:
     """Return the row of a validation. seconds: the time that the detector took."""
     preprocess, inference, nms = seconds.per_image_ms()
+    zeros, work = counted.sparsity, counted.multiply_adds
     return Metrics(
         weights=origin.weights,
         data=dataset.name,
@@ -120,13 +140,16 @@ def make_metrics(
         pattern=origin.pattern,
         keep=origin.keep,
         amount=origin.amount,
+        budget=origin.budget,
         channels_removed=origin.channels_removed,
-        conv_layers=counted.conv_layers,
-        conv_weights=counted.conv_weights,
-        conv_zeros=counted.conv_zeros,
-        parameters=counted.parameters,
-        sparsity_conv=counted.conv,
-        sparsity_model=counted.model,
+        conv_layers=zeros.conv_layers,
+        conv_weights=zeros.conv_weights,
+        conv_zeros=zeros.conv_zeros,
+        parameters=zeros.parameters,
+        sparsity_conv=zeros.conv,
+        sparsity_model=zeros.model,
+        macs_left=-1.0 if work is None else work.left_share,
+        gmacs_left=-1.0 if work is None else work.left / BILLION,
         images=len(dataset.images),
         instances=own.instances,
         P=own.P,
@@ -139,7 +162,7 @@ def make_metrics(
         nms_ms=nms,
         engine=detector.engine.name,
         device=detector.lanes.device_name,
-        precision=str(detector.dtype).removeprefix("torch."),
+        precision=str(detector.engine.computes_in or detector.dtype).removeprefix("torch."),
         imgsz=settings.imgsz,
         batch_size=settings.batch_size,
         conf_thres=settings.conf_thres,

@@ -123,7 +123,10 @@ BAD = {
     "sparsity abc": (lambda d, t: ["--data", d, "--sparsity", "abc"], "'abc'"),
     "scope": (lambda d, t: ["--data", d, "--scope", "model"], "'model' is none of layer, global"),
     "criterion": (lambda d, t: ["--data", d, "--criterion", "l2"], "'l2' is none of l1, obs, lamp, erk"),
-    "several criteria": (lambda d, t: ["--data", d, "--criterion", "l1,lamp"], "l1, lamp are 2 methods"),
+    "several criteria": (
+        lambda d, t: ["--data", d, "--criterion", "l1,lamp"],
+        "2 methods (l1, lamp); one is expected",
+    ),
     "flag": (lambda d, t: ["--data", d, "--banana"], "unrecognized arguments"),
     "batch size 0": (lambda d, t: ["--data", d, "--batch-size", "0"], "--batch-size is 0"),
     "batch size word": (lambda d, t: ["--data", d, "--batch-size", "x"], "invalid int value: 'x'"),

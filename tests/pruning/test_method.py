@@ -1,4 +1,4 @@
-"""What --criterion and --scope mean together."""
+"""What --criterion, --scope and --budget mean together."""
 
 import pytest
 
@@ -57,3 +57,12 @@ def test_what_needs_images():
 def test_labels_tell_all_methods_apart():
     methods = parse_methods("l1,obs", "layer,global,lamp,erk,measured")
     assert len({method.label for method in methods}) == len(methods) == 10
+
+
+def test_budgets():
+    methods = parse_methods("l1,obs", budgets="weights, flops,weights")
+    assert [method.label for method in methods] == ["l1", "obs", "obs, flops"], (
+        "layer by layer, both are the same"
+    )
+    with pytest.raises(InputError, match="--budget: 'time' is none of weights, flops"):
+        parse_methods("l1", budgets="time")

@@ -18,6 +18,7 @@ from sparsity.timing.latency import Latency
 from sparsity.validation.metrics import Metrics
 
 TEXTS = {
+    "budget": "weights",
     "pattern": "unstructured",
     "keep": "model.0.conv",
     "weights": "n.pt",

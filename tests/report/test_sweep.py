@@ -25,7 +25,10 @@ FILES = (
     *("sweep.csv", "sweep.md", "sweep.tex", "sweep.json", "sweep.png", "sweep.svg", "layers.png"),
     "report.html",
 )
-TEN = ["method", "sparsity", "AP", "change (95% interval)", "AP50", "ms at batch 1", "speedup", "MB"]
+TEN = [
+    *("method", "sparsity", "AP", "change (95% interval)", "AP50", "multiply-adds, 1e9"),
+    *("ms at batch 1", "speedup", "MB"),
+]
 """The columns of the first table. With several engines, engine is added; with multiply-adds, those are."""
 
 
@@ -236,12 +239,15 @@ def test_the_table_has_a_column_for_engines_where_there_are_several(in_two_engin
 def test_the_page_shows_the_columns_that_matter_first(usual, folder):
     page = Page((folder / "report.html").read_text())
     assert page.heads[: len(TEN)] == TEN
-    assert len(page.heads) > 3 * len(TEN), "the others come on demand"
+    assert len(page.heads) > 30, "the others come on demand"
     summary = summarise(usual.frame)
     assert summary.heads == TEN
     assert summary.texts[:2] == [
-        ["dense", "0", "0.500", "", "0.500", "10.0 (9.0 to 11.0)", "1.00x", "4.00"],
-        [*("l1", "0.1", "0.496", "-0.004 (-0.014 to +0.006)"), "0.500", "10.1 (9.1 to 11.2)", "n.s.", "3.70"],
+        ["dense", "0", "0.500", "", "0.500", "0.50", "10.0 (9.0 to 11.0)", "1.00x", "4.00"],
+        [
+            *("l1", "0.1", "0.496", "-0.004 (-0.014 to +0.006)", "0.500", "0.50"),
+            *("10.1 (9.1 to 11.2)", "n.s.", "3.70"),
+        ],
     ]
     assert [row[0] for row in summary.texts] == ["dense", "l1", "l1", "l1 global", "l1 global"]
 
@@ -264,7 +270,7 @@ def test_speedups_within_the_spread_are_nowhere_printed(make_sweep, tmp_path, la
     assert (sweep.frame.speedup_b1 == 10.0 / sweep.frame.latency_ms_b1).all(), "the CSV has every figure"
 
 
-def test_engines_and_multiply_adds_have_columns_where_there_are_some(in_two_engines, usual):
+def test_engines_have_a_column_where_there_are_several(in_two_engines, usual):
     summary = summarise(in_two_engines(0.0).frame)
     assert summary.heads[0] == "engine"
     assert [row[:2] for row in summary.texts] == [
@@ -273,7 +279,7 @@ def test_engines_and_multiply_adds_have_columns_where_there_are_some(in_two_engi
         ["onnxruntime", "dense"],
         ["onnxruntime", "l1"],
     ]
-    assert "multiply-adds, 1e9" in summarise(usual.frame.assign(multiply_adds=1.5)).heads
+    assert "multiply-adds, 1e9" in summarise(usual.frame).heads
 
 
 def test_without_latency_none_is_promised(usual, tmp_path):
