@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from functools import cache
 from threading import Lock, local
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from sparsity.base.errors import InputError
 from sparsity.base.optional import optional_module
 from sparsity.engines.engine import Engine
 from sparsity.engines.graphs import Decode, Graphs, refused_by
@@ -36,11 +37,13 @@ class OpenVinoRunner:
 
     Several threads that call at the same time use the streams of one model, compiled for all shapes. This is
     a little slower, but the shape changes with every batch of a validation.
+    precision: OpenVINO's name of the type that convolutions compute in: f32 or bf16.
     """
 
     memory_format = torch.contiguous_format
 
-    def __init__(self, openvino: ModuleType, graph: bytes, decode: Decode) -> None:
+    def __init__(self, openvino: ModuleType, graph: bytes, decode: Decode, precision: str) -> None:
+        self._precision = precision
         self._core, self._graph, self._decode = _core(openvino), graph, decode
         self._threads = torch.get_num_threads()
         self._compiled: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
@@ -83,7 +86,7 @@ class OpenVinoRunner:
         model = self._core.read_model(self._graph, b"")
         if shape is not None:
             model.reshape(list(shape))
-        settings = {"INFERENCE_NUM_THREADS": self._threads, "INFERENCE_PRECISION_HINT": "f32"}
+        settings = {"INFERENCE_NUM_THREADS": self._threads, "INFERENCE_PRECISION_HINT": self._precision}
         return self._core.compile_model(model, "CPU", {**settings, "NUM_STREAMS": streams})
 
 
@@ -96,10 +99,11 @@ class OpenVinoEngine(Engine):
     memory = 6.6
     needs_graph = True
     compiles = True
+    hint: ClassVar[str] = "f32"
 
     def __init__(self, graphs: Graphs | None = None) -> None:
         """graphs: to share with other engines. Raises InputError where a package is missing."""
-        self._openvino = optional_module("openvino", "`engine` openvino")
+        self._openvino = optional_module("openvino", f"`engine` {self.name}")
         self._graphs = graphs or Graphs()
         # OpenVINO makes its table of types on first use; two threads that do this at once deadlock (2026.4).
         self._openvino.Type.f32.to_dtype()
@@ -107,4 +111,25 @@ class OpenVinoEngine(Engine):
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> OpenVinoRunner:
         """Return a runner of a copy of the network. Raises InputError for any other device or precision."""
         self.check_device(device, dtype)
-        return OpenVinoRunner(self._openvino, *self._graphs.get(network))
+        return OpenVinoRunner(self._openvino, *self._graphs.get(network), self.hint)
+
+
+class OpenVinoBf16Engine(OpenVinoEngine):
+    """Runs networks and ONNX files in OpenVINO, with convolutions in bfloat16. Images, maps: float32."""
+
+    name = "openvino-bf16"
+    title = "OpenVINO in bfloat16"
+    computes_in = torch.bfloat16
+    hint = "bf16"
+
+    def __init__(self, graphs: Graphs | None = None) -> None:
+        """graphs: to share with other engines.
+
+        Raises InputError where a package is missing, or where the CPU has no instructions for bfloat16.
+        """
+        super().__init__(graphs)
+        if "BF16" not in _core(self._openvino).get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise InputError(
+                f"`engine` {self.name} needs a CPU with instructions for bfloat16 (AVX512_BF16 or AMX), and "
+                "this one has none; `engine` openvino computes in float32"
+            )

@@ -17,6 +17,7 @@ ENGINES: Table[type[Engine]] = Table(
         TORCH: "sparsity.engines.pytorch:TorchEngine",
         "onnxruntime": "sparsity.engines.onnxruntime:OnnxRuntimeEngine",
         "openvino": "sparsity.engines.openvino:OpenVinoEngine",
+        "openvino-bf16": "sparsity.engines.openvino:OpenVinoBf16Engine",
         "sparse": "sparsity.engines.sparse:SparseEngine",
     },
 )

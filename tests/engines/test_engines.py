@@ -10,6 +10,7 @@ import torch
 
 from sparsity import ValidationSettings, prune, save, validate
 from sparsity.base.errors import InputError
+from sparsity.engines import openvino
 from sparsity.engines.graphs import Graphs
 from sparsity.engines.making import make_engine, make_engines
 from sparsity.engines.table import ENGINES
@@ -17,7 +18,7 @@ from sparsity.formats import onnx_file
 from sparsity.validation.detector import Detector, Lanes, Thresholds
 
 CPU = torch.device("cpu")
-OTHERS = [name for name in ENGINES if name != "torch"]
+OTHERS = [name for name in ENGINES if name != "torch" and ENGINES[name].computes_in is None]
 
 
 @pytest.fixture
@@ -93,7 +94,9 @@ def test_a_missing_package_is_named_with_the_pip_line(monkeypatch):
     ("flags", "words"),
     [
         pytest.param(
-            {"engine": "tensorrt"}, "one of torch, onnxruntime, openvino, sparse is expected", id="unknown"
+            {"engine": "tensorrt"},
+            "one of torch, onnxruntime, openvino, openvino-bf16, sparse is expected",
+            id="unknown",
         ),
         pytest.param({"engine": "onnxruntime", "half": True}, "leave `half` out", id="half"),
         pytest.param({"engine": "openvino", "device": "cuda:0"}, "leave `device` cuda:0 out", id="a GPU"),
@@ -113,6 +116,7 @@ def test_engines_other_than_torch_stay_on_the_cpu():
 
 MEET = """
 import sys, threading
+from sparsity.engines import openvino
 from sparsity.engines.graphs import Graphs
 from sparsity.engines.making import make_engine
 make_engine("openvino")
@@ -133,6 +137,7 @@ print(len(left))
 FREED = """
 import signal, threading
 import torch
+from sparsity.engines import openvino
 from sparsity.engines.graphs import Graphs
 from sparsity.engines.making import make_engine
 from sparsity.yolo.network import build
@@ -181,3 +186,40 @@ def test_an_output_of_another_shape_than_declared_is_refused(network, tmp_path, 
     assert len(decode([torch.ones(1, 10, 8)], 0.1).scores)
     with pytest.raises(InputError, match=r"n\.onnx: its first output is torch\..* 8 numbers for each cell"):
         decode([found], 0.1)
+
+
+def test_bfloat16_needs_a_cpu_that_has_it(monkeypatch):
+    pytest.importorskip("openvino")
+
+    class Core:
+        def get_property(self, *_names: str) -> list[str]:
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr(openvino, "_core", lambda _module: Core())
+    with pytest.raises(
+        InputError, match=r"`engine` openvino-bf16 needs a CPU .*; `engine` openvino computes in"
+    ):
+        make_engine("openvino-bf16")
+    make_engine("openvino")
+
+
+def test_bfloat16_gives_nearly_the_maps_of_float32(shallow):
+    pytest.importorskip("openvino")
+    try:
+        engine = make_engine("openvino-bf16")
+    except InputError as error:
+        pytest.skip(str(error))
+    images = torch.rand(2, 3, 64, 96)
+    maps = engine.prepare(shallow, CPU, torch.float32)(images)
+    with torch.no_grad():
+        exact = shallow(images)
+    errors = [float((one - other).norm() / other.norm()) for one, other in zip(maps, exact, strict=True)]
+    assert max(errors) < 0.03
+    assert min(errors) > 1e-5, "float32 would be nearer"
+
+
+def test_a_row_names_the_precision_of_its_engine(shallow, shapes, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(ENGINES["onnxruntime"], "computes_in", torch.bfloat16)
+    done = validate(shallow, shapes, ValidationSettings(engine="onnxruntime", imgsz=64, workers=1))
+    assert done.metrics.precision == "bfloat16"
