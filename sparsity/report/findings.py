@@ -21,6 +21,8 @@ BUDGETS = {"weights": "", "flops": "; its sparsity is the share of multiply-adds
 UNSTEADY = 2.0
 """Timing is too unsteady to show small gains if the 90th percentile divided by the 10th (the median of the
 levels) is above this."""
+SAME_SIZE = 0.98
+"""A file of less than this share of the dense one is smaller, which zeros do not make a .pt."""
 SAME_AP = 0.002
 """A larger difference in AP between two engines is flagged."""
 
@@ -60,11 +62,17 @@ def _size(pruned: pd.DataFrame, dense: pd.Series) -> str:
     removed = f"; {row.channels_removed} dead channels are removed" if row.channels_removed else ""
     return (
         f"Files: the dense .pt has {dense.size_dense_mb:.2f} MB, the compressed form (.safetensors) "
-        f"{dense.size_safetensors_mb:.2f} MB. At {row.amount:.9g} ({row.method}) the .pt still has "
-        f"{row.size_pt_mb:.2f} MB, because a zero takes as much space as any other number. The compressed "
+        f"{dense.size_safetensors_mb:.2f} MB. At {row.amount:.9g} ({row.method}) the .pt "
+        f"{_size_of_pt(row, dense)}. The compressed "
         f"form has {row.size_safetensors_mb:.2f} MB ({row.size_dense_mb / row.size_safetensors_mb:.1f} times "
         f"smaller than the dense .pt){removed}."
     )
+
+
+def _size_of_pt(row: pd.Series, dense: pd.Series) -> str:
+    if row.size_pt_mb < SAME_SIZE * dense.size_dense_mb:
+        return f"has {row.size_pt_mb:.2f} MB"
+    return f"still has {row.size_pt_mb:.2f} MB, because a zero takes as much space as any other number"
 
 
 def _same_answers(first: pd.DataFrame, rows: pd.DataFrame) -> str:

@@ -1,5 +1,7 @@
 """The sentences of a report agree with the figures."""
 
+from dataclasses import replace
+
 import pytest
 
 from sparsity.report.fastest import fastest
@@ -152,3 +154,15 @@ def test_engines_that_agree(in_two_engines):
 def test_engines_that_differ_are_flagged(in_two_engines):
     text = "\n".join(findings(in_two_engines(-0.003)))
     assert "WARNING: AP in onnxruntime differs from AP in torch by more than 0.002: l1 0.5 (-0.003)." in text
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (4.0, "the .pt still has 4.00 MB, because a zero takes"),
+        (2.5, "the .pt has 2.50 MB. The compressed form"),
+    ],
+)
+def test_a_pt_without_dead_channels_is_called_smaller(usual, size, words):
+    frame = usual.frame.assign(size_pt_mb=size, channels_removed=9)
+    assert words in "\n".join(findings(replace(usual, frame=frame)))
