@@ -1,6 +1,7 @@
 """The sparse engine against the dense ones, interleaved in one run: latency by share of zeros.
 
-Dense engines run the dense network, since zeros change nothing for them (docs/engines.md).
+Dense engines run the dense network, since zeros change nothing for them (docs/engines.md). An engine that
+can't run on this machine is named and left out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sparsity import load, prune
+from sparsity import InputError, load, prune
 from sparsity.base.devices import describe_environment
 from sparsity.base.memory import peak_memory
 from sparsity.engines.engine import Engine, Runner
@@ -30,7 +31,7 @@ from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.yolov5.architectures import yolov5
 
 CPU = torch.device("cpu")
-DENSE = ("torch", "onnxruntime", "openvino")
+DENSE = ("torch", "onnxruntime", "openvino", "openvino-bf16")
 COCO_CLASSES = 80
 MIB = 2**20
 
@@ -42,7 +43,7 @@ def main() -> None:
     for file in options.files:
         network = load(file)
         networks[options.named, round(count_sparsity(network).conv, 3)] = network
-    engines = make_engines([*DENSE, "sparse"])
+    engines = make_engines([*filter(can_be_made, DENSE), "sparse"])
     rows = []
     for threads, batch in itertools.product(options.threads, options.batches):
         torch.set_num_threads(threads)
@@ -52,10 +53,12 @@ def main() -> None:
             [partial(run, one, images) for one in runners.values()], Rounds(options.seconds, 3, 40)
         )
         times = {key: summarize(one) for key, one in zip(runners, spent, strict=True)}
-        best = min(times[engine, "", 0.0].median for engine in DENSE)
+        rivals = {name: times[name, "", 0.0].median for name in engines if name != "sparse"}
+        best = min(rivals.values())
+        float32 = min(ms for name, ms in rivals.items() if engines[name].computes_in is None)
         for (engine, criterion, amount), one in times.items():
             setup = (options.model, engine, criterion, amount, threads, batch)
-            speed = (one.median, one.p10, one.p90, one.runs, best / one.median)
+            speed = (one.median, one.p10, one.p90, one.runs, float32 / one.median, best / one.median)
             rows.append((*setup, *speed, seconds.get((criterion, amount))))
     frame = pd.DataFrame(rows, columns=COLUMNS)
     print(describe_environment(CPU)["cpu"], f"torch {torch.__version__}")
@@ -69,8 +72,18 @@ def main() -> None:
 
 COLUMNS = (
     *("model", "engine", "criterion", "amount", "threads", "batch"),
-    *("ms", "p10", "p90", "runs", "speedup_over_best_dense", "compile_s"),
+    *("ms", "p10", "p90", "runs", "speedup_over_best_float32", "speedup_over_best_dense", "compile_s"),
 )
+
+
+def can_be_made(name: str) -> bool:
+    """Whether an engine runs on this machine; why not is printed."""
+    try:
+        make_engines([name])
+    except InputError as error:
+        print(error)
+        return False
+    return True
 
 
 def parse() -> argparse.Namespace:
@@ -112,7 +125,11 @@ def prepare(
 ) -> tuple[dict[tuple[str, str, float], Runner], dict[tuple[str, float], float]]:
     """Runners by engine, criterion and amount; and the seconds that each sparse one took to be made."""
     one = dense(options)
-    runners = {(name, "", 0.0): engines[name].prepare(one, CPU, torch.float32) for name in DENSE}
+    runners = {
+        (name, "", 0.0): engine.prepare(one, CPU, torch.float32)
+        for name, engine in engines.items()
+        if name != "sparse"
+    }
     seconds = {}
     for key, network in networks.items():
         start = time.perf_counter()

@@ -31,14 +31,17 @@ class _Lines(tqdm):
     """A tqdm bar that prints whole lines."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self._before = (0.0, 0.0)
         options |= {"mininterval": LINE_SECONDS, "maxinterval": 10 * LINE_SECONDS, "miniters": 1}
         super().__init__(*args, **options | {"delay": LINE_SECONDS, "leave": False})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Print the line, and not the empty one that would clear a terminal's."""
         if msg is None and self.n and self.format_dict["elapsed"] >= LINE_SECONDS:
-            self.fp.write(_format(self.desc, self.format_dict) + "\n")
+            about = self.format_dict
+            self.fp.write(_format(self.desc, about, self._before) + "\n")
             self.fp.flush()
+            self._before = about["n"], about["elapsed"]
         return True
 
     def close(self) -> None:
@@ -51,13 +54,18 @@ class _Lines(tqdm):
         """Leave the lines where they are."""
 
 
-def _format(title: str, about: dict[str, Any]) -> str:
-    """Format a line, such as "Layers: 12 of 60 layer, 1:10 so far, about 4:40 left"."""
+def _format(title: str, about: dict[str, Any], before: tuple[float, float] = (0.0, 0.0)) -> str:
+    """Format a line, such as "Layers: 12 of 60 layer, 1:10 so far, about 4:40 left".
+
+    before: what was done at the previous line, and the seconds it had taken. The time left goes by what was
+    done since, because the work in front of the first unit can be long.
+    """
     done, total, elapsed = about["n"], about["total"], about["elapsed"]
     shown = tqdm.format_sizeof if about.get("unit_scale") else "{:.10g}".format
     counted = f"{shown(done)} of {shown(total)}" if total else shown(done)
     line = f"{title.removesuffix(': ')}: {counted} {about['unit']}, {tqdm.format_interval(elapsed)} so far"
     if not total:
         return line
-    left = elapsed / done * (total - done)
+    since = before if done > before[0] else (0.0, 0.0)
+    left = (elapsed - since[1]) / (done - since[0]) * (total - done)
     return f"{line}, about {tqdm.format_interval(left)} left"
