@@ -11,6 +11,10 @@ LINE_SECONDS = 30.0
 """The time between two lines, where standard error is not a terminal."""
 
 
+LATE_SECONDS = 90.0
+"""A first line after this time names no time left: other work came before the first unit."""
+
+
 def say(line: str) -> None:
     """Print a line. A progress bar that is shown stays below it."""
     tqdm.write(line)
@@ -58,13 +62,14 @@ def _format(title: str, about: dict[str, Any], before: tuple[float, float] = (0.
     """Format a line, such as "Layers: 12 of 60 layer, 1:10 so far, about 4:40 left".
 
     before: what was done at the previous line, and the seconds it had taken. The time left goes by what was
-    done since, because the work in front of the first unit can be long.
+    done since, because other work can come before the first unit.
     """
     done, total, elapsed = about["n"], about["total"], about["elapsed"]
     shown = tqdm.format_sizeof if about.get("unit_scale") else "{:.10g}".format
     counted = f"{shown(done)} of {shown(total)}" if total else shown(done)
     line = f"{title.removesuffix(': ')}: {counted} {about['unit']}, {tqdm.format_interval(elapsed)} so far"
-    if not total:
+    is_late = before == (0.0, 0.0) and elapsed > LATE_SECONDS
+    if not total or is_late:
         return line
     since = before if done > before[0] else (0.0, 0.0)
     left = (elapsed - since[1]) / (done - since[0]) * (total - done)

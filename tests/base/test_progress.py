@@ -68,3 +68,4 @@ def test_the_time_left_goes_by_what_was_done_since_the_line_before():
     about = {"n": 60, "total": 160, "elapsed": 630.0, "unit": "img"}
     assert progress._format("", about, (30, 600.0)).endswith(", 10:30 so far, about 01:40 left")
     assert progress._format("", about, (60, 620.0)).endswith("about 17:30 left"), "nothing was done since"
+    assert progress._format("", about).endswith("10:30 so far"), "the first line: its pace is not known"
