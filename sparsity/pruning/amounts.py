@@ -16,6 +16,8 @@ from sparsity.pruning.layers import require_convolutions
 from sparsity.pruning.patterns import Pattern, select
 from sparsity.pruning.scopes import Scope, check_amount, check_scope
 
+TINIEST = 1e-9
+"""Stands for a price of 0, of a layer that never runs."""
 Counts = dict[str, int]
 """Name of a Conv2d -> a number of its weights."""
 
@@ -47,8 +49,8 @@ def keep_counts(
     the last weight that would be pruned to the first. Scope "measured" needs them (see curves) and prunes
     where the cost is lowest.
     prices: the price of a weight of each layer (see multiply_adds.prices). The amount is then a share of the
-    sum of all prices, met up to the price of one weight. Weights with the least score for their price are
-    pruned; for scope "global", the score is the squared magnitude. No pattern can be given.
+    sum of all prices, met up to the price of one weight. Scope "measured" prunes where the cost is lowest for
+    the price; the others keep their order. No pattern can be given.
     Raises InputError for a value out of range, a name that matches no layer, or an amount that can't be
     reached.
 
@@ -85,9 +87,9 @@ def keep_counts(
     scores = {name: falling[name][: highest[name]][lowest[name] :] for name in convs}
     if prices is None:
         return _keep_highest(scores, lowest, total)
-    if scope == "global":
-        scores = {name: np.square(one, dtype=np.float64) for name, one in scores.items()}
-    return keep_by_price(scores, lowest, total, prices)
+    if scope == "measured":  # The only scores that are a loss, which can be weighed against a price.
+        scores = {name: one / max(prices[name], TINIEST) for name, one in scores.items()}
+    return keep_within(scores, lowest, total, prices)
 
 
 def _known(marginals: Mapping[str, np.ndarray] | None) -> Mapping[str, np.ndarray]:
@@ -290,23 +292,23 @@ def _keep_highest(scores: Mapping[str, np.ndarray], lowest: Counts, total: int) 
     return {name: lowest[name] + int(part.sum()) for name, part in zip(scores, kept, strict=True)}
 
 
-def keep_by_price(
+def keep_within(
     scores: Mapping[str, np.ndarray], lowest: Counts, total: int, prices: Mapping[str, int]
 ) -> Counts:
-    """Keep the lowest count of each layer, then the weights with the highest score for their price.
+    """Keep the lowest count of each layer, then the highest of all scores while their prices allow it.
 
-    scores: of the other weights of each layer, falling. total: the sum of the prices of all kept weights is
-    at most this. What is left of it is less than the price of each next weight. Weights without a price are
-    all kept.
+    scores: of the other weights of each layer, falling, not negative. total: the sum of the prices of all
+    kept weights is at most this. What is left of it is less than the price of a weight with the next score.
+    Weights without a price are all kept.
     """
-    free = {name: len(falling) for name, falling in scores.items() if not prices[name]}
-    ratios = {name: scores[name][::-1] / float(prices[name]) for name in scores if name not in free}
+    rising = {name: np.asarray(one[::-1], np.float64) for name, one in scores.items() if prices[name]}
+    free = {name: len(one) for name, one in scores.items() if not prices[name]}
     left = total - _sum_prices(lowest, prices)
 
     def above(bits: int) -> Counts:
-        """Return how many weights of each layer have at least this ratio, given as the bits of a float."""
+        """Return how many weights of each layer score at least this, given as the bits of a float."""
         least = np.int64(bits).view(np.float64)
-        return {name: len(one) - int(np.searchsorted(one, least)) for name, one in ratios.items()}
+        return {name: len(one) - int(np.searchsorted(one, least)) for name, one in rising.items()}
 
     # The bits of positive floats are in the order of the floats.
     low, high = 0, int(np.float64(np.inf).view(np.int64))

@@ -147,7 +147,7 @@ def _plot_accuracy(axis: Axes, frame: pd.DataFrame, published: Sequence[dict[str
         places = [row["amount"] for row in published], [row["AP"] for row in published]
         label = f"AP, guide ({published[0]['data']})"
         axis.plot(*places, "*", color="black", markersize=13, label=label, zorder=5)
-    _sparsity_axis(axis)
+    _sparsity_axis(axis, frame)
     axis.set_ylabel("AP (COCO), 0 to 1")
     axis.set_ylim(bottom=0)
     legend_below(axis)
@@ -171,14 +171,16 @@ def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None
                 capsize=2,
                 label=f"batch {size}, {name}",
             )
-    _sparsity_axis(axis)
+    _sparsity_axis(axis, frame)
     axis.set_ylabel("latency, ms per image")
     axis.set_ylim(bottom=0)
     legend_below(axis)
     axis.set_title("Latency (median, 10th to 90th percentile)", fontsize=10)
 
 
-def _sparsity_axis(axis: Axes) -> None:
-    axis.set_xlabel("sparsity of the convolutions' weights")
+def _sparsity_axis(axis: Axes, frame: pd.DataFrame) -> None:
+    only_weights = (frame.budget == "weights").all()
+    of = "the convolutions' weights" if only_weights else "weights; with flops, of multiply-adds"
+    axis.set_xlabel(f"sparsity of {of}")
     axis.xaxis.set_major_formatter(PercentFormatter(1.0))
     axis.set_xlim(-0.03, max(0.1, math.ceil(axis.get_xlim()[1] * 10) / 10))

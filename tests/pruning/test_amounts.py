@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sparsity import InputError
-from sparsity.pruning.amounts import keep_by_price, keep_counts, round_to_total
+from sparsity.pruning.amounts import keep_counts, keep_within, round_to_total
 from sparsity.pruning.patterns import Pattern
 
 AMOUNTS = (0, 0.01, 0.3, 0.5, 0.9, 0.999)
@@ -298,38 +298,46 @@ def test_by_price_the_total_is_met_up_to_one_weight(scope, amount):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_by_price_no_weight_left_out_is_worth_more_than_one_that_is_kept(seed):
+def test_by_price_no_weight_left_out_scores_higher_than_one_that_is_kept(seed):
     rng = np.random.default_rng(seed)
     scores = {str(i): np.sort(rng.integers(1, 30, rng.integers(1, 40)) / 8)[::-1] for i in range(5)}
     prices = {name: int(rng.integers(1, 9)) for name in scores}
     lowest = {name: int(rng.integers(0, 3)) for name in scores}
     most = spent({name: lowest[name] + len(one) for name, one in scores.items()}, prices)
     total = int(rng.integers(spent(lowest, prices), most + 1))
-    counts = keep_by_price(scores, lowest, total, prices)
+    counts = keep_within(scores, lowest, total, prices)
     kept = {name: counts[name] - lowest[name] for name in scores}
     assert spent(counts, prices) <= total
-    worst = min((scores[n][k - 1] / prices[n] for n, k in kept.items() if k), default=np.inf)
+    worst = min((scores[n][k - 1] for n, k in kept.items() if k), default=np.inf)
     for name, count in kept.items():
         if count < len(scores[name]):
-            ratio = scores[name][count] / prices[name]
-            assert ratio <= worst
-            assert ratio < worst or prices[name] > total - spent(counts, prices)
+            score = scores[name][count]
+            assert score <= worst
+            assert score < worst or prices[name] > total - spent(counts, prices)
 
 
 def test_by_price_a_layer_that_never_runs_costs_nothing():
     scores = {"a": np.array([3.0, 2.0]), "b": np.array([9.0, 1.0])}
-    assert keep_by_price(scores, {"a": 0, "b": 0}, 5, {"a": 0, "b": 5}) == {"a": 2, "b": 1}
+    assert keep_within(scores, {"a": 0, "b": 0}, 5, {"a": 0, "b": 5}) == {"a": 2, "b": 1}
+
+
+def test_by_price_measured_costs_are_weighed_against_the_price():
+    """Costs 4 and 3 of a weight, at prices 4 and 1: 4 / 4 is less than 3 / 1."""
+    layers = nn.Sequential(row(1.0, 1.0), row(1.0, 1.0))
+    marginals = {"0": np.array([4.0, 4.0]), "1": np.array([3.0, 3.0])}
+    given = {"marginals": marginals, "prices": {"0": 4, "1": 1}}
+    assert keep_counts(layers, 0.8, "measured", **given) == {"0": 0, "1": 2}
+    assert keep_counts(layers, 0.5, "measured", marginals=marginals) == {"0": 2, "1": 0}
 
 
 def test_by_price_layer_scope_prunes_the_same_share_of_each_layer():
     assert keep_counts(network(), 0.3, "layer", prices=PRICES) == keep_counts(network(), 0.3, "layer")
 
 
-def test_by_price_global_weighs_squared_magnitude():
-    """Magnitudes 4 and 3 at prices 4 and 1: squared, 16 / 4 is less than 9 / 1."""
+def test_by_price_magnitudes_keep_their_order():
     layers = nn.Sequential(row(4.0, 4.0), row(3.0, 3.0))
-    assert keep_counts(layers, 0.8, "global", prices={"0": 4, "1": 1}) == {"0": 0, "1": 2}
-    assert keep_counts(layers, 0.5, "global") == {"0": 2, "1": 0}
+    assert keep_counts(layers, 0.5, "global", prices={"0": 4, "1": 1}) == {"0": 1, "1": 0}
+    assert keep_counts(layers, 0.2, "global", prices={"0": 4, "1": 1}) == {"0": 2, "1": 0}
 
 
 def test_by_price_what_cannot_be_reached_is_told_in_multiply_adds():

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from sparsity.report import plots
 from sparsity.report.columns import summarise
@@ -351,3 +352,16 @@ def test_where_ap_starts(make_sweep, aps, from_zero):
     sweep = make_sweep({("l1", 0.0): (aps[0], SAME), ("l1", 0.5): (aps[1], SAME)})
     (axis,) = plot_panels(sweep.frame)["AP against latency"].axes
     assert (axis.get_ylim()[0] == 0) == from_zero
+
+
+@pytest.mark.parametrize(
+    ("budget", "label"),
+    [
+        ("weights", "sparsity of the convolutions' weights"),
+        ("flops", "sparsity of weights; with flops, of multiply-adds"),
+    ],
+)
+def test_the_axis_says_what_sparsity_is_a_share_of(usual, budget, label):
+    axis = Figure().add_subplot()
+    plots._sparsity_axis(axis, usual.frame.assign(budget=budget))
+    assert axis.get_xlabel() == label
