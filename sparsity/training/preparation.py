@@ -149,9 +149,15 @@ def _network(material: Material, settings: TrainingSettings) -> Network:
                 "the checkpoint that it was made from"
             )
         return network
-    names = find_source(Path(material.data), "train").names
+    source = find_source(Path(material.data), "train")
+    names = source.names
     if not names:
         raise InputError(f"{material.data}: names no classes; `cfg` needs a data yaml with names")
+    if source.unnamed:
+        raise InputError(
+            f"{material.data}: names has no number {source.unnamed[0]}; `cfg` makes a network of the "
+            f"{len(names)} classes, so number them from 0 on"
+        )
     torch.manual_seed(settings.seed)
     network = build(published_architecture(material.cfg, len(names)), names)
     _initialise(network, settings.imgsz)

@@ -486,6 +486,13 @@ def test_resume_refuses_other_images(mixed, weights, data, tmp_path):
         again.resume()
 
 
+def test_a_new_network_needs_names_without_gaps(data, tmp_path):
+    content = yaml.safe_load(data.read_text()) | {"names": {0: "cat", 1: "dog", 3: "bird"}}
+    data.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"names has no number 2; `cfg` makes a network of the 3 classes"):
+        make_run(Material(cfg="yolov5n", data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
+
+
 def test_resume_needs_a_run(weights, data, tmp_path):
     made = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
     with pytest.raises(InputError, match="holds no training to go on with"):
