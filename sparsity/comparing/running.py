@@ -179,22 +179,22 @@ def _count(file: str, imgsz: int) -> Counted:
 
 def _row(one: Made, latency: Latency, counted: Counted) -> ComparedRow:
     return ComparedRow(
-        one.technique,
-        one.engine,
-        one.metrics["AP"],
-        one.metrics["AP50"],
-        latency.median,
-        latency.p10,
-        latency.p90,
-        one.peak_memory_mb,
-        one.file.name,
-        one.file.stat().st_size / MB,
-        one.metrics["parameters"],
-        counted.gflops,
-        one.metrics["sparsity_conv"],
-        one.seconds,
-        _note(one, counted.linear),
-        "; ".join(map(shown, one.commands)),
+        technique=one.technique,
+        engine=one.engine,
+        AP=one.metrics["AP"],
+        AP50=one.metrics["AP50"],
+        latency_ms=latency.median,
+        latency_p10_ms=latency.p10,
+        latency_p90_ms=latency.p90,
+        peak_memory_mb=one.peak_memory_mb,
+        file=one.file.name,
+        file_mb=one.file.stat().st_size / MB,
+        parameters=one.metrics["parameters"],
+        gflops=counted.gflops,
+        sparsity=one.metrics["sparsity_conv"],
+        seconds=one.seconds,
+        note=_note(one, counted.linear),
+        commands="; ".join(map(shown, one.commands)),
     )
 
 

@@ -115,6 +115,8 @@ def _kept(architecture: Architecture) -> list[int]:
     for index, layer in enumerate(architecture):
         sources = {s if s >= 0 else index + s for s in layer.sources if s != -1}
         if -1 in sources:
-            raise InputError(f"model.{index} takes the image itself, which YOLOv5's .pt cannot express")
+            raise InputError(
+                f"model.{index} takes the image itself, which a .pt cannot express; save it as .safetensors"
+            )
         kept |= sources
     return sorted(kept)

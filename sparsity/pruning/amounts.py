@@ -77,9 +77,9 @@ def keep_counts(
         highest = {name: high if name in taking else sizes[name] for name, high in highest.items()}
         lowest = {name: low if name in taking else sizes[name] for name, low in lowest.items()}
     if scope == "erk":
-        wished = {n: sum(c.weight.shape) for n, c in convs.items()}
+        densities = {n: sum(c.weight.shape) for n, c in convs.items()}
         share_out = round_to_total if prices is None else partial(_round_below_total, prices=prices)
-        return share_out(wished, lowest, highest, total)
+        return share_out(densities, lowest, highest, total)
     if scope == "measured":
         falling = _known(marginals)
     else:
@@ -105,22 +105,22 @@ def _sum_prices(counts: Mapping[str, int], price: Mapping[str, int]) -> int:
 
 
 def round_to_total(
-    wished: Mapping[str, float], lowest: Mapping[str, int], highest: Mapping[str, int], total: int
+    proportions: Mapping[str, float], lowest: Mapping[str, int], highest: Mapping[str, int], total: int
 ) -> Counts:
-    """Return whole numbers in proportion to the wished numbers, within bounds, with exactly this sum.
+    """Return whole numbers in these proportions, within bounds, with exactly this sum.
 
-    All wished numbers (>= 0) are multiplied by one factor and clipped to lowest <= count <= highest. The
+    All proportions (>= 0) are multiplied by one factor and clipped to lowest <= count <= highest. The
     factor is chosen so that their sum is the total; numbers that already have this sum are not changed. The
-    largest remainders are rounded up; of equal remainders, the first is rounded up first. Names with a wished
-    number of 0 get only what the others cannot take.
+    largest remainders are rounded up; of equal remainders, the first is rounded up first. Names with a
+    proportion of 0 get only what the others cannot take.
     Raises InputError where the bounds don't allow the total.
     """
-    low, high = (np.array([bound[name] for name in wished], float) for bound in (lowest, highest))
+    low, high = (np.array([bound[name] for name in proportions], float) for bound in (lowest, highest))
     if (low > high).any() or not low.sum() <= total <= high.sum():
         raise InputError(f"`total` is {total}; from {low.sum():.0f} to {high.sum():.0f} is expected")
-    weight = np.array(list(wished.values()), float)
+    weight = np.array(list(proportions.values()), float)
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
-        raise InputError("`wished` holds a number that is negative or not finite; 0 or more is expected")
+        raise InputError("`proportions` holds a number that is negative or not finite; 0 or more is expected")
     weight = np.maximum(weight, weight.max(initial=0) * 1e-12 or 1)
     # The sum is piecewise linear in the scale. Its corners are where a layer reaches a bound.
     scales = np.sort(np.concatenate([low / weight, high / weight]))
@@ -131,11 +131,11 @@ def round_to_total(
     counts[upwards[: total - counts.sum()]] += 1
     assert counts.sum() == total
     assert ((low <= counts) & (counts <= high)).all()
-    return dict(zip(wished, counts.tolist(), strict=True))
+    return dict(zip(proportions, counts.tolist(), strict=True))
 
 
 def _round_below_total(
-    wished: Mapping[str, float],
+    proportions: Mapping[str, float],
     lowest: Mapping[str, int],
     highest: Mapping[str, int],
     total: int,
@@ -143,7 +143,7 @@ def _round_below_total(
 ) -> Counts:
     """Return whole numbers as round_to_total does, with at most this sum of prices, less than one short."""
     low, high, weight, price = (
-        np.array([one[name] for name in wished], float) for one in (lowest, highest, wished, prices)
+        np.array([one[name] for name in proportions], float) for one in (lowest, highest, proportions, prices)
     )
     scales = np.sort(np.concatenate([low / weight, high / weight]))
     sums = (np.clip(scales[:, None] * weight, low, high) * price).sum(axis=1)
@@ -154,7 +154,7 @@ def _round_below_total(
         if counts[one] < high[one] and price[one] <= spare:
             counts[one] += 1
             spare -= int(price[one])
-    return dict(zip(wished, counts.tolist(), strict=True))
+    return dict(zip(proportions, counts.tolist(), strict=True))
 
 
 def _lowest(sizes: Counts, keep: Sequence[str], caps: Mapping[str, float]) -> Counts:
@@ -205,8 +205,8 @@ def _per_layer(
         )
     if pattern and lowest == sizes:
         raise InputError(f"`pattern` {pattern} fits no layer that can be pruned; another one is expected")
-    wished = {name: size - round(amount * size) for name, size in sizes.items()}
-    return {name: min(highest[name], max(lowest[name], count)) for name, count in wished.items()}
+    counts = {name: size - round(amount * size) for name, size in sizes.items()}
+    return {name: min(highest[name], max(lowest[name], count)) for name, count in counts.items()}
 
 
 def _check_reachable(

@@ -227,23 +227,23 @@ def test_network_without_convolutions_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("wished", "lowest", "highest", "total", "counts"),
+    ("proportions", "lowest", "highest", "total", "counts"),
     [
-        pytest.param((2, 3), (0, 0), (9, 9), 5, (2, 3), id="as wished"),
+        pytest.param((2, 3), (0, 0), (9, 9), 5, (2, 3), id="as proportions"),
         pytest.param((1.5, 1.3, 1.2), (0,) * 3, (9,) * 3, 4, (2, 1, 1), id="the largest remainder"),
         pytest.param((1, 1, 1), (0,) * 3, (9,) * 3, 4, (2, 1, 1), id="equal remainders: the first"),
         pytest.param((2, 4), (0, 0), (90, 90), 30, (10, 20), id="in proportion"),
         pytest.param((2, 4, 4), (0,) * 3, (90, 5, 90), 30, (8, 5, 17), id="what one can't take, others do"),
         pytest.param((1, 9), (4, 0), (9, 9), 10, (4, 6), id="at least"),
-        pytest.param((0, 1), (0, 0), (9, 9), 5, (0, 5), id="not wished"),
-        pytest.param((0, 1), (0, 0), (9, 9), 12, (3, 9), id="not wished, but there is no other"),
-        pytest.param((0, 0), (0, 0), (9, 9), 12, (6, 6), id="nothing wished"),
+        pytest.param((0, 1), (0, 0), (9, 9), 5, (0, 5), id="not proportions"),
+        pytest.param((0, 1), (0, 0), (9, 9), 12, (3, 9), id="not proportions, but there is no other"),
+        pytest.param((0, 0), (0, 0), (9, 9), 12, (6, 6), id="nothing proportions"),
         pytest.param((5, 5), (3, 3), (9, 9), 6, (3, 3), id="the least"),
         pytest.param((5, 5), (3, 3), (9, 9), 18, (9, 9), id="the most"),
     ],
 )
-def test_round_to_total(wished, lowest, highest, total, counts):
-    given = [dict(zip("abc", numbers, strict=False)) for numbers in (wished, lowest, highest)]
+def test_round_to_total(proportions, lowest, highest, total, counts):
+    given = [dict(zip("abc", numbers, strict=False)) for numbers in (proportions, lowest, highest)]
     assert tuple(round_to_total(*given, total).values()) == counts
 
 
@@ -253,17 +253,17 @@ def test_round_to_total_within_random_bounds(seed, layers):
     names = [str(i) for i in range(layers)]
     lowest = torch.randint(0, 10**6, (layers,), generator=generator)
     highest = lowest + torch.randint(0, 7 * 10**6, (layers,), generator=generator)
-    wished = torch.rand(layers, generator=generator) * 1e7
+    proportions = torch.rand(layers, generator=generator) * 1e7
     for share in (0, 1e-7, 0.3, 0.5, 0.9999999, 1):
         total = int(lowest.sum() + (share * (highest - lowest).sum().double()).round())
-        bounds = [dict(zip(names, bound.tolist(), strict=True)) for bound in (wished, lowest, highest)]
+        bounds = [dict(zip(names, bound.tolist(), strict=True)) for bound in (proportions, lowest, highest)]
         counts = round_to_total(*bounds, total)
         assert sum(counts.values()) == total
         assert all(bounds[1][n] <= counts[n] <= bounds[2][n] for n in names)
 
 
 @pytest.mark.parametrize(
-    ("wished", "total", "words"),
+    ("proportions", "total", "words"),
     [
         pytest.param(1.0, 10, "`total` is 10; from 1 to 9", id="too many"),
         pytest.param(1.0, 0, "`total` is 0", id="too few"),
@@ -271,9 +271,9 @@ def test_round_to_total_within_random_bounds(seed, layers):
         pytest.param(float("nan"), 5, "negative or not finite", id="NaN"),
     ],
 )
-def test_round_to_total_refuses(wished, total, words):
+def test_round_to_total_refuses(proportions, total, words):
     with pytest.raises(InputError, match=words):
-        round_to_total({"a": wished}, {"a": 1}, {"a": 9}, total)
+        round_to_total({"a": proportions}, {"a": 1}, {"a": 9}, total)
 
 
 PRICES = {"0": 100, "1": 100, "2": 30, "3": 30, "4": 7, "5": 7, "6": 1}
