@@ -234,6 +234,13 @@ def add_latency_flags(parser: Parser) -> None:
         help=f"engines that run each level: {', '.join(ENGINES)}; with any but torch, all run on the CPU",
     )
     add("--batch-sizes", default="1,32", metavar="N,N", help="batch sizes to time; none for no timing")
+    add(
+        "--seconds",
+        type=float,
+        default=20.0,
+        metavar="S",
+        help="time for each of them, of all levels together",
+    )
 
 
 def add_bootstrap_flag(parser: Parser) -> None:

@@ -17,6 +17,7 @@ DEMO_DEFAULTS: Mapping[str, str] = {
     "engines": "torch,sparse where numba is installed",
     "batch_sizes": "1",
     "calib_images": "16",
+    "seconds": "8",
 }
 """Destination of a sweep's flag -> its default with --demo, as the help says it."""
 

@@ -24,7 +24,7 @@ from sparsity.sweeping.sweep import run_sweep
 from sparsity.timing.latency import Rounds
 from sparsity.validation.metrics import Metrics
 
-CRITERION, BATCH_SIZES, CALIB_IMAGES = "l1", "1,32", 64
+CRITERION, BATCH_SIZES, CALIB_IMAGES, SECONDS = "l1", "1,32", 64, 20.0
 """The defaults of the flags without --demo."""
 DEMO_CRITERION, DEMO_BATCH_SIZES, DEMO_ENGINES = "l1,obs", "1", f"{TORCH},sparse"
 DEMO_CALIB_IMAGES = 16
@@ -44,13 +44,13 @@ def run(args: Namespace, line: str) -> None:
         options.settings,
         read_engines(args.engines),
         args.compact,
-        rounds=Rounds(seconds=DEMO_SECONDS) if args.demo else Rounds(),
+        rounds=Rounds(args.seconds),
         bootstrap=args.bootstrap,
         save=args.save_networks,
     )
     announce("sweep", args, wanted.validation)
     if chosen:
-        print(f"Chosen for the demo: {' '.join(chosen)}; {DEMO_SECONDS:g} s of timing\n")
+        print(f"Chosen for the demo: {' '.join(chosen)}\n")
     if args.resume:
         read_settings(args.resume)
 
@@ -87,12 +87,14 @@ def resolve(args: Namespace) -> list[str]:
         "engines": TORCH,
         "batch_sizes": BATCH_SIZES,
         "calib_images": CALIB_IMAGES,
+        "seconds": SECONDS,
     }
     demo = {
         "criterion": DEMO_CRITERION,
         "engines": _demo_engines(args),
         "batch_sizes": DEMO_BATCH_SIZES,
         "calib_images": DEMO_CALIB_IMAGES,
+        "seconds": DEMO_SECONDS,
     }
     missing = [name for name in plain if getattr(args, name) is None]
     for name in missing:

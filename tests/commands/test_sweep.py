@@ -173,9 +173,9 @@ def test_defaults_of_the_demo(monkeypatch, flags, has_numba, criterion, engines,
     chosen = sweep.resolve(args)
     assert (args.criterion, args.engines, args.batch_sizes) == (criterion, engines, batch_sizes)
     given = {flag for flag in flags if flag.startswith("--")}
-    assert args.calib_images == (16 if "--demo" in flags else 64)
+    assert (args.calib_images, args.seconds) == ((16, 8.0) if "--demo" in flags else (64, 20.0))
     expected = (
-        {"--criterion", "--engines", "--batch-sizes", "--calib-images"} - given
+        {"--criterion", "--engines", "--batch-sizes", "--calib-images", "--seconds"} - given
         if "--demo" in flags
         else set()
     )
@@ -206,3 +206,10 @@ def test_networks_are_kept_where_asked(run, shapes, tmp_path):
         weights = [m.weight for m in load(path, fused=True).modules() if isinstance(m, torch.nn.Conv2d)]
         zeros = sum(int((weight == 0).sum()) for weight in weights)
         assert zeros / sum(map(torch.numel, weights)) == pytest.approx(amount, abs=0.01)
+
+
+def test_a_time_for_latency_that_is_none_is_refused(run_script, tmp_path):
+    code, _, err = run_script(sweep, "0.5", "--demo", "--seconds", "nan", "--project", tmp_path / "r")
+    assert code == 2
+    assert "--seconds is nan; a finite number from 0 on is expected" in err
+    assert not (tmp_path / "r").exists()
