@@ -23,6 +23,9 @@ from sparsity.pruning.moments import Moments, gather_moments
 from sparsity.pruning.patterns import Pattern, select
 
 SMALLEST_VARIANCE = 1e-12
+MOST_GROWTH = 100.0
+"""How much the largest weight may grow; real solutions stay below 6. Behind a layer without weights, inputs
+are constant, their moments are rounding errors, and a solution of them can be of any size."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ def prune_layer(
     dense = grouped(conv.weight, conv.groups)
     stays = _selector(conv, count, pattern)
     candidates = [dense * stays(dense.abs())]
-    candidates.append(_solve(dense, moments, stays, settings))
+    solved = _solve(dense, moments, stays, settings)
+    if solved.abs().max() <= MOST_GROWTH * dense.abs().max():  # False for NaN
+        candidates.append(solved)
     best = min(candidates, key=lambda w: least_squares.error(w, moments.xx, moments.yx, dense))
     conv.weight.copy_(best.flatten(0, 1).view_as(conv.weight))
     if conv.bias is not None:

@@ -241,3 +241,16 @@ def test_variances_that_rounding_made_negative_give_finite_weights():
     prune_layer(conv, plain(xx), 6, None, ObsSettings())
     assert conv.weight.isfinite().all()
     assert int((conv.weight != 0).sum()) == 6
+
+
+def test_a_solution_of_rounding_errors_is_not_taken():
+    """Inputs that pruning made constant: what is left of their moments is 1e-14 of the dense ones."""
+    torch.manual_seed(0)
+    conv = linear(4, 8)
+    before = conv.weight.clone()
+    noise, dense_inputs = 1e-7 * torch.randn(64, 8).double(), torch.randn(64, 8).double()
+    xx, yx = noise.T @ noise / 64, dense_inputs.T @ noise / 64
+    mean = torch.zeros(1, 8, dtype=torch.float64)
+    prune_layer(conv, Moments(xx[None], yx[None], mean, mean), 16, None, ObsSettings())
+    assert int((conv.weight != 0).sum()) == 16
+    assert conv.weight.abs().max() <= before.abs().max()
