@@ -125,7 +125,8 @@ def read_exported(options: Options, *changes: object) -> OnnxNetwork | None:
             "of how, --compact or --save; give the .pt or .safetensors it was made from"
         )
     if not ENGINES[options.settings.engine].needs_graph:
-        names = " or ".join(name for name in ENGINES if ENGINES[name].needs_graph)
+        *others, last = (name for name in ENGINES if ENGINES[name].needs_graph)
+        names = f"{', '.join(others)} or {last}"
         raise InputError(
             f"{options.weights}: --engine {names} runs ONNX files, {options.settings.engine} does not"
         )

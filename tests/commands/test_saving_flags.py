@@ -150,7 +150,7 @@ def test_dead_channels_go_and_what_is_found_stays(run, shallow, tmp_path):
         pytest.param(["--engine", "openvino", "--half"], "leave --half out", id="half"),
         pytest.param(
             ["--weights", "a.onnx", "--engine", "torch"],
-            "--engine onnxruntime or openvino runs ONNX files",
+            "--engine onnxruntime, openvino or openvino-bf16 runs ONNX files",
             id="onnx by torch",
         ),
         pytest.param(

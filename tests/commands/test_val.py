@@ -185,12 +185,18 @@ def test_interrupted_run_leaves_nothing(run, data, tmp_path, monkeypatch):
     assert not (tmp_path / "results").exists()
 
 
+def restore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.assets
 def test_ctrl_c_stops_a_real_run(assets, tmp_path):
     flags = ["--weights", assets / "yolov5n.pt", "--data", assets / "coco250", "--project", tmp_path / "r"]
     command = [sys.executable, ROOT / "val_sparse.py", *flags, "--device", "cpu"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A shell lets what it starts in the background ignore Ctrl-C.
+    process = subprocess.Popen(command, **pipes, preexec_fn=restore_interrupts)
     for line in process.stdout:
         if line.startswith("Scanning"):
             break
