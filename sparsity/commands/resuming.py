@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sparsity.base.errors import InputError
 
-FILES = ("training.json", "settings.json", "compare.json", "sensitivity.json")
-"""The files of runs that hold their command line: at the top, or in "about"."""
+FILES: Mapping[str, str] = {
+    "finetune": "training.json",
+    "sweep": "settings.json",
+    "compare": "compare.json",
+    "sensitivity": "sensitivity.json",
+}
+"""Command that resumes -> the file of its runs that holds their command line: at the top, or in "about"."""
 FLAG = "--resume"
 
 
-def complete(argv: Sequence[str]) -> list[str]:
+def complete(command: str, argv: Sequence[str]) -> list[str]:
     """Return a command's arguments; where they are --resume alone, with those of the first start before it.
 
     The result is argv itself where the run's file names no command: the command then says what is missing.
-    Raises InputError where the folder holds no run.
+    Raises InputError where the folder holds no run of this command.
     """
     place = _only_resume(argv)
-    if place is None:
+    if place is None or command not in FILES:
         return list(argv)
     path = Path(place)
-    folder = path.parent if path.is_file() else path
-    if not any((folder / name).exists() for name in FILES):
-        raise InputError(f"{FLAG} {place}: holds no run to go on with (none of {', '.join(FILES)})")
-    first = next(filter(None, map(_first_arguments, (folder / name for name in FILES))), None)
+    file = (path.parent if path.is_file() else path) / FILES[command]
+    if not file.exists():
+        raise InputError(f"{FLAG} {place}: holds no run of {command} to go on with (no {file.name})")
+    first = _first_arguments(file)
     return list(argv) if first is None else [*first, FLAG, place]
 
 

@@ -40,7 +40,7 @@ def run_command(name: str, argv: Sequence[str] | None = None, *, prog: str = "")
     parser = command.make_parser(prog)
 
     def work() -> None:
-        argv = complete(typed)
+        argv = complete(name, typed)
         args, line = parser.parse_args(argv), shlex.join([*start, *argv])
         with speaking_of(parser):
             command.load()(args, line)
