@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from sparsity.base.errors import InputError
 from sparsity.yolo.network import Network
 
@@ -15,15 +17,22 @@ except ImportError as error:
 __all__ = ["CompiledNetwork", "Line", "compile", "explain", "format_lines", "tune"]
 
 
-def compile(network: Network, imgsz: int = 640, threads: int | None = None) -> CompiledNetwork:
+def compile(
+    network: Network,
+    imgsz: int = 640,
+    threads: int | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> CompiledNetwork:
     """Compile a network, and tune it for images of imgsz x imgsz pixels.
 
     Images of other sizes run too, with estimated instead of measured choices.
     threads: the number of threads of one call. None: torch.get_num_threads() in the calling thread.
+    dtype: of feature maps and weights, float32 or bfloat16 (see CompiledNetwork).
     The first call on a machine takes some seconds. Machine code and choices are then stored in the user's
     cache folder, and later calls are faster.
     Raises InputError for a network with operations that the engine does not support.
     """
-    compiled = CompiledNetwork(network, threads)
+    compiled = CompiledNetwork(network, threads, dtype=dtype)
     tune(compiled, imgsz, imgsz)
     return compiled

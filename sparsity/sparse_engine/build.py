@@ -26,32 +26,32 @@ from sparsity.sparse_engine.private_folder import make_private, open_private
 _LOCK = Lock()
 
 
-def load_kernels() -> Callable[..., None]:
-    """Return kernels.run_program as machine code.
+def load_kernels(arena: type) -> Callable[..., None]:
+    """Return kernels.run_program as machine code, for an arena of this type: float32 or int32.
 
     It comes from the cache folder, or is compiled, which takes some seconds.
     """
     with _LOCK:
-        return _load()
+        return _load(arena)
 
 
-@lru_cache(maxsize=1)
-def _load() -> Callable[..., None]:
+@lru_cache(maxsize=2)
+def _load(arena: type) -> Callable[..., None]:
     try:
         folder = _folder()
         if reason := open_private(folder):
             say(f"WARNING: {reason}; the machine code there is not used, it is compiled in memory")
         else:
-            return _load_cached(folder)
+            return _load_cached(folder, arena)
     except Exception:
         # The cache can't be written, or a file in it is damaged: compile without a cache.
         pass
     fresh = njit(kernels.run_program, **kernels.OPTIONS)
-    _compile(fresh)
+    _compile(fresh, arena)
     return fresh
 
 
-def _load_cached(folder: Path) -> Callable[..., None]:
+def _load_cached(folder: Path, arena: type) -> Callable[..., None]:
     """Return the function from the folder, or compile it and store it there.
 
     The folder must be private: numba's files are pickles, which run code when they are read.
@@ -61,17 +61,18 @@ def _load_cached(folder: Path) -> Callable[..., None]:
         cached.enable_caching()
     if not Path(cached._cache.cache_path).is_relative_to(folder):
         raise OSError(f"numba caches elsewhere than in {folder}")
-    _compile(cached)
+    _compile(cached, arena)
     make_private(folder)
     return cached
 
 
-def _compile(function: Callable[..., None]) -> None:
+def _compile(function: Callable[..., None], arena: type) -> None:
     """Make numba compile the function, by calling it with an empty program."""
+    memory = np.zeros(0, arena)
     floats, ints = np.zeros(0, np.float32), np.zeros(0, np.int32)
     program, counters = np.zeros((0, WIDTH), np.int64), np.zeros(0, np.int64)
     tables = (floats, ints, counters, floats, np.zeros((0, 3), np.int32), ints)
-    function(program, 1, counters, 1, floats, floats, floats, floats, floats, tables)
+    function(program, 1, counters, 1, memory, floats, memory, floats, floats, tables)
 
 
 def _folder() -> Path:

@@ -46,6 +46,7 @@ class Task:
     rows, columns: the size of the result, in vectors. extent: the side of the dilated kernel, in cells.
     outputs: output channels. per_group: input channels of one group. weights: the number of nonzero weights.
     whole: whether the convolution has one group only. taps: the number of kernel positions.
+    paired: whether the maps hold pairs; input channels and weights are then pairs of them.
     """
 
     rows: int
@@ -58,6 +59,12 @@ class Task:
     threads: int
     whole: bool
     taps: int
+    paired: bool = False
+
+    @property
+    def dense_tiles(self) -> tuple[tuple[int, int, int], ...]:
+        """The tiles of the kernels that do not skip zeros (see machine.Machine)."""
+        return MACHINE.paired_dense_tiles if self.paired else MACHINE.dense_tiles
 
     @property
     def all_weights(self) -> int:
@@ -70,7 +77,8 @@ def task_of(step: Convolution, result: Cells, threads: int) -> Task:
     outputs, per_group, kernel = step.weight.shape[:3]
     extent, whole = step.dilation * (kernel - 1) + 1, step.groups == 1
     sizes = (result.rows, result.columns, step.stride, extent, outputs, per_group)
-    return Task(*sizes, int(np.count_nonzero(step.weight)), threads, whole, kernel * kernel)
+    weights = int(np.count_nonzero(step.weight))
+    return Task(*sizes, weights, threads, whole, kernel * kernel, step.paired)
 
 
 def choose(task: Task) -> Choice:
@@ -80,7 +88,7 @@ def choose(task: Task) -> Choice:
 
 def ranked(task: Task) -> list[Choice]:
     """Return choices for a task, whose blocks fill the cache, sorted by estimated time."""
-    tiles = [*((*tile, 1) for tile in MACHINE.tiles), *MACHINE.dense_tiles]
+    tiles = [*((*tile, 1) for tile in MACHINE.tiles), *task.dense_tiles]
     choices = [
         with_block(task, tile[:2], fitting_block(task, tile[:2]), tile[2])
         for tile in tiles
@@ -97,7 +105,7 @@ def fits(task: Task, choice: Choice) -> bool:
     known = (
         choice.tile in MACHINE.tiles
         if choice.group == 1
-        else (*choice.tile, choice.group) in MACHINE.dense_tiles
+        else (*choice.tile, choice.group) in task.dense_tiles
     )
     parts = 1 <= choice.block <= task.per_group and 1 <= choice.spans <= task.outputs
     return known and parts and _holds(task, *choice.tile, choice.group)

@@ -20,6 +20,7 @@ from sparsity.sparse_engine.build import load_kernels
 from sparsity.sparse_engine.choices import Choice, Task
 from sparsity.sparse_engine.graph import read_graph
 from sparsity.sparse_engine.kernels import COUNTERS
+from sparsity.sparse_engine.pairs import pair_channels
 from sparsity.sparse_engine.program import Program, make_program
 from sparsity.sparse_engine.team import Team
 from sparsity.yolo.network import Network
@@ -53,16 +54,23 @@ class CompiledNetwork:
     Weights that are zero at construction are skipped. Several threads can call it at the same time.
     """
 
-    def __init__(self, network: Network, threads: int | None = None) -> None:
+    def __init__(
+        self, network: Network, threads: int | None = None, *, dtype: torch.dtype = torch.float32
+    ) -> None:
         """Read the network, which is not changed.
 
         threads: the number of threads of one call. None: torch.get_num_threads() in the calling thread.
-        Raises InputError for a network with operations that the engine does not support.
+        dtype: of feature maps and weights, float32 or bfloat16. Sums, images and raw maps are float32.
+        bfloat16 is fast where the CPU has AVX512_BF16; other CPUs emulate it.
+        Raises InputError for a network with operations that the engine does not support, or another dtype.
         """
         require_network(network, Network)
         if threads is not None and threads < 1:
             raise InputError(f"`threads` is {threads}; a whole number from 1 on is expected")
-        self._graph = read_graph(network)
+        if dtype not in (torch.float32, torch.bfloat16):
+            raise InputError(f"`dtype` is {dtype}; torch.float32 or torch.bfloat16 is expected")
+        graph = read_graph(network)
+        self._graph = graph if dtype is torch.float32 else pair_channels(graph)
         self._threads = threads
         self._prepared: OrderedDict[tuple[int, int, int], _Prepared] = OrderedDict()
         self.choices: dict[Task, Choice] = {}
@@ -149,11 +157,11 @@ class CompiledNetwork:
 def make_workspace(program: Program, threads: int) -> _Workspace:
     """Return memory and threads for one call of a program."""
     return _Workspace(
-        aligned_zeros(program.floats),
+        aligned_zeros(program.floats, program.arena),
         [aligned_zeros(program.sums) for _ in range(threads)],
-        [aligned_zeros(program.scratch) for _ in range(threads)],
+        [aligned_zeros(program.scratch, program.arena) for _ in range(threads)],
         Team(threads),
-        load_kernels(),
+        load_kernels(program.arena),
     )
 
 

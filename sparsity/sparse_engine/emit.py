@@ -6,14 +6,32 @@ from collections.abc import Sequence
 
 import numpy as np
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 
 from sparsity.sparse_engine.machine import MACHINE
 from sparsity.sparse_engine.operations import Activation
 
 LANES = MACHINE.lanes
+
+
+class _Bfloat(ir.Type):
+    """LLVM's bfloat, which llvmlite does not define."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Bfloat)
+
+    def __hash__(self) -> int:
+        return hash(_Bfloat)
+
+
 FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR, INT_VECTOR = ir.VectorType(FLOAT, LANES), ir.VectorType(INT32, LANES)
+HALVES, HALF_VECTOR = ir.VectorType(_Bfloat(), 2 * LANES), ir.VectorType(_Bfloat(), LANES)
+"""A vector of pairs as single bfloat16 numbers; and one number of each pair."""
 ALIGNED = 4 * LANES
 LOG2_E = 1.4426950408889634
 ROUNDING = 12582912.0
@@ -48,6 +66,38 @@ def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -
     kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
     fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
     return builder.call(fma, [a, b, c])
+
+
+def multiply_add_pairs(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """Return c plus both products of each pair of a and b, as float32. a, b: pairs, in vectors of float32."""
+    if not MACHINE.bfloat16:
+        for one, other in zip(unpack(builder, a), unpack(builder, b), strict=True):
+            c = multiply_add(builder, one, other, c)
+        return c
+    kind = ir.FunctionType(VECTOR, [VECTOR, HALVES, HALVES])
+    dot = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512bf16.dpbf16ps.{32 * LANES}")
+    return builder.call(dot, [c, builder.bitcast(a, HALVES), builder.bitcast(b, HALVES)])
+
+
+def unpack(builder: ir.IRBuilder, pairs: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Return the first and the second numbers of a vector of pairs, as float32."""
+    bits = builder.bitcast(pairs, INT_VECTOR)
+    low = builder.shl(bits, ir.Constant(INT_VECTOR, [16] * LANES))
+    high = builder.and_(bits, ir.Constant(INT_VECTOR, [-65536] * LANES))
+    return builder.bitcast(low, VECTOR), builder.bitcast(high, VECTOR)
+
+
+def pack(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
+    """Return a vector of pairs of these numbers, rounded to bfloat16."""
+    halves = [builder.fptrunc(one, HALF_VECTOR) for one in (low, high)]
+    order = [lane + half * LANES for lane in range(LANES) for half in (0, 1)]
+    mixed = builder.shuffle_vector(*halves, ir.Constant(ir.VectorType(INT32, 2 * LANES), order))
+    return builder.bitcast(mixed, VECTOR)
+
+
+def holds_pairs(memory: types.Array) -> bool:
+    """Whether an arena holds pairs of bfloat16: those have the type int32, others float32."""
+    return memory.dtype == types.int32
 
 
 def vector_at(builder: ir.IRBuilder, base: ir.Value, offset: ir.Value | int) -> ir.Value:

@@ -54,7 +54,8 @@ class Map:
 class Convolution:
     """A convolution, followed by an activation, followed by the addition of a residual.
 
-    weight: float32 [outputs, inputs / groups, k, k]. bias: float32 [outputs].
+    weight: float32 [outputs, inputs / groups, k, k]; or, for maps of pairs, int32 (see pairs). bias: float32
+    [outputs].
     slope: the negative slope of LeakyReLU. residual: the map to add, or None.
     """
 
@@ -70,6 +71,16 @@ class Convolution:
     activation: Activation = Activation.NONE
     slope: float = 0.0
     residual: Map | None = None
+
+    @property
+    def paired(self) -> bool:
+        """Whether the source holds pairs of channels in bfloat16."""
+        return self.weight.dtype == np.int32
+
+    @property
+    def shared(self) -> int:
+        """How many outputs share a channel of the result: 2 where it holds pairs."""
+        return len(self.weight) // self.result.channels
 
     @property
     def reach(self) -> int:
@@ -109,13 +120,28 @@ class Graph:
     """A network as steps.
 
     image: the input map. steps: in execution order. outputs: the raw maps. largest: the network's largest
-    stride.
+    stride. depths: the number of channels of each raw map; a map of pairs can hold one more.
+    paired: whether maps, other than the raw maps, hold pairs of channels in bfloat16 (see pairs).
     """
 
     image: Map
     steps: tuple[Step, ...]
     outputs: tuple[Map, ...]
     largest: int
+    depths: tuple[int, ...]
+    paired: bool = False
+
+
+def maps_in(step: Step) -> list[Map]:
+    """Return the maps that a step reads or writes."""
+    residual = step.residual if isinstance(step, Convolution) else None
+    return [step.source, step.result] if residual is None else [step.source, step.result, residual]
+
+
+def maps_of(graph: Graph) -> list[Map]:
+    """Return all maps that the image, the steps and the outputs name, each once."""
+    named = [one for step in graph.steps for one in maps_in(step)]
+    return list(dict.fromkeys([graph.image, *named, *graph.outputs]))
 
 
 Value: TypeAlias = "Map | list[Value] | None"
@@ -129,7 +155,8 @@ def read_graph(network: Network) -> Graph:
     fused = fuse(copy.deepcopy(network)).eval().cpu().float()
     reader = _Reader(fused)
     outputs = reader.read()
-    return Graph(reader.image, tuple(reader.steps), tuple(outputs), network.largest_stride)
+    depths = tuple(one.channels for one in outputs)
+    return Graph(reader.image, tuple(reader.steps), tuple(outputs), network.largest_stride, depths)
 
 
 @dataclass(eq=False)

@@ -3,7 +3,8 @@
 Maps are stored in one array, the arena, as [row][channel][column][lane]. A map is divided into a grid of
 blocks, and lane l of a vector holds a cell of block l. A step to the next cell is therefore a step to the
 next vector, in all blocks at once. The rows and columns just outside a block's border (the halo) are copies
-of those of the neighbouring blocks.
+of those of the neighbouring blocks. In an arena of pairs (see pairs), each channel here is a pair of
+channels.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from numba import njit
 
 from sparsity.sparse_engine.arrays import LINE_LONGS
 from sparsity.sparse_engine.emit import LANES
-from sparsity.sparse_engine.moves import keep_larger, move, move_shifted
+from sparsity.sparse_engine.moves import (
+    copy_number,
+    keep_larger,
+    move,
+    move_shifted,
+    pack_rows,
+    set_edge,
+)
 from sparsity.sparse_engine.operations import At, Conv, Halo, Kind, Move, Whole
 from sparsity.sparse_engine.threads import add_atomically, pause, read_atomically
 from sparsity.sparse_engine.tiles import convolve_tile
@@ -21,7 +29,6 @@ from sparsity.sparse_engine.transpose import lanes_to_rows, rows_to_lanes
 
 COUNTERS = 2 * LINE_LONGS
 """Number of int64 values for each operation on an image: two counters, each in a separate cache line."""
-LOWEST = np.float32(-np.inf)
 OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 """numba's options for every function here."""
 
@@ -40,11 +47,12 @@ def _convolve(op, item, memory, values, offsets, starts, sums, slopes):  # noqa:
     first, last = groups * span // spans, groups * (span + 1) // spans
     begin, end = first * op[Conv.GROUP], last * op[Conv.GROUP]
     source = op[At.SOURCE] + row * stride * op[At.SOURCE_PITCH] + column * stride * LANES
-    result = op[At.RESULT] + row * op[At.RESULT_PITCH] + column * LANES + begin * op[At.RESULT_PLANE]
+    channel = begin // op[Conv.SHARED]
+    result = op[At.RESULT] + row * op[At.RESULT_PITCH] + column * LANES + channel * op[At.RESULT_PLANE]
     residual = np.int64(-1)
     if op[Conv.RESIDUAL] >= 0:
         inside = row * op[Conv.RESIDUAL_PITCH] + column * LANES
-        residual = op[Conv.RESIDUAL] + inside + begin * op[Conv.RESIDUAL_PLANE]
+        residual = op[Conv.RESIDUAL] + inside + channel * op[Conv.RESIDUAL_PLANE]
     for block in range(blocks):
         convolve_tile(
             op[Conv.SHAPE],
@@ -54,7 +62,7 @@ def _convolve(op, item, memory, values, offsets, starts, sums, slopes):  # noqa:
             values,
             offsets,
             starts,
-            op[Conv.STARTS] + block * groups + first,
+            op[Conv.STARTS] + (block * groups + first) * op[Conv.STREAMS],
             op[Conv.BIAS] + begin,
             end - begin,
             sums,
@@ -68,6 +76,7 @@ def _convolve(op, item, memory, values, offsets, starts, sums, slopes):  # noqa:
             op[Conv.RESIDUAL_PLANE],
             op[Conv.ACTIVATION],
             slopes[op[Conv.SLOPE]],
+            np.int64(op[Conv.SHARED] == 1),
         )
 
 
@@ -91,42 +100,39 @@ def _fill_halo(op, memory, plane, moves, edges, low):  # noqa: ANN001, ANN202
     cell. moves: int32 [n, 3], the offsets of result and source, and the shift case.
     """
     for i in range(op[Halo.EDGES], op[Halo.EDGES] + op[Halo.EDGE_COUNT]):
-        memory[plane + edges[i]] = LOWEST if low else np.float32(0)
+        set_edge(memory, plane + edges[i], low)
     for i in range(op[Halo.MOVES], op[Halo.MOVES] + op[Halo.MOVE_COUNT]):
         move_shifted(memory, plane + moves[i, 0], plane + moves[i, 1], np.int64(moves[i, 2]), low)
 
 
 @njit(**OPTIONS)
-def _scatter(op, cells, place, memory, plane, pitch):  # noqa: ANN001, ANN202
-    """Copy a channel's cells from rows into lanes. Lanes beyond the map's edge become 0.
+def _scatter_row(op, y, cells, place, memory, to):  # noqa: ANN001, ANN202
+    """Copy row y of a channel's cells from rows into lanes. Lanes beyond the map's edge become 0.
 
-    cells: float32, the maps row by row. place: the offset of the channel in cells. plane: the offset of its
-    first cell in memory. pitch: from row to row in memory.
+    cells: float32, the maps row by row. place: the offset of the channel in cells. to: the offset in memory.
     """
     rows, columns, height, width = op[At.ROWS], op[At.COLUMNS], op[Whole.HEIGHT], op[Whole.WIDTH]
     across = op[Whole.GRID_COLUMNS]
     whole = rows * op[Whole.GRID_ROWS] == height and columns * across == width
-    for y in range(rows):
-        to = plane + y * pitch
-        if whole and columns >= LANES:
-            for x in range(0, columns, LANES):
-                first = min(x, columns - LANES)
-                begin = place + y * width + first
-                rows_to_lanes(cells, begin, rows * width, columns, across, memory, to + first * LANES)
-        else:
-            for lane in range(LANES):
-                row, left = lane // across * rows + y, lane % across * columns
-                inside = min(max(width - left, 0), columns) if row < height else 0
-                begin = place + row * width + left
-                for x in range(inside):
-                    memory[to + x * LANES + lane] = cells[begin + x]
-                for x in range(inside, columns):
-                    memory[to + x * LANES + lane] = np.float32(0)
+    if whole and columns >= LANES:
+        for x in range(0, columns, LANES):
+            first = min(x, columns - LANES)
+            begin = place + y * width + first
+            rows_to_lanes(cells, begin, rows * width, columns, across, memory, to + first * LANES)
+    else:
+        for lane in range(LANES):
+            row, left = lane // across * rows + y, lane % across * columns
+            inside = min(max(width - left, 0), columns) if row < height else 0
+            begin = place + row * width + left
+            for x in range(inside):
+                copy_number(memory, to + x * LANES + lane, cells, begin + x)
+            for x in range(inside, columns):
+                set_edge(memory, to + x * LANES + lane, 0)
 
 
 @njit(**OPTIONS)
 def _gather(op, memory, plane, pitch, cells, place):  # noqa: ANN001, ANN202
-    """Copy a channel's cells from lanes back into rows: the inverse of _scatter."""
+    """Copy a channel's cells from lanes back into rows: the inverse of _scatter_row for all rows."""
     rows, columns, height, width = op[At.ROWS], op[At.COLUMNS], op[Whole.HEIGHT], op[Whole.WIDTH]
     across = op[Whole.GRID_COLUMNS]
     whole = rows * op[Whole.GRID_ROWS] == height and columns * across == width
@@ -142,19 +148,31 @@ def _gather(op, memory, plane, pitch, cells, place):  # noqa: ANN001, ANN202
                 row, left = lane // across * rows + y, lane % across * columns
                 inside = min(max(width - left, 0), columns) if row < height else 0
                 for x in range(inside):
-                    cells[place + row * width + left + x] = memory[begin + x * LANES + lane]
+                    copy_number(cells, place + row * width + left + x, memory, begin + x * LANES + lane)
 
 
 @njit(inline="always", **OPTIONS)
-def _input(op, image, channel, memory, images):  # noqa: ANN001, ANN202
-    place = op[Whole.IMAGE] + (image * op[At.CHANNELS] + channel) * op[Whole.HEIGHT] * op[Whole.WIDTH]
-    plane = op[At.RESULT] + channel * op[At.RESULT_PLANE]
-    _scatter(op, images, place, memory, plane, op[At.RESULT_PITCH])
+def _input(op, image, channel, memory, scratch, images):  # noqa: ANN001, ANN202
+    """Copy a channel of an image into the arena; into one of pairs, two channels, or one beside zeros."""
+    cells, depth = op[Whole.HEIGHT] * op[Whole.WIDTH], op[Whole.DEPTH]
+    paired = depth > op[At.CHANNELS]
+    place = op[Whole.IMAGE] + (image * depth + channel * (2 if paired else 1)) * cells
+    for y in range(op[At.ROWS]):
+        to = op[At.RESULT] + channel * op[At.RESULT_PLANE] + y * op[At.RESULT_PITCH]
+        _scatter_row(op, y, images, place, memory, to)
+        if paired:
+            if 2 * channel + 1 < depth:
+                _scatter_row(op, y, images, place + cells, scratch, 0)
+            else:
+                for x in range(op[At.COLUMNS] * LANES):
+                    set_edge(scratch, x, 0)
+            for x in range(op[At.COLUMNS]):
+                pack_rows(memory, to + x * LANES, scratch, x * LANES)
 
 
 @njit(inline="always", **OPTIONS)
 def _output(op, image, channel, memory, maps):  # noqa: ANN001, ANN202
-    place = op[Whole.IMAGE] + (image * op[At.CHANNELS] + channel) * op[Whole.HEIGHT] * op[Whole.WIDTH]
+    place = op[Whole.IMAGE] + (image * op[Whole.DEPTH] + channel) * op[Whole.HEIGHT] * op[Whole.WIDTH]
     plane = op[At.SOURCE] + channel * op[At.SOURCE_PLANE]
     _gather(op, memory, plane, op[At.SOURCE_PITCH], maps, place)
 
@@ -209,7 +227,7 @@ def _run_item(op, item, image, memory, sums, scratch, images, maps, tables):  # 
         elif kind == Kind.POOL:
             _pool(op, channel, memory, scratch, moves, edges)
         elif kind == Kind.INPUT:
-            _input(op, image, channel, memory, images)
+            _input(op, image, channel, memory, scratch, images)
         else:
             _output(op, image, channel, memory, maps)
 
@@ -240,7 +258,8 @@ def run_program(  # noqa: ANN201
 
     program: int64 [operations, WIDTH]. threads: how many call this.
     counters: int64 zeros, COUNTERS values for each operation on each image, shared by the threads.
-    memory: float32, aligned: the arena, shared. sums, scratch: float32, one of each per thread.
+    memory: aligned: the arena, shared; float32, or int32 for maps of pairs. sums, scratch: one of each per
+    thread; sums float32, scratch of memory's type.
     images, maps: float32, all images and all raw maps.
     tables: float32 weights, int32 offsets, int64 starts, float32 slopes, int32 moves [n, 3] and int32 edges.
     """

@@ -10,7 +10,7 @@ import numpy as np
 from sparsity.base.errors import InputError
 from sparsity.sparse_engine.arrays import LINE_FLOATS
 from sparsity.sparse_engine.emit import LANES
-from sparsity.sparse_engine.graph import Convolution, Graph, Map, Step
+from sparsity.sparse_engine.graph import Convolution, Graph, Map, maps_in, maps_of
 from sparsity.sparse_engine.machine import GRIDS
 from sparsity.sparse_engine.moves import REACH, shift_case
 
@@ -84,7 +84,7 @@ def lay_out(graph: Graph, height: int, width: int) -> Layout:
         {home: sizes[home][0] * (homes[home].rows + 2 * halos.get(home, 0)) for home in lives}, lives
     )
     places = {}
-    for one in _maps(graph):
+    for one in maps_of(graph):
         home, first = one.home()
         pitch, plane = sizes[home]
         halo = halos.get(home, 0)
@@ -148,20 +148,6 @@ class _Sizes:
         return Cells(self.height // shrink, self.width // shrink, rows * finer, columns * finer, grid)
 
 
-def _maps(graph: Graph) -> list[Map]:
-    found = {graph.image: None}
-    for step in graph.steps:
-        for one in (step.source, step.result, _residual(step)):
-            if one is not None:
-                found[one] = None
-    found |= dict.fromkeys(graph.outputs)
-    return list(found)
-
-
-def _residual(step: Step) -> Map | None:
-    return step.residual if isinstance(step, Convolution) else None
-
-
 def _halos(graph: Graph) -> dict[Map, int]:
     """Return the halo width that each outermost map needs."""
     halos: dict[Map, int] = {}
@@ -176,10 +162,9 @@ def _lives(graph: Graph) -> dict[Map, tuple[int, int]]:
     """Return, for each outermost map, the first step that writes it and the last step that reads it."""
     lives: dict[Map, tuple[int, int]] = {graph.image.home()[0]: (-1, 0)}
     for index, step in enumerate(graph.steps):
-        for one in (step.result, step.source, _residual(step)):
-            if one is not None:
-                home = one.home()[0]
-                lives[home] = (lives.get(home, (index,))[0], index)
+        for one in maps_in(step):
+            home = one.home()[0]
+            lives[home] = (lives.get(home, (index,))[0], index)
     for one in graph.outputs:
         home = one.home()[0]
         lives[home] = (lives[home][0], len(graph.steps))

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from sparsity.sparse_engine.emit import INT64, LANES, constant, data_of, load, shuffled, store
+from sparsity.sparse_engine.emit import (
+    FLOAT,
+    INT32,
+    INT64,
+    INT_VECTOR,
+    LANES,
+    VECTOR,
+    constant,
+    data_of,
+    holds_pairs,
+    load,
+    pack,
+    shuffled,
+    store,
+    unpack,
+)
 from sparsity.sparse_engine.machine import GRIDS
 
 REACH = 2
 """Maximum distance of a halo's source, in blocks."""
 _SIDE = 2 * REACH + 1
+LOWEST_PAIR = -0x00800081
+"""The bits 0xFF7FFF7F: twice the lowest finite number of bfloat16."""
 
 
 def shift_case(grid: tuple[int, int], rows: int, columns: int) -> int:
@@ -59,9 +77,10 @@ def move_shifted(typingctx, memory, result, source, case, low):  # noqa: ANN001,
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
         data = data_of(context, builder, signature, arguments)
         vector = load(builder, data, arguments[2])
-        fill = builder.select(
-            builder.icmp_signed("!=", arguments[4], INT64(0)), constant(-np.inf), constant(0)
-        )
+        lowest = constant(-np.inf)
+        if holds_pairs(memory):
+            lowest = builder.bitcast(ir.Constant(INT_VECTOR, [LOWEST_PAIR] * LANES), VECTOR)
+        fill = builder.select(builder.icmp_signed("!=", arguments[4], INT64(0)), lowest, constant(0))
         done = builder.append_basic_block("shifted")
         switch = builder.switch(arguments[3], done)
         for grid in GRIDS:
@@ -82,17 +101,75 @@ def move_shifted(typingctx, memory, result, source, case, low):  # noqa: ANN001,
 def keep_larger(typingctx, memory, result, other):  # noqa: ANN001, ANN201
     """Set the vector at offset result of memory to the elementwise maximum of itself and the one at other.
 
-    A lane becomes nan where either is nan.
+    A lane becomes nan where either is nan. In an arena of pairs, both numbers of a pair are compared.
     """
     signature = types.void(memory, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
         data = data_of(context, builder, signature, arguments)
         mine, theirs = (load(builder, data, place) for place in arguments[1:])
-        kept = builder.or_(
-            builder.fcmp_ordered(">=", mine, theirs), builder.fcmp_unordered("uno", mine, mine)
-        )
-        store(builder, builder.select(kept, mine, theirs), data, arguments[1])
+        if holds_pairs(memory):
+            halves = zip(unpack(builder, mine), unpack(builder, theirs), strict=True)
+            larger = pack(builder, *(_larger(builder, *numbers) for numbers in halves))
+        else:
+            larger = _larger(builder, mine, theirs)
+        store(builder, larger, data, arguments[1])
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@intrinsic
+def set_edge(typingctx, memory, place, low):  # noqa: ANN001, ANN201
+    """Set one lane at offset place of memory, beyond a map's edge: to 0 where low is 0, else to the lowest.
+
+    The lowest float32 is -inf, the lowest pair holds two times the lowest finite bfloat16.
+    """
+    signature = types.void(memory, types.int64, types.int64)
+
+    def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
+        data = data_of(context, builder, signature, arguments)
+        lowest = INT32(LOWEST_PAIR) if holds_pairs(memory) else builder.bitcast(FLOAT(-np.inf), INT32)
+        value = builder.select(builder.icmp_signed("!=", arguments[2], INT64(0)), lowest, INT32(0))
+        builder.store(value, builder.bitcast(builder.gep(data, [arguments[1]]), INT32.as_pointer()))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def pack_rows(typingctx, memory, place, other, beside):  # noqa: ANN001, ANN201
+    """Make pairs of float32 numbers: the vector at offset place of memory becomes the first of each pair, and
+    the vector at offset beside of other the second.
+    """
+    signature = types.void(memory, types.int64, other, types.int64)
+
+    def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
+        data, rows = (data_of(context, builder, signature, arguments, place) for place in (0, 2))
+        pairs = pack(builder, load(builder, data, arguments[1]), load(builder, rows, arguments[3]))
+        store(builder, pairs, data, arguments[1])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def copy_number(typingctx, to, result, source, place):  # noqa: ANN001, ANN201
+    """Copy the 32 bits at offset place of source to offset result of to. Either is an arena or float32."""
+    signature = types.void(to, types.int64, source, types.int64)
+
+    def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
+        there, here = (data_of(context, builder, signature, arguments, place) for place in (0, 2))
+        there, here = (
+            builder.bitcast(builder.gep(data, [offset]), INT32.as_pointer())
+            for data, offset in ((there, arguments[1]), (here, arguments[3]))
+        )
+        builder.store(builder.load(here), there)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _larger(builder: ir.IRBuilder, mine: ir.Value, theirs: ir.Value) -> ir.Value:
+    kept = builder.or_(builder.fcmp_ordered(">=", mine, theirs), builder.fcmp_unordered("uno", mine, mine))
+    return builder.select(kept, mine, theirs)

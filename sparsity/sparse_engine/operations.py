@@ -51,7 +51,8 @@ class Conv(IntEnum):
     """Additional columns of CONVOLVE.
 
     SPANS: the number of parts of the outputs. BLOCKS: the number of blocks of input channels.
-    GROUP: outputs that are computed together.
+    GROUP: outputs that are computed together. STREAMS: streams of weights of these outputs.
+    SHARED: outputs that share a channel of the result: 2 where it holds pairs, 1 otherwise.
     """
 
     TILE_ROWS = 12
@@ -68,6 +69,8 @@ class Conv(IntEnum):
     RESIDUAL_PLANE = 23
     SLOPE = 24
     GROUP = 25
+    STREAMS = 26
+    SHARED = 27
 
 
 class Move(IntEnum):
@@ -86,6 +89,7 @@ class Whole(IntEnum):
     """Additional columns of INPUT and OUTPUT: the height and width of the whole map, and the grid of blocks.
 
     IMAGE: the offset of the first image's part in the array of images or raw maps.
+    DEPTH: the number of channels in that array.
     """
 
     HEIGHT = 12
@@ -93,6 +97,7 @@ class Whole(IntEnum):
     GRID_ROWS = 14
     GRID_COLUMNS = 15
     IMAGE = 16
+    DEPTH = 17
 
 
 class Halo(IntEnum):
@@ -110,5 +115,5 @@ class Halo(IntEnum):
     REACH = 16
 
 
-WIDTH = 26
+WIDTH = 28
 """The number of columns of a program."""

@@ -17,6 +17,7 @@ from sparsity.sparse_engine.operations import WIDTH, At, Conv, Halo, Kind, Move,
 from sparsity.sparse_engine.streams import Stream, make_groups, make_stream
 from sparsity.sparse_engine.tiles import Kernel, kernels
 
+IMAGE_CHANNELS = 3
 PIECES = 4
 """Work items per thread, for operations that work channel by channel."""
 
@@ -39,6 +40,7 @@ class Program:
     rows: int64 [operations, WIDTH]. names: one per operation. tasks, choices: of the convolutions, by row.
     floats: the size of the arena. sums, scratch: the sizes of these arrays, one of each per thread.
     outputs: (channels, height, width) of each raw map. pixels: the number of values in an image.
+    paired: whether maps hold pairs of channels in bfloat16.
     """
 
     rows: np.ndarray
@@ -51,6 +53,12 @@ class Program:
     scratch: int
     outputs: tuple[tuple[int, int, int], ...]
     pixels: int
+    paired: bool
+
+    @property
+    def arena(self) -> type:
+        """The type of the arena and of scratch (see kernels.run_program)."""
+        return np.int32 if self.paired else np.float32
 
     def for_batch(self, batch: int) -> np.ndarray:
         """Return rows, with the offsets of the raw maps of a batch of this size."""
@@ -71,13 +79,13 @@ def make_program(
     choices: measured choices; those of other tasks are estimated.
     """
     layout = lay_out(graph, height, width)
-    maker = _Maker(layout, threads, choices or {})
+    maker = _Maker(layout, threads, choices or {}, graph.paired)
     maker.add_input(graph.image)
     for step in graph.steps:
         maker.add_step(step)
-    for number, one in enumerate(graph.outputs):
-        maker.add_output(one, number)
-    return maker.program(3 * height * width)
+    for number, (one, depth) in enumerate(zip(graph.outputs, graph.depths, strict=True)):
+        maker.add_output(one, depth, number)
+    return maker.program(IMAGE_CHANNELS * height * width)
 
 
 @dataclass(eq=False)
@@ -85,6 +93,7 @@ class _Maker:
     layout: Layout
     threads: int
     given: Mapping[Task, Choice]
+    paired: bool
     rows: list[np.ndarray] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     tasks: dict[int, Task] = field(default_factory=dict)
@@ -103,14 +112,18 @@ class _Maker:
     def add_input(self, image: Map) -> None:
         place = self.layout.places[image]
         row = self._add(Kind.INPUT, "input", image, None, image)
-        row[list(_WHOLE)] = _whole(place)
+        row[list(_WHOLE)] = _whole(place, IMAGE_CHANNELS)
+        if self.paired:  # Scratch holds a row of the second channel of a pair.
+            self.scratch = max(self.scratch, place.cells.columns * LANES)
 
-    def add_output(self, one: Map, number: int) -> None:
+    def add_output(self, one: Map, depth: int, number: int) -> None:
+        """Add the operation that copies the first depth channels of a raw map out of the arena."""
         cells = self.layout.places[one].cells
         row = self._add(Kind.OUTPUT, f"output {number}", one, one, None)
-        row[list(_WHOLE)] = _whole(self.layout.places[one])
+        row[list(_WHOLE)] = _whole(self.layout.places[one], depth)
+        row[At.CHANNELS] = depth
         row[Whole.IMAGE] = sum(math.prod(sizes) for sizes in self.outputs)
-        self.outputs.append((one.channels, cells.height, cells.width))
+        self.outputs.append((depth, cells.height, cells.width))
 
     def add_step(self, step: Step) -> None:
         if isinstance(step, Convolution):
@@ -159,9 +172,12 @@ class _Maker:
         self.tasks[index], self.choices[index] = task, choice
         row[At.ITEMS] = count_tiles(task, choice.tile) * choice.spans
         row[[Conv.TILE_ROWS, Conv.TILE_COLUMNS]] = choice.tile
-        row[Conv.SHAPE] = kernels().index(Kernel(*choice.tile, step.stride, choice.group))
+        kernel = Kernel(*choice.tile, step.stride, choice.group, step.paired)
+        row[Conv.SHAPE] = kernels(step.paired).index(kernel)
         row[[Conv.STRIDE, Conv.SPANS, Conv.BLOCKS]] = step.stride, choice.spans, stream.blocks
-        row[[Conv.ACTIVATION, Conv.SLOPE, Conv.GROUP]] = step.activation, len(self.slopes), choice.group
+        row[[Conv.ACTIVATION, Conv.SLOPE]] = step.activation, len(self.slopes)
+        row[[Conv.GROUP, Conv.STREAMS, Conv.SHARED]] = kernel.outputs, kernel.streams, step.shared
+        row[At.CHANNELS] = len(step.weight)
         added = (-1, 0, 0) if residual is None else (residual.offset, residual.pitch, residual.plane)
         row[[Conv.RESIDUAL, Conv.RESIDUAL_PITCH, Conv.RESIDUAL_PLANE]] = added
         self.slopes.append(step.slope)
@@ -205,19 +221,29 @@ class _Maker:
             np.concatenate([np.zeros((0, 3), np.int32), *self.moves]),
             _joined(self.edges, np.int32),
         )
-        sizes = (self.layout.floats, self.sums, self.scratch)
-        rows, outputs = np.stack(self.rows), tuple(self.outputs)
-        return Program(rows, tuple(self.names), self.tasks, self.choices, tables, *sizes, outputs, pixels)
+        return Program(
+            rows=np.stack(self.rows),
+            names=tuple(self.names),
+            tasks=self.tasks,
+            choices=self.choices,
+            tables=tables,
+            floats=self.layout.floats,
+            sums=self.sums,
+            scratch=self.scratch,
+            outputs=tuple(self.outputs),
+            pixels=pixels,
+            paired=self.paired,
+        )
 
 
 _SOURCE = [At.SOURCE, At.SOURCE_PITCH, At.SOURCE_PLANE]
 _RESULT = [At.RESULT, At.RESULT_PITCH, At.RESULT_PLANE]
-_WHOLE = (Whole.HEIGHT, Whole.WIDTH, Whole.GRID_ROWS, Whole.GRID_COLUMNS, Whole.IMAGE)
+_WHOLE = (Whole.HEIGHT, Whole.WIDTH, Whole.GRID_ROWS, Whole.GRID_COLUMNS, Whole.IMAGE, Whole.DEPTH)
 
 
-def _whole(place: Place) -> tuple[int, ...]:
+def _whole(place: Place, depth: int) -> tuple[int, ...]:
     cells = place.cells
-    return cells.height, cells.width, *cells.grid, 0
+    return cells.height, cells.width, *cells.grid, 0, depth
 
 
 def _joined(parts: Sequence[np.ndarray], kind: type) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from sparsity.sparse_engine.layout import Place
 class Stream:
     """A convolution's weights in the order in which a kernel reads them.
 
-    values: float32 [n]. offsets: int32 [n], in floats, from the first cell of a tile's first channel.
+    values: float32 [n]; for maps of pairs, the bits of a pair of weights. offsets: int32 [n], in floats, from the first cell of a tile's first channel.
     starts: int64 [blocks x outputs + 1], where the weights of each block of input channels and each output
     begin. blocks: the number of blocks.
     """
@@ -46,7 +47,7 @@ def make_stream(step: Convolution, place: Place, block: int) -> Stream:
         offsets.append(places)
         counts.append(np.bincount(output, minlength=outputs))
     starts = np.concatenate(([0], np.concatenate(counts).cumsum()))
-    return Stream(np.concatenate(values), np.concatenate(offsets), starts, len(values))
+    return Stream(_joined(values), np.concatenate(offsets), starts, len(values))
 
 
 def make_groups(step: Convolution, place: Place, block: int, group: int) -> Stream:
@@ -69,7 +70,11 @@ def make_groups(step: Convolution, place: Place, block: int, group: int) -> Stre
         offsets.append(padded.ravel())
         lengths += [len(mine) * group] * len(numbers)
     starts = np.concatenate(([0], np.cumsum(lengths)))
-    return Stream(np.concatenate(values), np.concatenate(offsets), starts, len(values))
+    return Stream(_joined(values), np.concatenate(offsets), starts, len(values))
+
+
+def _joined(values: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(values).view(np.float32)
 
 
 def _tap_offsets(step: Convolution, place: Place, channels: np.ndarray) -> np.ndarray:

@@ -3,11 +3,13 @@
 The tile's sums stay in registers. The weights are a stream of (number, offset of the value that it
 multiplies), output by output. It contains no zeros, so zeros cost no time. For layers with few zeros, a
 smaller tile computes several outputs together, with all weights. Each value that it loads is then used
-several times.
+several times. For maps of pairs (see pairs), a weight is a pair of weights, and a multiply-add adds two
+products.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -24,10 +26,14 @@ from sparsity.sparse_engine.emit import (
     VECTOR,
     activate,
     data_of,
+    holds_pairs,
     load,
     multiply_add,
+    multiply_add_pairs,
+    pack,
     splat,
     store,
+    unpack,
 )
 from sparsity.sparse_engine.machine import MACHINE
 from sparsity.sparse_engine.operations import Activation
@@ -47,8 +53,10 @@ _TILE = ir.FunctionType(
         *(_FLOATS, INT64, INT64),  # results, their pitch and plane
         *(_FLOATS, INT64, INT64, INT64),  # residual, its pitch and plane, whether there is one
         *(INT64, FLOAT),  # activation, slope
+        INT64,  # whether each output has a channel of the result for itself
     ],
 )
+_FINISH_PAIR = ir.FunctionType(ir.VoidType(), [_FLOATS, *_FINISH.args])
 
 
 @intrinsic
@@ -75,10 +83,11 @@ def convolve_tile(  # noqa: ANN201
     residual_plane,  # noqa: ANN001
     activation,  # noqa: ANN001
     slope,  # noqa: ANN001
+    single,  # noqa: ANN001
 ):
     """Compute some outputs of one tile, or the contribution of one block of input channels to them.
 
-    shape: index into kernels(). memory: float32, the arena.
+    shape: index into kernels(). memory: the arena.
     source, result, residual: offsets in memory, of the tile's first cell in the first channel; residual is -1
     for none. *pitch, *plane: floats from row to row, and from channel to channel.
     values, offsets: the streams. starts[start + i]: where the weights of output i, or of group i, begin.
@@ -86,22 +95,22 @@ def convolve_tile(  # noqa: ANN201
     sums: float32, aligned, the tile's size for each output.
     first: whether this is the first block, whose sums begin with the biases.
     last: whether this is the last block, after which the results are complete.
+    single: in an arena of pairs, whether the result is float32 instead, as raw maps are. In others, no matter.
     """
-    i = types.int64
+    i, f = types.int64, types.float32
     signature = types.void(
-        *(i, memory, i, i, values, offsets, starts, i, i, i, sums, i, i, i, i, i, i, i, i, i, types.float32)
+        *(i, memory, i, i, values, offsets, starts, i, i, i, sums, i, i, i, i, i, i, i, i, i, f, i)
     )
     return signature, _generate_call
 
 
 def _generate_call(context, builder, signature, arguments):  # noqa: ANN001, ANN202
     (shape, _, source, pitch, _, _, _, start, bias, outputs, _, first, last) = arguments[:13]
-    (result, result_pitch, result_plane, residual, residual_pitch, residual_plane, activation, slope) = (
-        arguments[13:]
-    )
+    (result, result_pitch, result_plane, residual, residual_pitch, residual_plane) = arguments[13:19]
     memory, values, offsets, starts, sums = (
         data_of(context, builder, signature, arguments, place) for place in (1, 4, 5, 6, 10)
     )
+    memory = builder.bitcast(memory, _FLOATS)
     call = [
         *(builder.gep(memory, [source]), pitch),
         *(values, offsets, builder.gep(starts, [start]), builder.gep(values, [bias])),
@@ -109,11 +118,11 @@ def _generate_call(context, builder, signature, arguments):  # noqa: ANN001, ANN
         *(builder.gep(memory, [result]), result_pitch, result_plane),
         *(builder.gep(memory, [residual]), residual_pitch, residual_plane),
         builder.zext(builder.icmp_signed(">=", residual, INT64(0)), INT64),
-        *(activation, slope),
+        *arguments[19:],
     ]
     done = builder.append_basic_block("convolved")
     switch = builder.switch(shape, done)
-    for index, kernel in enumerate(kernels()):
+    for index, kernel in enumerate(kernels(holds_pairs(signature.args[1]))):
         with builder.goto_block(builder.append_basic_block(f"tile{index}")):
             switch.add_case(INT64(index), builder.block)
             builder.call(_tile_function(builder.module, kernel), call)
@@ -127,16 +136,29 @@ class Kernel:
     """A compiled kernel: the rows and columns of vectors in its tile, the stride, and the outputs per group.
 
     group: outputs that are computed together: 1 with a stream of nonzero weights, more with all weights.
+    paired: whether the maps hold pairs.
     """
 
     rows: int
     columns: int
     stride: int
     group: int
+    paired: bool
 
     @property
     def name(self) -> str:
-        return f"tile_{self.rows}x{self.columns}_stride{self.stride}_group{self.group}"
+        kind = "pairs" if self.paired else "floats"
+        return f"tile_{self.rows}x{self.columns}_stride{self.stride}_group{self.group}_{kind}"
+
+    @property
+    def streams(self) -> int:
+        """How many streams of weights are added one after another before their results are stored."""
+        return 2 if self.paired and self.group == 1 else 1
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs' results are stored together."""
+        return self.streams * self.group
 
     @property
     def cells(self) -> list[tuple[int, int]]:
@@ -144,10 +166,13 @@ class Kernel:
         return [(row, column) for row in range(self.rows) for column in range(self.columns)]
 
 
-def kernels() -> list[Kernel]:
-    """Return all kernels that are compiled, for every stride and tile of this machine."""
-    tiles = [*((*tile, 1) for tile in MACHINE.tiles), *MACHINE.dense_tiles]
-    return [Kernel(rows, columns, stride, group) for stride in STRIDES for rows, columns, group in tiles]
+def kernels(paired: bool) -> list[Kernel]:
+    """Return all kernels that are compiled for one kind of map, for every stride and tile of this machine."""
+    dense = MACHINE.paired_dense_tiles if paired else MACHINE.dense_tiles
+    tiles = [*((*tile, 1) for tile in MACHINE.tiles), *dense]
+    return [
+        Kernel(rows, columns, stride, group, paired) for stride in STRIDES for rows, columns, group in tiles
+    ]
 
 
 def _function(module: ir.Module, kind: ir.FunctionType, name: str) -> tuple[ir.Function, bool]:
@@ -168,31 +193,64 @@ def _tile_function(module: ir.Module, kernel: Kernel) -> ir.Function:
 
 
 def _write_tile(function: ir.Function, kernel: Kernel) -> None:
-    """Write the loop over groups of outputs: load the sums, add the products, store the sums, finish."""
+    """Write the loop over outputs: load the sums, add the products, store the sums, finish."""
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     outputs, sums, first, last = function.args[6:10]
     size = len(kernel.cells) * LANES
     registers = [[cgutils.alloca_once(builder, VECTOR) for _ in kernel.cells] for _ in range(kernel.group)]
-    groups = builder.udiv(outputs, INT64(kernel.group))
-    with cgutils.for_range_slice(builder, INT64(0), groups, INT64(1), intp=INT64) as (group, _):
+    steps = builder.udiv(outputs, INT64(kernel.outputs))
+    with cgutils.for_range_slice(builder, INT64(0), steps, INT64(1), intp=INT64) as (step, _):
         numbers = [
-            builder.add(builder.mul(group, INT64(kernel.group)), INT64(i)) for i in range(kernel.group)
+            builder.add(builder.mul(step, INT64(kernel.outputs)), INT64(i)) for i in range(kernel.outputs)
         ]
         places = [builder.gep(sums, [builder.mul(number, INT64(size))]) for number in numbers]
-        with builder.if_else(builder.icmp_signed("!=", first, INT64(0))) as (begin, go_on):
-            with begin:
-                _load_biases(builder, function, numbers, registers)
-            with go_on:
-                _move_sums(builder, places, registers, storing=False)
         with builder.if_then(builder.icmp_signed("!=", last, INT64(0))):
-            for number in numbers:
-                _prefetch_results(builder, function, kernel, builder.add(number, INT64(kernel.group)))
-        _add_all(builder, function, kernel, group, registers)
-        _move_sums(builder, places, registers, storing=True)
+            _prefetch_next(builder, function, kernel, numbers)
+        for part in range(kernel.streams):
+            mine = slice(part * kernel.group, (part + 1) * kernel.group)
+            stream = builder.add(builder.mul(step, INT64(kernel.streams)), INT64(part))
+            with builder.if_else(builder.icmp_signed("!=", first, INT64(0))) as (begin, go_on):
+                with begin:
+                    _load_biases(builder, function, numbers[mine], registers)
+                with go_on:
+                    _move_sums(builder, places[mine], registers, storing=False)
+            _add_all(builder, function, kernel, stream, registers)
+            _move_sums(builder, places[mine], registers, storing=True)
         with builder.if_then(builder.icmp_signed("!=", last, INT64(0))):
-            for number, place in zip(numbers, places, strict=True):
-                _finish(builder, function, kernel, place, number)
+            _finish_outputs(builder, function, kernel, places, numbers)
     builder.ret_void()
+
+
+def _prefetch_next(
+    builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, numbers: list[ir.Value]
+) -> None:
+    """Prefetch the results of the outputs after these."""
+    shared = 2 if kernel.paired else 1
+    for number in numbers[::shared]:
+        following = builder.add(number, INT64(kernel.outputs))
+        _prefetch_results(builder, tile, kernel, builder.udiv(following, INT64(shared)))
+
+
+def _finish_outputs(
+    builder: ir.IRBuilder,
+    tile: ir.Function,
+    kernel: Kernel,
+    places: list[ir.Value],
+    numbers: list[ir.Value],
+) -> None:
+    """Turn the sums of these outputs into results."""
+    if not kernel.paired:
+        for number, place in zip(numbers, places, strict=True):
+            _finish(builder, tile, kernel, [place], number)
+        return
+    with builder.if_else(builder.icmp_signed("!=", tile.args[19], INT64(0))) as (alone, together):
+        with alone:
+            for number, place in zip(numbers, places, strict=True):
+                _finish(builder, tile, kernel, [place], number)
+        with together:
+            for index in range(0, len(numbers), 2):
+                channel = builder.udiv(numbers[index], INT64(2))
+                _finish(builder, tile, kernel, places[index : index + 2], channel)
 
 
 def _load_biases(
@@ -215,13 +273,13 @@ def _move_sums(
                 builder.store(load(builder, place, index * LANES), register)
 
 
-def _prefetch_results(builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, output: ir.Value) -> None:
-    """Prefetch the cache lines of an output's results, because a store to a line outside the cache waits."""
+def _prefetch_results(builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, channel: ir.Value) -> None:
+    """Prefetch the cache lines of a channel of the results, because a store to a line outside the cache waits."""
     result, pitch, plane = tile.args[10:13]
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, INT32, INT32, INT32])
     prefetch = cgutils.get_or_insert_function(tile.module, kind, "llvm.prefetch.p0")
-    begin = builder.mul(output, plane)
+    begin = builder.mul(channel, plane)
     floats = kernel.columns * LANES
     for row in range(kernel.rows):
         place = builder.gep(result, [builder.add(begin, builder.mul(pitch, INT64(row)))])
@@ -234,15 +292,15 @@ def _add_all(
     builder: ir.IRBuilder,
     tile: ir.Function,
     kernel: Kernel,
-    group: ir.Value,
+    stream: ir.Value,
     registers: list[list[ir.Value]],
 ) -> None:
-    """Add all products of a group of outputs.
+    """Add all products of a stream of weights, which belong to one output or to a group of them.
 
     The weights of several outputs alternate. Their shared offsets, which are fewer, begin at the same index.
     """
     source, pitch, values, offsets, starts = tile.args[:5]
-    begin, end = (builder.load(builder.gep(starts, [builder.add(group, INT64(i))])) for i in (0, 1))
+    begin, end = (builder.load(builder.gep(starts, [builder.add(stream, INT64(i))])) for i in (0, 1))
     count = builder.udiv(builder.sub(end, begin), INT64(kernel.group))
     mine, places = builder.gep(values, [begin]), builder.gep(offsets, [begin])
     with cgutils.for_range_slice(builder, INT64(0), count, INT64(1), intp=INT64) as (index, _):
@@ -263,54 +321,70 @@ def _add_products(
     registers: list[list[ir.Value]],
 ) -> None:
     """Add the products of each weight and the tile's cells to the weight's registers."""
+    add_products = multiply_add_pairs if kernel.paired else multiply_add
     starts = {0: place}
     for index, (row, column) in enumerate(kernel.cells):
         if row not in starts:
             starts[row] = builder.gep(place, [builder.mul(pitch, INT64(row * kernel.stride))])
         vector = load(builder, starts[row], column * kernel.stride * LANES)
         for weight, mine in zip(weights, registers, strict=True):
-            total = multiply_add(builder, weight, vector, builder.load(mine[index]))
+            total = add_products(builder, weight, vector, builder.load(mine[index]))
             builder.store(total, mine[index])
 
 
 def _finish(
-    builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, place: ir.Value, output: ir.Value
+    builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, places: list[ir.Value], channel: ir.Value
 ) -> None:
-    """Call the function that turns an output's sums into results."""
-    result, pitch, plane, residual, residual_pitch, residual_plane, has_residual, activation, slope = (
+    """Call the function that turns the sums of an output, or of a pair of them, into a channel of the result."""
+    result, pitch, plane, residual, residual_pitch, residual_plane, has_residual, activation, slope, _ = (
         tile.args[10:]
     )
-    function, new = _function(tile.module, _FINISH, "finish_tile")
+    paired = len(places) == 2
+    kind, name = (_FINISH_PAIR, "finish_pair") if paired else (_FINISH, "finish_tile")
+    function, new = _function(tile.module, kind, name)
     if new:
-        _write_finish(function)
-    to = builder.gep(result, [builder.mul(output, plane)])
-    added = builder.gep(residual, [builder.mul(output, residual_plane)])
+        _write_finish(function, paired=paired)
+    to = builder.gep(result, [builder.mul(channel, plane)])
+    added = builder.gep(residual, [builder.mul(channel, residual_plane)])
     sides = [INT64(kernel.rows), INT64(kernel.columns)]
-    builder.call(function, [*sides, place, to, pitch, added, residual_pitch, has_residual, activation, slope])
+    common = [to, pitch, added, residual_pitch, has_residual, activation, slope]
+    builder.call(function, [*places[1:], *sides, places[0], *common])
 
 
-def _write_finish(function: ir.Function) -> None:
+def _write_finish(function: ir.Function, *, paired: bool) -> None:
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    activation = function.args[8]
+    arguments = function.args[1:] if paired else function.args
+    seconds = function.args[0] if paired else None
+    activation = arguments[8]
     done = function.append_basic_block("done")
     switch = builder.switch(activation, done)
     for kind in Activation:
         block = function.append_basic_block(kind.name.lower())
         switch.add_case(INT64(int(kind)), block)
         builder.position_at_end(block)
-        with builder.if_else(builder.icmp_signed("!=", function.args[7], INT64(0))) as (adding, plain):
+        with builder.if_else(builder.icmp_signed("!=", arguments[7], INT64(0))) as (adding, plain):
             with adding:
-                _write_results(builder, function, kind, adds=True)
+                _write_results(builder, arguments, seconds, kind, adds=True)
             with plain:
-                _write_results(builder, function, kind, adds=False)
+                _write_results(builder, arguments, seconds, kind, adds=False)
         builder.branch(done)
     builder.position_at_end(done)
     builder.ret_void()
 
 
-def _write_results(builder: ir.IRBuilder, function: ir.Function, kind: Activation, *, adds: bool) -> None:
-    """Apply the activation to the sums, add the residual where adds, and store the results."""
-    rows, columns, sums, result, pitch, residual, residual_pitch, _, _, slope = function.args
+def _write_results(
+    builder: ir.IRBuilder,
+    arguments: Sequence[ir.Value],
+    seconds: ir.Value | None,
+    kind: Activation,
+    *,
+    adds: bool,
+) -> None:
+    """Apply the activation to the sums, add the residual where adds, and store the results.
+
+    seconds: the sums of the second output of a pair, or None.
+    """
+    rows, columns, sums, result, pitch, residual, residual_pitch, _, _, slope = arguments
     slopes = splat(builder, slope)
     one = INT64(1)
     with cgutils.for_range_slice(builder, INT64(0), rows, one, intp=INT64) as (row, _):
@@ -318,8 +392,12 @@ def _write_results(builder: ir.IRBuilder, function: ir.Function, kind: Activatio
         to, added = builder.mul(row, pitch), builder.mul(row, residual_pitch)
         with cgutils.for_range_slice(builder, INT64(0), columns, one, intp=INT64) as (column, _):
             step = builder.mul(column, INT64(LANES))
-            x = load(builder, sums, builder.add(begin, step))
-            x = activate(builder, x, kind, slopes)
+            inside = builder.add(begin, step)
+            found = [load(builder, place, inside) for place in (sums, seconds) if place is not None]
+            found = [activate(builder, x, kind, slopes) for x in found]
             if adds:
-                x = builder.fadd(x, load(builder, residual, builder.add(added, step)))
-            store(builder, x, result, builder.add(to, step))
+                more = load(builder, residual, builder.add(added, step))
+                terms = [more] if seconds is None else unpack(builder, more)
+                found = [builder.fadd(x, term) for x, term in zip(found, terms, strict=True)]
+            stored = found[0] if seconds is None else pack(builder, *found)
+            store(builder, stored, result, builder.add(to, step))

@@ -110,7 +110,7 @@ def _key(task: Task) -> str:
 def _file() -> Path | None:
     folder = cache_folder()
     name = "".join(letter if letter.isalnum() else "-" for letter in MACHINE.name)
-    return None if folder is None else folder / "engine" / f"choices-1-{name}-{MACHINE.lanes}.json"
+    return None if folder is None else folder / "engine" / f"choices-2-{name}-{MACHINE.lanes}.json"
 
 
 def _read() -> dict[str, Choice]:
