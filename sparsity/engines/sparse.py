@@ -22,8 +22,8 @@ class SparseRunner:
 
     memory_format = torch.contiguous_format
 
-    def __init__(self, engine: ModuleType, network: Network) -> None:
-        self._engine, self._compiled = engine, engine.CompiledNetwork(network)
+    def __init__(self, engine: ModuleType, network: Network, dtype: torch.dtype) -> None:
+        self._engine, self._compiled = engine, engine.CompiledNetwork(network, dtype=dtype)
         self._head = copy.deepcopy(network.head)
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
@@ -51,12 +51,33 @@ class SparseEngine(Engine):
 
     def __init__(self) -> None:
         """Raise InputError where numba is missing."""
-        optional_module("numba", "`engine` sparse")
+        optional_module("numba", f"`engine` {self.name}")
         self._engine = import_module("sparsity.sparse_engine")
 
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> SparseRunner:
         """Return a runner of a copy of the network. Raises InputError if the engine can't run it."""
         self.check_device(device, dtype)
         if not isinstance(network, Network):
-            raise InputError("an ONNX file is run by `engine` onnxruntime or openvino, not by sparse")
-        return SparseRunner(self._engine, network)
+            raise InputError(f"an ONNX file is run by `engine` onnxruntime or openvino, not by {self.name}")
+        return SparseRunner(self._engine, network, self.computes_in or torch.float32)
+
+
+class SparseBf16Engine(SparseEngine):
+    """Runs networks on a CPU, with feature maps and weights in bfloat16. Images, raw maps: float32.
+
+    It skips a pair of input channels where both weights are zero.
+    """
+
+    name = "sparse-bf16"
+    title = "the sparse engine in bfloat16"
+    memory = 5.0
+    computes_in = torch.bfloat16
+
+    def __init__(self) -> None:
+        """Raise InputError where numba is missing, or the CPU has no instructions for bfloat16."""
+        super().__init__()
+        if not self._engine.HAS_BFLOAT16:
+            raise InputError(
+                f"`engine` {self.name} needs a CPU with instructions for bfloat16 (AVX512_BF16), and this "
+                "one has none; `engine` sparse computes in float32"
+            )

@@ -19,6 +19,7 @@ ENGINES: Table[type[Engine]] = Table(
         "openvino": "sparsity.engines.openvino:OpenVinoEngine",
         "openvino-bf16": "sparsity.engines.openvino:OpenVinoBf16Engine",
         "sparse": "sparsity.engines.sparse:SparseEngine",
+        "sparse-bf16": "sparsity.engines.sparse:SparseBf16Engine",
     },
 )
 """Name -> class of the engine. Add one with ENGINES.register(name, class)."""

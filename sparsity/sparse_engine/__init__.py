@@ -10,11 +10,14 @@ from sparsity.yolo.network import Network
 try:
     from sparsity.sparse_engine.compiled import CompiledNetwork
     from sparsity.sparse_engine.explain import Line, explain, format_lines
+    from sparsity.sparse_engine.machine import MACHINE
     from sparsity.sparse_engine.tuning import tune
 except ImportError as error:
     raise InputError(f"the sparse engine needs the package numba ({error}): pip install numba") from error
 
-__all__ = ["CompiledNetwork", "Line", "compile", "explain", "format_lines", "tune"]
+HAS_BFLOAT16 = MACHINE.bfloat16
+"""Whether this CPU has instructions for bfloat16."""
+__all__ = ["HAS_BFLOAT16", "CompiledNetwork", "Line", "compile", "explain", "format_lines", "tune"]
 
 
 def compile(

@@ -89,10 +89,27 @@ def unpack(builder: ir.IRBuilder, pairs: ir.Value) -> tuple[ir.Value, ir.Value]:
 
 def pack(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
     """Return a vector of pairs of these numbers, rounded to bfloat16."""
+    if not MACHINE.bfloat16:
+        return _pack_by_integers(builder, low, high)
     halves = [builder.fptrunc(one, HALF_VECTOR) for one in (low, high)]
     order = [lane + half * LANES for lane in range(LANES) for half in (0, 1)]
     mixed = builder.shuffle_vector(*halves, ir.Constant(ir.VectorType(INT32, 2 * LANES), order))
     return builder.bitcast(mixed, VECTOR)
+
+
+def _pack_by_integers(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
+    """Do what pack does, to the nearest, even number. LLVM's own way calls a function that numba lacks."""
+    sixteen = ir.Constant(INT_VECTOR, [16] * LANES)
+    rounded = []
+    for number in (low, high):
+        bits = builder.bitcast(number, INT_VECTOR)
+        odd = builder.and_(builder.lshr(bits, sixteen), ir.Constant(INT_VECTOR, [1] * LANES))
+        half = builder.add(odd, ir.Constant(INT_VECTOR, [0x7FFF] * LANES))
+        nan = ir.Constant(INT_VECTOR, [0x7FC00000] * LANES)
+        is_nan = builder.fcmp_unordered("uno", number, number)
+        rounded.append(builder.select(is_nan, nan, builder.add(bits, half)))
+    upper = builder.and_(rounded[1], ir.Constant(INT_VECTOR, [-65536] * LANES))
+    return builder.bitcast(builder.or_(builder.lshr(rounded[0], sixteen), upper), VECTOR)
 
 
 def holds_pairs(memory: types.Array) -> bool:

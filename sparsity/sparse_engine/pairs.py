@@ -21,12 +21,11 @@ def pair_channels(graph: Graph) -> Graph:
     """Return the graph with pairs of channels. The raw maps stay float32.
 
     A map whose number of channels is odd gets one more, which is 0.
-    Raises InputError where a raw map is also read by the network.
+    Raises InputError where a raw map holds anything but the results of convolutions, or is also read.
     """
-    read = {one for step in graph.steps for one in maps_in(step) if one is not step.result}
-    if read & set(graph.outputs) or any(one.inside for one in graph.outputs):
-        raise InputError("the sparse engine does not support bfloat16 for a network that reads its own outputs")
-    pairing = _Pairing(_positions(graph), frozenset(graph.outputs), {})
+    positions = _positions(graph)
+    _check_outputs(graph, positions)
+    pairing = _Pairing(positions, frozenset(graph.outputs), {})
     steps = tuple(pairing.step(step) for step in graph.steps)
     outputs = tuple(pairing.map(one) for one in graph.outputs)
     return replace(graph, image=pairing.map(graph.image), steps=steps, outputs=outputs, paired=True)
@@ -51,13 +50,11 @@ class _Pairing:
         """Return the map of pairs of a map."""
         if one not in self.made:
             home, _ = one.home()
-            halves = self._halves(one)
-            if home is one:
-                count = len(self._padded(one)) if one in self.single else len(self._padded(one)) // 2
-                self.made[one] = Map(count, one.shrink)
-            else:
-                channels = len(self._padded(one)) // 2
-                self.made[one] = Map(channels, one.shrink, inside=(self.map(home), int(halves[0]) // 2))
+            each = 1 if home in self.single else 2
+            made = Map(len(self._padded(one)) // each, one.shrink)
+            if home is not one:
+                made.inside = self.map(home), int(self._halves(one)[0]) // each
+            self.made[one] = made
         return self.made[one]
 
     def step(self, step: Step) -> Step:
@@ -99,6 +96,22 @@ class _Pairing:
         return channels
 
 
+def _check_outputs(graph: Graph, positions: Mapping[Map, np.ndarray]) -> None:
+    """Check that the raw maps are written by convolutions only, without gaps, and read by no step."""
+    outputs = set(graph.outputs)
+    whole = [one for one in outputs if one.inside is None]
+    fitting = all(np.array_equal(positions[one], np.arange(one.channels)) for one in whole)
+    for step in graph.steps:
+        plain = isinstance(step, Convolution) and step.residual is None
+        for one in maps_in(step):
+            fitting &= one.home()[0] not in outputs or (plain and one is step.result)
+    if not fitting or len(whole) < len(outputs):
+        raise InputError(
+            "the sparse engine computes in bfloat16 only where the outputs of the network are those of "
+            "convolutions, which no other layer reads; use `engine` sparse or torch"
+        )
+
+
 def _positions(graph: Graph) -> dict[Map, np.ndarray]:
     """Return where each channel of each outermost map goes, in halves.
 
@@ -116,4 +129,3 @@ def _positions(graph: Graph) -> dict[Map, np.ndarray]:
             begin += last - first + (last - first) % 2
         positions[home] = np.concatenate(parts)
     return positions
-

@@ -95,7 +95,7 @@ def convolve_tile(  # noqa: ANN201
     sums: float32, aligned, the tile's size for each output.
     first: whether this is the first block, whose sums begin with the biases.
     last: whether this is the last block, after which the results are complete.
-    single: in an arena of pairs, whether the result is float32 instead, as raw maps are. In others, no matter.
+    single: whether the result is float32 in an arena of pairs, as raw maps are. Not used in other arenas.
     """
     i, f = types.int64, types.float32
     signature = types.void(
@@ -221,9 +221,7 @@ def _write_tile(function: ir.Function, kernel: Kernel) -> None:
     builder.ret_void()
 
 
-def _prefetch_next(
-    builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, numbers: list[ir.Value]
-) -> None:
+def _prefetch_next(builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, numbers: list[ir.Value]) -> None:
     """Prefetch the results of the outputs after these."""
     shared = 2 if kernel.paired else 1
     for number in numbers[::shared]:
@@ -274,7 +272,7 @@ def _move_sums(
 
 
 def _prefetch_results(builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, channel: ir.Value) -> None:
-    """Prefetch the cache lines of a channel of the results, because a store to a line outside the cache waits."""
+    """Prefetch a channel's lines of the results, because a store to a line outside the cache waits."""
     result, pitch, plane = tile.args[10:13]
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, INT32, INT32, INT32])
@@ -335,7 +333,7 @@ def _add_products(
 def _finish(
     builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, places: list[ir.Value], channel: ir.Value
 ) -> None:
-    """Call the function that turns the sums of an output, or of a pair of them, into a channel of the result."""
+    """Call the function that turns the sums of one output, or of two, into a channel of the result."""
     result, pitch, plane, residual, residual_pitch, residual_plane, has_residual, activation, slope, _ = (
         tile.args[10:]
     )

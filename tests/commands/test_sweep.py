@@ -92,7 +92,10 @@ def test_sweeps_are_numbered_and_resume_reads_a_finished_one(run, shapes, tmp_pa
 def test_unknown_engines_are_refused(run, shapes):
     code, _, err = run("0.5", "--data", shapes, "--engines", "torch,tensorrt")
     assert code == 2
-    assert "'tensorrt'; one of torch, onnxruntime, openvino, openvino-bf16, sparse is expected" in err
+    assert (
+        "'tensorrt'; one of torch, onnxruntime, openvino, openvino-bf16, sparse, sparse-bf16 is expected"
+        in err
+    )
 
 
 def test_class_tables_when_verbose(run, shapes):

@@ -95,7 +95,7 @@ def test_a_missing_package_is_named_with_the_pip_line(monkeypatch):
     [
         pytest.param(
             {"engine": "tensorrt"},
-            "one of torch, onnxruntime, openvino, openvino-bf16, sparse is expected",
+            "one of torch, onnxruntime, openvino, openvino-bf16, sparse, sparse-bf16 is expected",
             id="unknown",
         ),
         pytest.param({"engine": "onnxruntime", "half": True}, "leave `half` out", id="half"),
@@ -203,10 +203,19 @@ def test_bfloat16_needs_a_cpu_that_has_it(monkeypatch):
     make_engine("openvino")
 
 
-def test_bfloat16_gives_nearly_the_maps_of_float32(shallow):
-    pytest.importorskip("openvino")
+def test_the_sparse_engine_in_bfloat16_needs_a_cpu_that_has_it(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr("sparsity.sparse_engine.HAS_BFLOAT16", False)
+    with pytest.raises(InputError, match=r"`engine` sparse-bf16 needs a CPU .*; `engine` sparse computes in"):
+        make_engine("sparse-bf16")
+    make_engine("sparse")
+
+
+@pytest.mark.parametrize("name", ["openvino-bf16", "sparse-bf16"])
+def test_bfloat16_gives_nearly_the_maps_of_float32(shallow, name):
+    pytest.importorskip(ENGINES[name].package)
     try:
-        engine = make_engine("openvino-bf16")
+        engine = make_engine(name)
     except InputError as error:
         pytest.skip(str(error))
     images = torch.rand(2, 3, 64, 96)

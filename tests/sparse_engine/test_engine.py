@@ -55,6 +55,18 @@ def test_every_block_gives_what_torch_gives_or_is_named(odd_network):
             CompiledNetwork(network)
         return
     assert_same(network, torch.randn(2, 3, 40, 56))
+    assert_same_in_bfloat16(network, torch.randn(2, 3, 40, 56))
+
+
+def assert_same_in_bfloat16(network, images, threads=1):
+    """The maps differ from float32 by the rounding of bfloat16, which has 8 bits."""
+    found = CompiledNetwork(network, threads, dtype=torch.bfloat16)(images)
+    with torch.inference_mode():
+        expected = network(images)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert one.dtype == torch.float32
+        assert float((one - other).norm() / other.norm()) < 0.03
 
 
 @pytest.mark.parametrize("amount", [0, 0.5, 0.95, 1])
@@ -65,11 +77,29 @@ def test_pruned_yolov5_and_yolov8(tiny, tiny_yolov8, amount, size):
             with torch.no_grad():
                 conv.weight[torch.rand_like(conv.weight) < amount] = 0
         assert_same(network, torch.randn(2, 3, *size), threads=2)
+        assert_same_in_bfloat16(network, torch.randn(2, 3, *size), threads=2)
 
 
 def test_a_slimmed_network_with_odd_channels(tiny):
     cut = slim(tiny, SlimmingSettings(percent=0.3, by="l1", min_channels=1)).network
+    odd = [conv for conv in cut.modules() if isinstance(conv, torch.nn.Conv2d) and conv.in_channels % 2]
+    assert len(odd) > 3
     assert_same(cut, torch.randn(1, 3, 64, 96))
+    assert_same_in_bfloat16(cut, torch.randn(1, 3, 64, 96))
+
+
+def test_bfloat16_skips_pairs_of_zeros(tiny):
+    for conv in (m for m in tiny.modules() if isinstance(m, torch.nn.Conv2d) and m.in_channels % 2 == 0):
+        with torch.no_grad():
+            conv.weight[:, [0, 1, 3]] = 0
+    weights = [{}, {}]
+    for found, dtype in zip(weights, (torch.float32, torch.bfloat16), strict=True):
+        program = CompiledNetwork(tiny, 1, dtype=dtype).program(64, 64)
+        found |= {program.names[index]: task.weights for index, task in program.tasks.items()}
+    conv = tiny.get_submodule("model.1.conv")
+    each = conv.out_channels * conv.kernel_size[0] ** 2
+    assert weights[0]["model.1.conv"] == each * (conv.in_channels - 3)
+    assert weights[1]["model.1.conv"] == each * (conv.in_channels // 2 - 1), "half a pair is not skipped"
 
 
 def test_unfused_networks_are_fused_and_left_as_they_are(shallow_unfused):
@@ -213,15 +243,15 @@ def _kernel(program, threads, counters, batch, memory, sums, scratch, images, ma
 
 def test_machine_code_is_kept_and_damage_does_no_harm(monkeypatch, tmp_path):
     monkeypatch.setattr(build.kernels, "run_program", _kernel)
-    build._load.__wrapped__()
+    build._load.__wrapped__(np.float32)
     files = list((tmp_path / "cache").rglob("*.nbc"))
     assert len(files) == 1
-    again = build._load.__wrapped__()
+    again = build._load.__wrapped__(np.float32)
     assert sum(again.stats.cache_hits.values()) == 1
     files[0].write_bytes(files[0].read_bytes()[:100])
-    assert build._load.__wrapped__().signatures
+    assert build._load.__wrapped__(np.float32).signatures
     monkeypatch.setattr(build, "cache_folder", lambda: Path("/proc/nowhere"))
-    assert build._load.__wrapped__().signatures
+    assert build._load.__wrapped__(np.float32).signatures
 
 
 def test_a_missing_numba_is_named_with_the_pip_line(monkeypatch):
@@ -246,7 +276,7 @@ def test_the_folder_of_machine_code_is_private(monkeypatch, tmp_path):
     monkeypatch.setattr(build.kernels, "run_program", _kernel)
     before = os.umask(0o002)  # as many systems have it: what numba writes can be written by the group
     try:
-        build._load.__wrapped__()
+        build._load.__wrapped__(np.float32)
     finally:
         os.umask(before)
     folder = build._folder()
@@ -255,13 +285,13 @@ def test_the_folder_of_machine_code_is_private(monkeypatch, tmp_path):
     assert len(files) == 2
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
     assert open_private(folder) == ""
-    assert sum(build._load.__wrapped__().stats.cache_hits.values()) == 1
+    assert sum(build._load.__wrapped__(np.float32).stats.cache_hits.values()) == 1
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "link"])
 def test_machine_code_that_others_can_write_is_not_read(monkeypatch, capsys, what):
     monkeypatch.setattr(build.kernels, "run_program", _kernel)
-    build._load.__wrapped__()
+    build._load.__wrapped__(np.float32)
     folder = build._folder()
     file = next(folder.rglob("*.nbi"))
     if what == "link":
@@ -269,7 +299,7 @@ def test_machine_code_that_others_can_write_is_not_read(monkeypatch, capsys, wha
     else:
         (folder if what == "folder" else file).chmod(0o777)
     held = file.read_bytes(), file.stat().st_mtime_ns
-    loaded = build._load.__wrapped__()
+    loaded = build._load.__wrapped__(np.float32)
     assert loaded.signatures
     assert loaded.stats.cache_path is None, "compiled in memory"
     out = capsys.readouterr().out
@@ -287,7 +317,7 @@ def test_nothing_is_cached_beside_the_source_where_the_folder_cant_be_made(monke
     monkeypatch.setattr(build.kernels, "run_program", import_module("module_with_a_kernel").kernel)
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(build, "cache_folder", lambda: tmp_path / "file" / "below")
-    assert build._load.__wrapped__().signatures
+    assert build._load.__wrapped__(np.float32).signatures
     assert not (tmp_path / "__pycache__").exists()
 
 
@@ -328,7 +358,7 @@ def test_maps_too_small_for_their_halo_are_refused():
     weight = np.ones((3, 3, 13, 13), np.float32)
     step = Convolution("wide", image, Map(3, 8), weight, np.zeros(3, np.float32), padding=6)
     with pytest.raises(InputError, match=r"a map of 1 x 1 cells is too small.*larger `imgsz`"):
-        lay_out(Graph(image, (step,), (step.result,), 8), 8, 8)
+        lay_out(Graph(image, (step,), (step.result,), 8, (step.result.channels,)), 8, 8)
 
 
 def test_the_threads_of_a_network_end_with_it(tiny):
