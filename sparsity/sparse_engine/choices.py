@@ -46,7 +46,8 @@ class Task:
     rows, columns: the size of the result, in vectors. extent: the side of the dilated kernel, in cells.
     outputs: output channels. per_group: input channels of one group. weights: the number of nonzero weights.
     whole: whether the convolution has one group only. taps: the number of kernel positions.
-    paired: whether the maps hold pairs; input channels and weights are then pairs of them.
+    share: how many channels share a number of a map (see packing). Input channels and weights are then
+    counted in such numbers.
     """
 
     rows: int
@@ -59,12 +60,12 @@ class Task:
     threads: int
     whole: bool
     taps: int
-    paired: bool = False
+    share: int = 1
 
     @property
     def dense_tiles(self) -> tuple[tuple[int, int, int], ...]:
         """The tiles of the kernels that do not skip zeros (see machine.Machine)."""
-        return MACHINE.paired_dense_tiles if self.paired else MACHINE.dense_tiles
+        return MACHINE.dense_tiles_of(self.share)
 
     @property
     def all_weights(self) -> int:
@@ -78,7 +79,7 @@ def task_of(step: Convolution, result: Cells, threads: int) -> Task:
     extent, whole = step.dilation * (kernel - 1) + 1, step.groups == 1
     sizes = (result.rows, result.columns, step.stride, extent, outputs, per_group)
     weights = int(np.count_nonzero(step.weight))
-    return Task(*sizes, weights, threads, whole, kernel * kernel, step.paired)
+    return Task(*sizes, weights, threads, whole, kernel * kernel, step.packing.share)
 
 
 def choose(task: Task) -> Choice:

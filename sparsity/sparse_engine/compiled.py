@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 
@@ -20,8 +20,10 @@ from sparsity.sparse_engine.build import load_kernels
 from sparsity.sparse_engine.choices import Choice, Task
 from sparsity.sparse_engine.graph import read_graph
 from sparsity.sparse_engine.kernels import COUNTERS
-from sparsity.sparse_engine.pairs import pair_channels
+from sparsity.sparse_engine.packed_graph import pack_halves
+from sparsity.sparse_engine.packing import PACKINGS
 from sparsity.sparse_engine.program import Program, make_program
+from sparsity.sparse_engine.quantizing import quantize
 from sparsity.sparse_engine.team import Team
 from sparsity.yolo.network import Network
 
@@ -55,22 +57,32 @@ class CompiledNetwork:
     """
 
     def __init__(
-        self, network: Network, threads: int | None = None, *, dtype: torch.dtype = torch.float32
+        self,
+        network: Network,
+        threads: int | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        calibration: Sequence[Tensor] = (),
     ) -> None:
         """Read the network, which is not changed.
 
         threads: the number of threads of one call. None: torch.get_num_threads() in the calling thread.
-        dtype: of feature maps and weights, float32 or bfloat16. Sums, images and raw maps are float32.
-        bfloat16 is fast where the CPU has AVX512_BF16; other CPUs emulate it.
+        dtype: of feature maps and weights, float32, bfloat16 or int8. Images and raw maps are float32.
+        bfloat16 is fast where the CPU has AVX512_BF16, int8 where it has VNNI; other CPUs emulate them.
+        calibration: for int8, batches of images, whose feature maps set the scales.
         Raises InputError for a network with operations that the engine does not support, or another dtype.
         """
         require_network(network, Network)
         if threads is not None and threads < 1:
             raise InputError(f"`threads` is {threads}; a whole number from 1 on is expected")
-        if dtype not in (torch.float32, torch.bfloat16):
-            raise InputError(f"`dtype` is {dtype}; torch.float32 or torch.bfloat16 is expected")
-        graph = read_graph(network)
-        self._graph = graph if dtype is torch.float32 else pair_channels(graph)
+        if dtype not in PACKINGS:
+            raise InputError(f"`dtype` is {dtype}; one of {', '.join(map(str, PACKINGS))} is expected")
+        self._graph = read_graph(network)
+        if dtype is torch.bfloat16:
+            self._graph = pack_halves(self._graph)
+        elif dtype is torch.int8:
+            self._graph = quantize(self._graph, calibration)
+        self._graph = replace(self._graph, nodes={}, module=None)
         self._threads = threads
         self._prepared: OrderedDict[tuple[int, int, int], _Prepared] = OrderedDict()
         self.choices: dict[Task, Choice] = {}
@@ -157,11 +169,11 @@ class CompiledNetwork:
 def make_workspace(program: Program, threads: int) -> _Workspace:
     """Return memory and threads for one call of a program."""
     return _Workspace(
-        aligned_zeros(program.floats, program.arena),
+        aligned_zeros(program.floats, program.packing.arena),
         [aligned_zeros(program.sums) for _ in range(threads)],
-        [aligned_zeros(program.scratch, program.arena) for _ in range(threads)],
+        [aligned_zeros(program.scratch, program.packing.arena) for _ in range(threads)],
         Team(threads),
-        load_kernels(program.arena),
+        load_kernels(program.packing.arena),
     )
 
 

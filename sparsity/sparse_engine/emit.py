@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 
 from sparsity.sparse_engine.machine import MACHINE
@@ -14,24 +13,8 @@ from sparsity.sparse_engine.operations import Activation
 
 LANES = MACHINE.lanes
 
-
-class _Bfloat(ir.Type):
-    """LLVM's bfloat, which llvmlite does not define."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Bfloat)
-
-    def __hash__(self) -> int:
-        return hash(_Bfloat)
-
-
 FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR, INT_VECTOR = ir.VectorType(FLOAT, LANES), ir.VectorType(INT32, LANES)
-HALVES, HALF_VECTOR = ir.VectorType(_Bfloat(), 2 * LANES), ir.VectorType(_Bfloat(), LANES)
-"""A vector of pairs as single bfloat16 numbers; and one number of each pair."""
 ALIGNED = 4 * LANES
 LOG2_E = 1.4426950408889634
 ROUNDING = 12582912.0
@@ -68,55 +51,6 @@ def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -
     return builder.call(fma, [a, b, c])
 
 
-def multiply_add_pairs(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-    """Return c plus both products of each pair of a and b, as float32. a, b: pairs, in vectors of float32."""
-    if not MACHINE.bfloat16:
-        for one, other in zip(unpack(builder, a), unpack(builder, b), strict=True):
-            c = multiply_add(builder, one, other, c)
-        return c
-    kind = ir.FunctionType(VECTOR, [VECTOR, HALVES, HALVES])
-    dot = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512bf16.dpbf16ps.{32 * LANES}")
-    return builder.call(dot, [c, builder.bitcast(a, HALVES), builder.bitcast(b, HALVES)])
-
-
-def unpack(builder: ir.IRBuilder, pairs: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Return the first and the second numbers of a vector of pairs, as float32."""
-    bits = builder.bitcast(pairs, INT_VECTOR)
-    low = builder.shl(bits, ir.Constant(INT_VECTOR, [16] * LANES))
-    high = builder.and_(bits, ir.Constant(INT_VECTOR, [-65536] * LANES))
-    return builder.bitcast(low, VECTOR), builder.bitcast(high, VECTOR)
-
-
-def pack(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
-    """Return a vector of pairs of these numbers, rounded to bfloat16."""
-    if not MACHINE.bfloat16:
-        return _pack_by_integers(builder, low, high)
-    halves = [builder.fptrunc(one, HALF_VECTOR) for one in (low, high)]
-    order = [lane + half * LANES for lane in range(LANES) for half in (0, 1)]
-    mixed = builder.shuffle_vector(*halves, ir.Constant(ir.VectorType(INT32, 2 * LANES), order))
-    return builder.bitcast(mixed, VECTOR)
-
-
-def _pack_by_integers(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
-    """Do what pack does, to the nearest, even number. LLVM's own way calls a function that numba lacks."""
-    sixteen = ir.Constant(INT_VECTOR, [16] * LANES)
-    rounded = []
-    for number in (low, high):
-        bits = builder.bitcast(number, INT_VECTOR)
-        odd = builder.and_(builder.lshr(bits, sixteen), ir.Constant(INT_VECTOR, [1] * LANES))
-        half = builder.add(odd, ir.Constant(INT_VECTOR, [0x7FFF] * LANES))
-        nan = ir.Constant(INT_VECTOR, [0x7FC00000] * LANES)
-        is_nan = builder.fcmp_unordered("uno", number, number)
-        rounded.append(builder.select(is_nan, nan, builder.add(bits, half)))
-    upper = builder.and_(rounded[1], ir.Constant(INT_VECTOR, [-65536] * LANES))
-    return builder.bitcast(builder.or_(builder.lshr(rounded[0], sixteen), upper), VECTOR)
-
-
-def holds_pairs(memory: types.Array) -> bool:
-    """Whether an arena holds pairs of bfloat16: those have the type int32, others float32."""
-    return memory.dtype == types.int32
-
-
 def vector_at(builder: ir.IRBuilder, base: ir.Value, offset: ir.Value | int) -> ir.Value:
     """Return the pointer to a vector. base: a pointer to floats. offset: in floats from base."""
     place = INT64(offset) if isinstance(offset, int) else offset
@@ -139,11 +73,11 @@ def activate(builder: ir.IRBuilder, x: ir.Value, activation: Activation, slope: 
         return _silu(builder, x)
     zero = constant(0)
     if activation is Activation.RELU:
-        return _maximum(builder, x, zero)
+        return maximum(builder, x, zero)
     if activation is Activation.LEAKY_RELU:
         return builder.select(builder.fcmp_ordered("<", x, zero), builder.fmul(x, slope), x)
     if activation is Activation.HARDSWISH:
-        gate = _minimum(builder, _maximum(builder, builder.fadd(x, constant(3)), zero), constant(6))
+        gate = minimum(builder, maximum(builder, builder.fadd(x, constant(3)), zero), constant(6))
         return builder.fmul(builder.fmul(x, gate), constant(1 / 6))
     return x
 
@@ -156,7 +90,7 @@ def shuffled(builder: ir.IRBuilder, vector: ir.Value, fill: ir.Value, sources: S
 
 def _silu(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """Return x / (1 + exp(-x)). For x = -inf it gives -inf, where torch gives nan (0 x inf)."""
-    near = _minimum(builder, _maximum(builder, x, constant(-FARTHEST)), constant(FARTHEST))
+    near = minimum(builder, maximum(builder, x, constant(-FARTHEST)), constant(FARTHEST))
     rounded = multiply_add(builder, near, constant(-LOG2_E), constant(ROUNDING))
     whole = builder.fsub(rounded, constant(ROUNDING))
     rest = multiply_add(builder, near, constant(-LOG2_E), builder.fneg(whole))
@@ -168,9 +102,11 @@ def _silu(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return builder.fdiv(x, builder.fadd(exp, constant(1)))
 
 
-def _minimum(builder: ir.IRBuilder, x: ir.Value, bound: ir.Value) -> ir.Value:
+def minimum(builder: ir.IRBuilder, x: ir.Value, bound: ir.Value) -> ir.Value:
+    """Return the smaller number of each lane; of nan and a bound, the bound."""
     return builder.select(builder.fcmp_ordered("<", x, bound), x, bound)
 
 
-def _maximum(builder: ir.IRBuilder, x: ir.Value, bound: ir.Value) -> ir.Value:
+def maximum(builder: ir.IRBuilder, x: ir.Value, bound: ir.Value) -> ir.Value:
+    """Return the larger number of each lane; of nan and a bound, the bound."""
     return builder.select(builder.fcmp_ordered(">", x, bound), x, bound)

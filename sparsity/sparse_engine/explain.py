@@ -21,7 +21,7 @@ class Line:
     name: the module's name, or what the operation does. milliseconds: the time for one image.
     The other fields describe convolutions. For any other operation, how is "" and the rest is None.
     how: the choice (see choices.Choice) as text. sparsity: the fraction of weights that are zero.
-    gflops: billions of operations per second, without those on zeros (for maps of pairs: on pairs of zeros).
+    gflops: billions of operations per second, without those on zeros (in packed maps: where all channels of a number are zero).
     share: gflops as a fraction of the peak performance of all threads' cores.
     """
 
@@ -38,7 +38,7 @@ def explain(network: CompiledNetwork, height: int, width: int) -> list[Line]:
     program = network.program(height, width)
     threads = network.threads
     seconds = time_operations(program, threads, ROUNDS, range(len(program.rows)))
-    peak = measure_peak() * threads * (2 if program.paired else 1)
+    peak = measure_peak() * threads * program.packing.share
     return [_line(program, index, second, peak) for index, second in enumerate(seconds.tolist())]
 
 
@@ -63,7 +63,6 @@ def _line(program: Program, index: int, seconds: float, peak: float) -> Line:
     task, choice = program.tasks[index], program.choices[index]
     kind = "skips zeros" if choice.group == 1 else f"dense by {choice.group}"
     how = f"{kind}, {choice.tile[0]}x{choice.tile[1]}, {choice.block} in"
-    products = 4 if task.paired else 2
-    gflops = products * task.weights * task.rows * task.columns * LANES / seconds / 1e9
+    gflops = 2 * task.share * task.weights * task.rows * task.columns * LANES / seconds / 1e9
     sparsity = 1 - task.weights / max(1, task.all_weights)
     return Line(name, how, sparsity, seconds * 1e3, gflops, gflops / peak)

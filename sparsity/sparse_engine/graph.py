@@ -18,6 +18,7 @@ from torch import fx, nn
 
 from sparsity.base.errors import InputError
 from sparsity.sparse_engine.operations import Activation
+from sparsity.sparse_engine.packing import FLOAT32, Packing
 from sparsity.yolo.network import Network, fuse
 
 ACTIVATIONS = {
@@ -54,8 +55,10 @@ class Map:
 class Convolution:
     """A convolution, followed by an activation, followed by the addition of a residual.
 
-    weight: float32 [outputs, inputs / groups, k, k]; or, for maps of pairs, int32 (see pairs). bias: float32
-    [outputs].
+    weight: float32 [outputs, inputs / groups, k, k]; in a packed graph, the type of the arena (see packing).
+    bias: float32 [outputs]; for int8, the bits of int32.
+    scales: for int8, float32 [3, outputs], else [0, outputs]: what a sum stands for; what a result is
+    multiplied with to make a byte; what a byte of the residual stands for.
     slope: the negative slope of LeakyReLU. residual: the map to add, or None.
     """
 
@@ -72,14 +75,12 @@ class Convolution:
     slope: float = 0.0
     residual: Map | None = None
 
-    @property
-    def paired(self) -> bool:
-        """Whether the source holds pairs of channels in bfloat16."""
-        return self.weight.dtype == np.int32
+    packing: Packing = FLOAT32
+    scales: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     @property
     def shared(self) -> int:
-        """How many outputs share a channel of the result: 2 where it holds pairs."""
+        """How many outputs share a number of the result: 1 for raw maps, which are float32."""
         return len(self.weight) // self.result.channels
 
     @property
@@ -120,8 +121,9 @@ class Graph:
     """A network as steps.
 
     image: the input map. steps: in execution order. outputs: the raw maps. largest: the network's largest
-    stride. depths: the number of channels of each raw map; a map of pairs can hold one more.
-    paired: whether maps, other than the raw maps, hold pairs of channels in bfloat16 (see pairs).
+    stride. depths: the number of channels of each raw map; a packed map can hold some more.
+    nodes: the operations of module, the traced network, whose value is a map.
+    packing: of all maps but the raw maps, which are float32. pixel: what a pixel is multiplied with.
     """
 
     image: Map
@@ -129,7 +131,10 @@ class Graph:
     outputs: tuple[Map, ...]
     largest: int
     depths: tuple[int, ...]
-    paired: bool = False
+    nodes: Mapping[fx.Node, Map] = field(default_factory=dict)
+    module: fx.GraphModule | None = None
+    packing: Packing = FLOAT32
+    pixel: float = 1.0
 
 
 def maps_in(step: Step) -> list[Map]:
@@ -155,8 +160,15 @@ def read_graph(network: Network) -> Graph:
     fused = fuse(copy.deepcopy(network)).eval().cpu().float()
     reader = _Reader(fused)
     outputs = reader.read()
-    depths = tuple(one.channels for one in outputs)
-    return Graph(reader.image, tuple(reader.steps), tuple(outputs), network.largest_stride, depths)
+    return Graph(
+        image=reader.image,
+        steps=tuple(reader.steps),
+        outputs=tuple(outputs),
+        largest=network.largest_stride,
+        depths=tuple(one.channels for one in outputs),
+        nodes={node: value for node, value in reader.values.items() if isinstance(value, Map)},
+        module=fx.GraphModule(fused, reader.trace),
+    )
 
 
 @dataclass(eq=False)
@@ -165,11 +177,13 @@ class _Reader:
     steps: list[Step] = field(default_factory=list)
     image: Map = field(default_factory=lambda: Map(3, 1))
     values: dict[fx.Node, Value] = field(default_factory=dict)
+    trace: fx.Graph = field(default_factory=fx.Graph)
 
     def read(self) -> list[Map]:
         """Add the steps of all operations, and return the raw maps."""
         outputs: list[Map] = []
-        for node in fx.Tracer().trace(self.network).nodes:
+        self.trace = fx.Tracer().trace(self.network)
+        for node in self.trace.nodes:
             if node.op == "placeholder":
                 self.values[node] = self.image
             elif node.op == "output":

@@ -3,8 +3,8 @@
 Maps are stored in one array, the arena, as [row][channel][column][lane]. A map is divided into a grid of
 blocks, and lane l of a vector holds a cell of block l. A step to the next cell is therefore a step to the
 next vector, in all blocks at once. The rows and columns just outside a block's border (the halo) are copies
-of those of the neighbouring blocks. In an arena of pairs (see pairs), each channel here is a pair of
-channels.
+of those of the neighbouring blocks. In a packed arena (see packing), each channel here is two or
+four channels.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numba import njit
 from sparsity.sparse_engine.arrays import LINE_LONGS
 from sparsity.sparse_engine.emit import LANES
 from sparsity.sparse_engine.moves import (
+    clear,
     copy_number,
     keep_larger,
     move,
@@ -77,6 +78,7 @@ def _convolve(op, item, memory, values, offsets, starts, sums, slopes):  # noqa:
             op[Conv.ACTIVATION],
             slopes[op[Conv.SLOPE]],
             np.int64(op[Conv.SHARED] == 1),
+            outputs,
         )
 
 
@@ -127,7 +129,7 @@ def _scatter_row(op, y, cells, place, memory, to):  # noqa: ANN001, ANN202
             for x in range(inside):
                 copy_number(memory, to + x * LANES + lane, cells, begin + x)
             for x in range(inside, columns):
-                set_edge(memory, to + x * LANES + lane, 0)
+                clear(memory, to + x * LANES + lane)
 
 
 @njit(**OPTIONS)
@@ -152,22 +154,23 @@ def _gather(op, memory, plane, pitch, cells, place):  # noqa: ANN001, ANN202
 
 
 @njit(inline="always", **OPTIONS)
-def _input(op, image, channel, memory, scratch, images):  # noqa: ANN001, ANN202
-    """Copy a channel of an image into the arena; into one of pairs, two channels, or one beside zeros."""
-    cells, depth = op[Whole.HEIGHT] * op[Whole.WIDTH], op[Whole.DEPTH]
-    paired = depth > op[At.CHANNELS]
-    place = op[Whole.IMAGE] + (image * depth + channel * (2 if paired else 1)) * cells
+def _input(op, image, channel, memory, scratch, images, slopes):  # noqa: ANN001, ANN202
+    """Copy a channel of an image into the arena; into a packed one, several channels, or some and zeros."""
+    cells, depth, share = op[Whole.HEIGHT] * op[Whole.WIDTH], op[Whole.DEPTH], op[Whole.SHARED]
+    place = op[Whole.IMAGE] + (image * depth + channel * share) * cells
+    row = op[At.COLUMNS] * LANES
     for y in range(op[At.ROWS]):
         to = op[At.RESULT] + channel * op[At.RESULT_PLANE] + y * op[At.RESULT_PITCH]
         _scatter_row(op, y, images, place, memory, to)
-        if paired:
-            if 2 * channel + 1 < depth:
-                _scatter_row(op, y, images, place + cells, scratch, 0)
+        for other in range(1, share):
+            if channel * share + other < depth:
+                _scatter_row(op, y, images, place + other * cells, scratch, (other - 1) * row)
             else:
-                for x in range(op[At.COLUMNS] * LANES):
-                    set_edge(scratch, x, 0)
-            for x in range(op[At.COLUMNS]):
-                pack_rows(memory, to + x * LANES, scratch, x * LANES)
+                for x in range(row):
+                    clear(scratch, (other - 1) * row + x)
+        if share > 1:
+            for x in range(0, row, LANES):
+                pack_rows(memory, to + x, scratch, x, row, slopes[op[Whole.SCALE]])
 
 
 @njit(inline="always", **OPTIONS)
@@ -227,7 +230,7 @@ def _run_item(op, item, image, memory, sums, scratch, images, maps, tables):  # 
         elif kind == Kind.POOL:
             _pool(op, channel, memory, scratch, moves, edges)
         elif kind == Kind.INPUT:
-            _input(op, image, channel, memory, scratch, images)
+            _input(op, image, channel, memory, scratch, images, slopes)
         else:
             _output(op, image, channel, memory, maps)
 
@@ -258,8 +261,8 @@ def run_program(  # noqa: ANN201
 
     program: int64 [operations, WIDTH]. threads: how many call this.
     counters: int64 zeros, COUNTERS values for each operation on each image, shared by the threads.
-    memory: aligned: the arena, shared; float32, or int32 for maps of pairs. sums, scratch: one of each per
-    thread; sums float32, scratch of memory's type.
+    memory: aligned: the arena, shared (see packing). sums, scratch: one of each per thread; sums float32,
+    scratch of memory's type.
     images, maps: float32, all images and all raw maps.
     tables: float32 weights, int32 offsets, int64 starts, float32 slopes, int32 moves [n, 3] and int32 edges.
     """

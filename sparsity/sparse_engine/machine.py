@@ -38,10 +38,8 @@ _LARGE = (
 )
 
 
-_SMALL_DENSE = ((1, 6, 2), (2, 3, 2), (1, 4, 3), (2, 2, 3))
-_SMALL_PAIRED = ((1, 6, 2), (2, 3, 2), (1, 2, 4))
-_LARGE_PAIRED = ((1, 6, 4), (2, 3, 4), (1, 4, 6), (2, 2, 6), (1, 12, 2), (2, 6, 2))
-_LARGE_DENSE = ((1, 6, 4), (2, 3, 4), (1, 8, 3), (2, 4, 3), (1, 5, 5), (1, 12, 2))
+_SMALL_DENSE = ((1, 6, 2), (2, 3, 2), (1, 4, 3), (2, 2, 3), (1, 2, 4))
+_LARGE_DENSE = ((1, 6, 4), (2, 3, 4), (1, 8, 3), (2, 4, 3), (1, 5, 5), (1, 12, 2), (2, 6, 2))
 
 
 @dataclass(frozen=True)
@@ -49,19 +47,23 @@ class Machine:
     """A CPU.
 
     name: LLVM's name for it. lanes: float32 numbers in a vector. fma: whether it has a fused multiply-add.
-    bfloat16: whether it has dot products of pairs of bfloat16 (AVX512_BF16).
+    bfloat16: whether it has dot products of pairs of bfloat16 (AVX512_BF16). int8: whether it has those of
+    four bytes (VNNI).
     tiles: (rows, columns) of vectors that fit into its registers, with one register left for a weight.
     dense_tiles: (rows, columns, outputs computed together), for layers with too few zeros.
-    paired_dense_tiles: the same for maps of pairs, whose outputs are even.
     """
 
     name: str
     lanes: int
     fma: bool
     bfloat16: bool
+    int8: bool
     tiles: tuple[tuple[int, int], ...]
     dense_tiles: tuple[tuple[int, int, int], ...]
-    paired_dense_tiles: tuple[tuple[int, int, int], ...]
+
+    def dense_tiles_of(self, share: int) -> tuple[tuple[int, int, int], ...]:
+        """Return the dense tiles for maps in which this many channels share a number (see packing)."""
+        return tuple(tile for tile in self.dense_tiles if max(tile[2], share) % min(tile[2], share) == 0)
 
 
 def this_machine() -> Machine:
@@ -71,9 +73,10 @@ def this_machine() -> Machine:
     wide, fused = features.get("avx512f", False), features.get("fma", False) or arm
     lanes = _requested_lanes() or (16 if wide else 8 if features.get("avx2", False) else 4)
     many = arm or lanes == 16
-    tiles = (_LARGE, _LARGE_DENSE, _LARGE_PAIRED) if many else (_SMALL, _SMALL_DENSE, _SMALL_PAIRED)
-    name, pairs = numba.config.CPU_NAME or llvm.get_host_cpu_name(), features.get("avx512bf16", False)
-    return Machine(name, lanes, fused, pairs, *tiles)
+    tiles = (_LARGE, _LARGE_DENSE) if many else (_SMALL, _SMALL_DENSE)
+    name = numba.config.CPU_NAME or llvm.get_host_cpu_name()
+    halves, octets = features.get("avx512bf16", False), features.get("avx512vnni", False)
+    return Machine(name, lanes, fused, halves, octets, *tiles)
 
 
 def _features() -> Mapping[str, bool]:

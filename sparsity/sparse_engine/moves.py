@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from sparsity.sparse_engine.emit import (
-    FLOAT,
     INT32,
     INT64,
     INT_VECTOR,
     LANES,
     VECTOR,
-    constant,
     data_of,
-    holds_pairs,
     load,
-    pack,
     shuffled,
+    splat,
     store,
-    unpack,
 )
 from sparsity.sparse_engine.machine import GRIDS
+from sparsity.sparse_engine.packed import LOWEST_BITS, ZERO_BITS, larger, pack
+from sparsity.sparse_engine.packing import FLOAT32, INT8, packing_of
 
 REACH = 2
 """Maximum distance of a halo's source, in blocks."""
 _SIDE = 2 * REACH + 1
-LOWEST_PAIR = -0x00800081
-"""The bits 0xFF7FFF7F: twice the lowest finite number of bfloat16."""
 
 
 def shift_case(grid: tuple[int, int], rows: int, columns: int) -> int:
@@ -70,17 +65,17 @@ def move(typingctx, to, result, memory, source):  # noqa: ANN001, ANN201
 def move_shifted(typingctx, memory, result, source, case, low):  # noqa: ANN001, ANN201
     """Copy a vector within memory, as move does, with its lanes shifted.
 
-    case: a number from shift_case. low: lanes without a source become 0 where low is 0, -inf otherwise.
+    case: a number from shift_case. low: lanes without a source become 0 where low is 0, the lowest otherwise.
     """
     signature = types.void(memory, types.int64, types.int64, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
         data = data_of(context, builder, signature, arguments)
         vector = load(builder, data, arguments[2])
-        lowest = constant(-np.inf)
-        if holds_pairs(memory):
-            lowest = builder.bitcast(ir.Constant(INT_VECTOR, [LOWEST_PAIR] * LANES), VECTOR)
-        fill = builder.select(builder.icmp_signed("!=", arguments[4], INT64(0)), lowest, constant(0))
+        bits = (LOWEST_BITS[packing_of(memory)], ZERO_BITS[packing_of(memory)])
+        lowest, zeros = (ir.Constant(INT_VECTOR, [one] * LANES) for one in bits)
+        chosen = builder.select(builder.icmp_signed("!=", arguments[4], INT64(0)), lowest, zeros)
+        fill = builder.bitcast(chosen, VECTOR)
         done = builder.append_basic_block("shifted")
         switch = builder.switch(arguments[3], done)
         for grid in GRIDS:
@@ -101,19 +96,14 @@ def move_shifted(typingctx, memory, result, source, case, low):  # noqa: ANN001,
 def keep_larger(typingctx, memory, result, other):  # noqa: ANN001, ANN201
     """Set the vector at offset result of memory to the elementwise maximum of itself and the one at other.
 
-    A lane becomes nan where either is nan. In an arena of pairs, both numbers of a pair are compared.
+    A lane becomes nan where either is nan. In a packed arena, each channel is compared.
     """
     signature = types.void(memory, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
         data = data_of(context, builder, signature, arguments)
         mine, theirs = (load(builder, data, place) for place in arguments[1:])
-        if holds_pairs(memory):
-            halves = zip(unpack(builder, mine), unpack(builder, theirs), strict=True)
-            larger = pack(builder, *(_larger(builder, *numbers) for numbers in halves))
-        else:
-            larger = _larger(builder, mine, theirs)
-        store(builder, larger, data, arguments[1])
+        store(builder, larger(builder, packing_of(memory), mine, theirs), data, arguments[1])
         return context.get_dummy_value()
 
     return signature, generate
@@ -121,16 +111,13 @@ def keep_larger(typingctx, memory, result, other):  # noqa: ANN001, ANN201
 
 @intrinsic
 def set_edge(typingctx, memory, place, low):  # noqa: ANN001, ANN201
-    """Set one lane at offset place of memory, beyond a map's edge: to 0 where low is 0, else to the lowest.
-
-    The lowest float32 is -inf, the lowest pair holds two times the lowest finite bfloat16.
-    """
+    """Set one lane at offset place of memory, beyond a map's edge: to 0 where low is 0, else to the lowest."""
     signature = types.void(memory, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
         data = data_of(context, builder, signature, arguments)
-        lowest = INT32(LOWEST_PAIR) if holds_pairs(memory) else builder.bitcast(FLOAT(-np.inf), INT32)
-        value = builder.select(builder.icmp_signed("!=", arguments[2], INT64(0)), lowest, INT32(0))
+        lowest, zero = (INT32(bits[packing_of(memory)]) for bits in (LOWEST_BITS, ZERO_BITS))
+        value = builder.select(builder.icmp_signed("!=", arguments[2], INT64(0)), lowest, zero)
         builder.store(value, builder.bitcast(builder.gep(data, [arguments[1]]), INT32.as_pointer()))
         return context.get_dummy_value()
 
@@ -138,16 +125,40 @@ def set_edge(typingctx, memory, place, low):  # noqa: ANN001, ANN201
 
 
 @intrinsic
-def pack_rows(typingctx, memory, place, other, beside):  # noqa: ANN001, ANN201
-    """Make pairs of float32 numbers: the vector at offset place of memory becomes the first of each pair, and
-    the vector at offset beside of other the second.
-    """
-    signature = types.void(memory, types.int64, other, types.int64)
+def clear(typingctx, memory, place):  # noqa: ANN001, ANN201
+    """Set the 32 bits at offset place of memory to 0."""
+    signature = types.void(memory, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
+        data = data_of(context, builder, signature, arguments)
+        builder.store(INT32(0), builder.bitcast(builder.gep(data, [arguments[1]]), INT32.as_pointer()))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def pack_rows(typingctx, memory, place, other, beside, pitch, scale):  # noqa: ANN001, ANN201
+    """Pack float32 numbers: the vector at offset place of memory is the first channel.
+
+    The other channels are vectors at offset beside of other, at beside + pitch, and so on.
+    scale: what they are multiplied with for bytes.
+    """
+    signature = types.void(memory, types.int64, other, types.int64, types.int64, types.float32)
+
+    def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202
+        packing = packing_of(memory)
+        if packing is FLOAT32:  # It is never called there, but compiled.
+            return context.get_dummy_value()
         data, rows = (data_of(context, builder, signature, arguments, place) for place in (0, 2))
-        pairs = pack(builder, load(builder, data, arguments[1]), load(builder, rows, arguments[3]))
-        store(builder, pairs, data, arguments[1])
+        channels = [load(builder, data, arguments[1])]
+        for number in range(packing.share - 1):
+            step = builder.mul(arguments[4], INT64(number))
+            channels.append(load(builder, rows, builder.add(arguments[3], step)))
+        if packing is INT8:
+            factor = splat(builder, arguments[5])
+            channels = [builder.fmul(channel, factor) for channel in channels]
+        store(builder, pack(builder, packing, channels), data, arguments[1])
         return context.get_dummy_value()
 
     return signature, generate
@@ -168,8 +179,3 @@ def copy_number(typingctx, to, result, source, place):  # noqa: ANN001, ANN201
         return context.get_dummy_value()
 
     return signature, generate
-
-
-def _larger(builder: ir.IRBuilder, mine: ir.Value, theirs: ir.Value) -> ir.Value:
-    kept = builder.or_(builder.fcmp_ordered(">=", mine, theirs), builder.fcmp_unordered("uno", mine, mine))
-    return builder.select(kept, mine, theirs)

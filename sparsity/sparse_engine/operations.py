@@ -52,7 +52,7 @@ class Conv(IntEnum):
 
     SPANS: the number of parts of the outputs. BLOCKS: the number of blocks of input channels.
     GROUP: outputs that are computed together. STREAMS: streams of weights of these outputs.
-    SHARED: outputs that share a channel of the result: 2 where it holds pairs, 1 otherwise.
+    SHARED: outputs that share a number of the result (see packing).
     """
 
     TILE_ROWS = 12
@@ -89,7 +89,8 @@ class Whole(IntEnum):
     """Additional columns of INPUT and OUTPUT: the height and width of the whole map, and the grid of blocks.
 
     IMAGE: the offset of the first image's part in the array of images or raw maps.
-    DEPTH: the number of channels in that array.
+    DEPTH: the number of channels in that array. SHARED: how many of them share a number of the arena.
+    SCALE: the index in slopes of what pixels are multiplied with.
     """
 
     HEIGHT = 12
@@ -98,6 +99,8 @@ class Whole(IntEnum):
     GRID_COLUMNS = 15
     IMAGE = 16
     DEPTH = 17
+    SHARED = 18
+    SCALE = 19
 
 
 class Halo(IntEnum):

@@ -14,6 +14,7 @@ from sparsity.sparse_engine.emit import LANES
 from sparsity.sparse_engine.graph import Convolution, Graph, Map, Moving, Pooling, Step
 from sparsity.sparse_engine.layout import Layout, Place, edge_floats, halo_moves, lay_out, place_alone
 from sparsity.sparse_engine.operations import WIDTH, At, Conv, Halo, Kind, Move, Whole
+from sparsity.sparse_engine.packing import Packing
 from sparsity.sparse_engine.streams import Stream, make_groups, make_stream
 from sparsity.sparse_engine.tiles import Kernel, kernels
 
@@ -40,7 +41,7 @@ class Program:
     rows: int64 [operations, WIDTH]. names: one per operation. tasks, choices: of the convolutions, by row.
     floats: the size of the arena. sums, scratch: the sizes of these arrays, one of each per thread.
     outputs: (channels, height, width) of each raw map. pixels: the number of values in an image.
-    paired: whether maps hold pairs of channels in bfloat16.
+    packing: of the maps in the arena.
     """
 
     rows: np.ndarray
@@ -53,12 +54,7 @@ class Program:
     scratch: int
     outputs: tuple[tuple[int, int, int], ...]
     pixels: int
-    paired: bool
-
-    @property
-    def arena(self) -> type:
-        """The type of the arena and of scratch (see kernels.run_program)."""
-        return np.int32 if self.paired else np.float32
+    packing: Packing
 
     def for_batch(self, batch: int) -> np.ndarray:
         """Return rows, with the offsets of the raw maps of a batch of this size."""
@@ -79,8 +75,8 @@ def make_program(
     choices: measured choices; those of other tasks are estimated.
     """
     layout = lay_out(graph, height, width)
-    maker = _Maker(layout, threads, choices or {}, graph.paired)
-    maker.add_input(graph.image)
+    maker = _Maker(layout, threads, choices or {}, graph.packing)
+    maker.add_input(graph.image, graph.pixel)
     for step in graph.steps:
         maker.add_step(step)
     for number, (one, depth) in enumerate(zip(graph.outputs, graph.depths, strict=True)):
@@ -93,7 +89,7 @@ class _Maker:
     layout: Layout
     threads: int
     given: Mapping[Task, Choice]
-    paired: bool
+    packing: Packing
     rows: list[np.ndarray] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     tasks: dict[int, Task] = field(default_factory=dict)
@@ -109,12 +105,14 @@ class _Maker:
     sums: int = 0
     scratch: int = 0
 
-    def add_input(self, image: Map) -> None:
+    def add_input(self, image: Map, pixel: float) -> None:
         place = self.layout.places[image]
         row = self._add(Kind.INPUT, "input", image, None, image)
         row[list(_WHOLE)] = _whole(place, IMAGE_CHANNELS)
-        if self.paired:  # Scratch holds a row of the second channel of a pair.
-            self.scratch = max(self.scratch, place.cells.columns * LANES)
+        row[[Whole.SHARED, Whole.SCALE]] = self.packing.share, len(self.slopes)
+        self.slopes.append(pixel)
+        # Scratch holds a row of each channel but the first that share a number.
+        self.scratch = max(self.scratch, (self.packing.share - 1) * place.cells.columns * LANES)
 
     def add_output(self, one: Map, depth: int, number: int) -> None:
         """Add the operation that copies the first depth channels of a raw map out of the arena."""
@@ -172,8 +170,8 @@ class _Maker:
         self.tasks[index], self.choices[index] = task, choice
         row[At.ITEMS] = count_tiles(task, choice.tile) * choice.spans
         row[[Conv.TILE_ROWS, Conv.TILE_COLUMNS]] = choice.tile
-        kernel = Kernel(*choice.tile, step.stride, choice.group, step.paired)
-        row[Conv.SHAPE] = kernels(step.paired).index(kernel)
+        kernel = Kernel(*choice.tile, step.stride, choice.group, step.packing)
+        row[Conv.SHAPE] = kernels(step.packing).index(kernel)
         row[[Conv.STRIDE, Conv.SPANS, Conv.BLOCKS]] = step.stride, choice.spans, stream.blocks
         row[[Conv.ACTIVATION, Conv.SLOPE]] = step.activation, len(self.slopes)
         row[[Conv.GROUP, Conv.STREAMS, Conv.SHARED]] = kernel.outputs, kernel.streams, step.shared
@@ -181,11 +179,11 @@ class _Maker:
         added = (-1, 0, 0) if residual is None else (residual.offset, residual.pitch, residual.plane)
         row[[Conv.RESIDUAL, Conv.RESIDUAL_PITCH, Conv.RESIDUAL_PLANE]] = added
         self.slopes.append(step.slope)
-        self._add_stream(row, stream, step.bias)
+        self._add_stream(row, stream, np.concatenate([step.bias, step.scales.reshape(-1)]))
         self.sums = max(self.sums, len(step.weight) * math.prod(choice.tile) * LANES)
 
     def _add_stream(self, row: np.ndarray, stream: Stream, bias: np.ndarray) -> None:
-        """Add biases, then weights.
+        """Add biases, followed by scales if there are any, then weights.
 
         values and offsets have equal length, so one index finds a weight and its offset.
         """
@@ -232,7 +230,7 @@ class _Maker:
             scratch=self.scratch,
             outputs=tuple(self.outputs),
             pixels=pixels,
-            paired=self.paired,
+            packing=self.packing,
         )
 
 

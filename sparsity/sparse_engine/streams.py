@@ -17,7 +17,7 @@ from sparsity.sparse_engine.layout import Place
 class Stream:
     """A convolution's weights in the order in which a kernel reads them.
 
-    values: float32 [n]; for maps of pairs, each holds the bits of a pair of weights.
+    values: float32 [n]; in packed maps, each holds the bits of several weights.
     offsets: int32 [n], in floats, from the first cell of a tile's first channel.
     starts: int64 [blocks x outputs + 1], where the weights of each block of input channels and each output
     begin. blocks: the number of blocks.

@@ -3,13 +3,12 @@
 The tile's sums stay in registers. The weights are a stream of (number, offset of the value that it
 multiplies), output by output. It contains no zeros, so zeros cost no time. For layers with few zeros, a
 smaller tile computes several outputs together, with all weights. Each value that it loads is then used
-several times. For maps of pairs (see pairs), a weight is a pair of weights, and a multiply-add adds two
-products.
+several times. In packed maps (see packing), a weight is two or four weights, and a multiply-add adds as
+many products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -22,26 +21,32 @@ from sparsity.sparse_engine.emit import (
     FLOAT,
     INT32,
     INT64,
+    INT_VECTOR,
     LANES,
     VECTOR,
     activate,
     data_of,
-    holds_pairs,
     load,
     multiply_add,
-    multiply_add_pairs,
-    pack,
     splat,
     store,
-    unpack,
 )
 from sparsity.sparse_engine.machine import MACHINE
 from sparsity.sparse_engine.operations import Activation
+from sparsity.sparse_engine.packed import add_products, pack, unpack
+from sparsity.sparse_engine.packing import FLOAT32, INT8, Packing, packing_of
 
 STRIDES = (1, 2)
 _FLOATS, _INTS, _LONGS = FLOAT.as_pointer(), INT32.as_pointer(), INT64.as_pointer()
 _FINISH = ir.FunctionType(
-    ir.VoidType(), [INT64, INT64, _FLOATS, _FLOATS, INT64, _FLOATS, INT64, INT64, INT64, FLOAT]
+    ir.VoidType(),
+    [
+        *(INT64, INT64, _FLOATS),  # rows, columns, sums
+        *(_FLOATS, INT64),  # results, their pitch
+        *(_FLOATS, INT64, INT64),  # residual, its pitch, whether there is one
+        *(INT64, FLOAT),  # activation, slope
+        *(_FLOATS, INT64),  # the first output's bias, and how far its scales are from it and from each other
+    ],
 )
 _TILE = ir.FunctionType(
     ir.VoidType(),
@@ -53,10 +58,10 @@ _TILE = ir.FunctionType(
         *(_FLOATS, INT64, INT64),  # results, their pitch and plane
         *(_FLOATS, INT64, INT64, INT64),  # residual, its pitch and plane, whether there is one
         *(INT64, FLOAT),  # activation, slope
-        INT64,  # whether each output has a channel of the result for itself
+        INT64,  # whether each output has a number of the result for itself
+        INT64,  # outputs of the whole layer
     ],
 )
-_FINISH_PAIR = ir.FunctionType(ir.VoidType(), [_FLOATS, *_FINISH.args])
 
 
 @intrinsic
@@ -84,6 +89,7 @@ def convolve_tile(  # noqa: ANN201
     activation,  # noqa: ANN001
     slope,  # noqa: ANN001
     single,  # noqa: ANN001
+    layer_outputs,  # noqa: ANN001
 ):
     """Compute some outputs of one tile, or the contribution of one block of input channels to them.
 
@@ -95,11 +101,12 @@ def convolve_tile(  # noqa: ANN201
     sums: float32, aligned, the tile's size for each output.
     first: whether this is the first block, whose sums begin with the biases.
     last: whether this is the last block, after which the results are complete.
-    single: whether the result is float32 in an arena of pairs, as raw maps are. Not used in other arenas.
+    single: whether the result is float32 in a packed arena, as raw maps are. Not used in others.
+    layer_outputs: the number of outputs of the whole layer.
     """
     i, f = types.int64, types.float32
     signature = types.void(
-        *(i, memory, i, i, values, offsets, starts, i, i, i, sums, i, i, i, i, i, i, i, i, i, f, i)
+        *(i, memory, i, i, values, offsets, starts, i, i, i, sums, i, i, i, i, i, i, i, i, i, f, i, i)
     )
     return signature, _generate_call
 
@@ -122,7 +129,7 @@ def _generate_call(context, builder, signature, arguments):  # noqa: ANN001, ANN
     ]
     done = builder.append_basic_block("convolved")
     switch = builder.switch(shape, done)
-    for index, kernel in enumerate(kernels(holds_pairs(signature.args[1]))):
+    for index, kernel in enumerate(kernels(packing_of(signature.args[1]))):
         with builder.goto_block(builder.append_basic_block(f"tile{index}")):
             switch.add_case(INT64(index), builder.block)
             builder.call(_tile_function(builder.module, kernel), call)
@@ -136,24 +143,24 @@ class Kernel:
     """A compiled kernel: the rows and columns of vectors in its tile, the stride, and the outputs per group.
 
     group: outputs that are computed together: 1 with a stream of nonzero weights, more with all weights.
-    paired: whether the maps hold pairs.
+    packing: of the maps.
     """
 
     rows: int
     columns: int
     stride: int
     group: int
-    paired: bool
+    packing: Packing
 
     @property
     def name(self) -> str:
-        kind = "pairs" if self.paired else "floats"
-        return f"tile_{self.rows}x{self.columns}_stride{self.stride}_group{self.group}_{kind}"
+        shape = f"tile_{self.rows}x{self.columns}_stride{self.stride}_group{self.group}"
+        return f"{shape}_{self.packing.name}"
 
     @property
     def streams(self) -> int:
         """How many streams of weights are added one after another before their results are stored."""
-        return 2 if self.paired and self.group == 1 else 1
+        return max(1, self.packing.share // self.group)
 
     @property
     def outputs(self) -> int:
@@ -166,12 +173,11 @@ class Kernel:
         return [(row, column) for row in range(self.rows) for column in range(self.columns)]
 
 
-def kernels(paired: bool) -> list[Kernel]:
-    """Return all kernels that are compiled for one kind of map, for every stride and tile of this machine."""
-    dense = MACHINE.paired_dense_tiles if paired else MACHINE.dense_tiles
-    tiles = [*((*tile, 1) for tile in MACHINE.tiles), *dense]
+def kernels(packing: Packing) -> list[Kernel]:
+    """Return all kernels that are compiled for a packing, for every stride and tile of this machine."""
+    tiles = [*((*tile, 1) for tile in MACHINE.tiles), *MACHINE.dense_tiles_of(packing.share)]
     return [
-        Kernel(rows, columns, stride, group, paired) for stride in STRIDES for rows, columns, group in tiles
+        Kernel(rows, columns, stride, group, packing) for stride in STRIDES for rows, columns, group in tiles
     ]
 
 
@@ -223,7 +229,7 @@ def _write_tile(function: ir.Function, kernel: Kernel) -> None:
 
 def _prefetch_next(builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, numbers: list[ir.Value]) -> None:
     """Prefetch the results of the outputs after these."""
-    shared = 2 if kernel.paired else 1
+    shared = kernel.packing.share
     for number in numbers[::shared]:
         following = builder.add(number, INT64(kernel.outputs))
         _prefetch_results(builder, tile, kernel, builder.udiv(following, INT64(shared)))
@@ -237,18 +243,14 @@ def _finish_outputs(
     numbers: list[ir.Value],
 ) -> None:
     """Turn the sums of these outputs into results."""
-    if not kernel.paired:
-        for number, place in zip(numbers, places, strict=True):
-            _finish(builder, tile, kernel, [place], number)
-        return
+    share = kernel.packing.share
     with builder.if_else(builder.icmp_signed("!=", tile.args[19], INT64(0))) as (alone, together):
         with alone:
             for number, place in zip(numbers, places, strict=True):
-                _finish(builder, tile, kernel, [place], number)
+                _finish(builder, tile, kernel, place, number, 1)
         with together:
-            for index in range(0, len(numbers), 2):
-                channel = builder.udiv(numbers[index], INT64(2))
-                _finish(builder, tile, kernel, places[index : index + 2], channel)
+            for number, place in zip(numbers[::share], places[::share], strict=True):
+                _finish(builder, tile, kernel, place, number, share)
 
 
 def _load_biases(
@@ -319,52 +321,53 @@ def _add_products(
     registers: list[list[ir.Value]],
 ) -> None:
     """Add the products of each weight and the tile's cells to the weight's registers."""
-    add_products = multiply_add_pairs if kernel.paired else multiply_add
     starts = {0: place}
     for index, (row, column) in enumerate(kernel.cells):
         if row not in starts:
             starts[row] = builder.gep(place, [builder.mul(pitch, INT64(row * kernel.stride))])
         vector = load(builder, starts[row], column * kernel.stride * LANES)
         for weight, mine in zip(weights, registers, strict=True):
-            total = add_products(builder, weight, vector, builder.load(mine[index]))
+            total = add_products(builder, kernel.packing, weight, vector, builder.load(mine[index]))
             builder.store(total, mine[index])
 
 
 def _finish(
-    builder: ir.IRBuilder, tile: ir.Function, kernel: Kernel, places: list[ir.Value], channel: ir.Value
+    builder: ir.IRBuilder,
+    tile: ir.Function,
+    kernel: Kernel,
+    place: ir.Value,
+    number: ir.Value,
+    count: int,
 ) -> None:
-    """Call the function that turns the sums of one output, or of two, into a channel of the result."""
-    result, pitch, plane, residual, residual_pitch, residual_plane, has_residual, activation, slope, _ = (
-        tile.args[10:]
+    """Call the function that turns the sums of count outputs, from number on, into a channel of the result."""
+    result, pitch, plane, residual, residual_pitch, residual_plane, has_residual, activation, slope = (
+        tile.args[10:19]
     )
-    paired = len(places) == 2
-    kind, name = (_FINISH_PAIR, "finish_pair") if paired else (_FINISH, "finish_tile")
-    function, new = _function(tile.module, kind, name)
+    function, new = _function(tile.module, _FINISH, f"finish_{count}_{kernel.packing.name}")
     if new:
-        _write_finish(function, paired=paired)
+        _write_finish(function, kernel.packing, count)
+    channel = builder.udiv(number, INT64(count))
     to = builder.gep(result, [builder.mul(channel, plane)])
     added = builder.gep(residual, [builder.mul(channel, residual_plane)])
-    sides = [INT64(kernel.rows), INT64(kernel.columns)]
+    sides, numbers = [INT64(kernel.rows), INT64(kernel.columns)], builder.gep(tile.args[5], [number])
     common = [to, pitch, added, residual_pitch, has_residual, activation, slope]
-    builder.call(function, [*places[1:], *sides, places[0], *common])
+    builder.call(function, [*sides, place, *common, numbers, tile.args[20]])
 
 
-def _write_finish(function: ir.Function, *, paired: bool) -> None:
+def _write_finish(function: ir.Function, packing: Packing, count: int) -> None:
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    arguments = function.args[1:] if paired else function.args
-    seconds = function.args[0] if paired else None
-    activation = arguments[8]
+    activation, has_residual = function.args[8], function.args[7]
     done = function.append_basic_block("done")
     switch = builder.switch(activation, done)
     for kind in Activation:
         block = function.append_basic_block(kind.name.lower())
         switch.add_case(INT64(int(kind)), block)
         builder.position_at_end(block)
-        with builder.if_else(builder.icmp_signed("!=", arguments[7], INT64(0))) as (adding, plain):
+        with builder.if_else(builder.icmp_signed("!=", has_residual, INT64(0))) as (adding, plain):
             with adding:
-                _write_results(builder, arguments, seconds, kind, adds=True)
+                _write_results(builder, function, packing, count, kind, adds=True)
             with plain:
-                _write_results(builder, arguments, seconds, kind, adds=False)
+                _write_results(builder, function, packing, count, kind, adds=False)
         builder.branch(done)
     builder.position_at_end(done)
     builder.ret_void()
@@ -372,30 +375,68 @@ def _write_finish(function: ir.Function, *, paired: bool) -> None:
 
 def _write_results(
     builder: ir.IRBuilder,
-    arguments: Sequence[ir.Value],
-    seconds: ir.Value | None,
+    function: ir.Function,
+    packing: Packing,
+    count: int,
     kind: Activation,
     *,
     adds: bool,
 ) -> None:
     """Apply the activation to the sums, add the residual where adds, and store the results.
 
-    seconds: the sums of the second output of a pair, or None.
+    count: outputs in a channel of the result: share of the packing, or 1 for float32 results.
     """
-    rows, columns, sums, result, pitch, residual, residual_pitch, _, _, slope = arguments
+    rows, columns, sums, result, pitch, residual, residual_pitch, _, _, slope, numbers, apart = function.args
     slopes = splat(builder, slope)
+    scales = _Scales(builder, numbers, apart, packing, count)
     one = INT64(1)
+    size = builder.mul(builder.mul(rows, columns), INT64(LANES))
     with cgutils.for_range_slice(builder, INT64(0), rows, one, intp=INT64) as (row, _):
         begin = builder.mul(row, builder.mul(columns, INT64(LANES)))
         to, added = builder.mul(row, pitch), builder.mul(row, residual_pitch)
         with cgutils.for_range_slice(builder, INT64(0), columns, one, intp=INT64) as (column, _):
             step = builder.mul(column, INT64(LANES))
             inside = builder.add(begin, step)
-            found = [load(builder, place, inside) for place in (sums, seconds) if place is not None]
+            places = [builder.add(inside, builder.mul(size, INT64(i))) for i in range(count)]
+            found = scales.numbers([load(builder, sums, place) for place in places])
             found = [activate(builder, x, kind, slopes) for x in found]
-            if adds:
-                more = load(builder, residual, builder.add(added, step))
-                terms = [more] if seconds is None else unpack(builder, more)
-                found = [builder.fadd(x, term) for x, term in zip(found, terms, strict=True)]
-            stored = found[0] if seconds is None else pack(builder, *found)
+            if adds and (packing is FLOAT32 or count > 1):
+                terms = unpack(builder, packing, load(builder, residual, builder.add(added, step)))
+                found = scales.add(found, terms)
+            stored = found[0] if count == 1 else pack(builder, packing, scales.bytes(found))
             store(builder, stored, result, builder.add(to, step))
+
+
+class _Scales:
+    """The scales of the outputs that share a channel: for bytes only; other numbers stay as they are."""
+
+    def __init__(
+        self, builder: ir.IRBuilder, numbers: ir.Value, apart: ir.Value, packing: Packing, count: int
+    ) -> None:
+        """Load the scales. They lie behind the biases, `apart` numbers from one kind to the next."""
+        self.builder, self.scaled = builder, packing is INT8
+        self.kinds: list[list[ir.Value]] = [[], [], []]
+        for kind, found in enumerate(self.kinds if self.scaled else []):
+            for index in range(count):
+                place = builder.add(builder.mul(apart, INT64(kind + 1)), INT64(index))
+                found.append(splat(builder, builder.load(builder.gep(numbers, [place]))))
+
+    def numbers(self, sums: list[ir.Value]) -> list[ir.Value]:
+        """Return what sums stand for."""
+        if not self.scaled:
+            return sums
+        whole = [self.builder.sitofp(self.builder.bitcast(one, INT_VECTOR), VECTOR) for one in sums]
+        return list(map(self.builder.fmul, whole, self.kinds[0]))
+
+    def add(self, found: list[ir.Value], terms: list[ir.Value]) -> list[ir.Value]:
+        """Return the results plus the residual's terms."""
+        if self.scaled:
+            return [
+                multiply_add(self.builder, term, scale, x)
+                for x, term, scale in zip(found, terms, self.kinds[2], strict=True)
+            ]
+        return list(map(self.builder.fadd, found, terms))
+
+    def bytes(self, found: list[ir.Value]) -> list[ir.Value]:
+        """Return results, multiplied to be rounded to bytes."""
+        return list(map(self.builder.fmul, found, self.kinds[1])) if self.scaled else found

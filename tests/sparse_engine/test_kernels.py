@@ -20,7 +20,7 @@ from sparsity.sparse_engine.compiled import make_workspace, run
 from sparsity.sparse_engine.graph import Convolution, Graph, Map, Moving, Pooling
 from sparsity.sparse_engine.machine import MACHINE
 from sparsity.sparse_engine.operations import Activation
-from sparsity.sparse_engine.pairs import pair_channels
+from sparsity.sparse_engine.packed_graph import pack_halves
 from sparsity.sparse_engine.program import Tables, make_program
 
 ACTIVATIONS = {
@@ -144,7 +144,7 @@ def test_random_graphs_give_what_torch_gives(seed):
 @pytest.mark.parametrize("seed", range(60))
 def test_random_graphs_of_pairs_give_what_torch_gives_in_bfloat16(seed):
     graph, images, expected = random_case(seed, rounded)
-    assert_close_in_bfloat16(compute(pair_channels(graph), images, threads=1 + seed % 3)[0], expected)
+    assert_close_in_bfloat16(compute(pack_halves(graph), images, threads=1 + seed % 3)[0], expected)
 
 
 @pytest.mark.parametrize(("stride", "kernel"), [(1, 1), (1, 3), (2, 3)])
@@ -163,7 +163,7 @@ def test_every_choice_gives_the_same(stride, kernel, threads, store):
     bias = random.standard_normal(60, np.float32)
     second = Convolution("second", middle, Map(60, stride), weight, bias, stride, kernel // 2)
     graph = Graph(image, (first, second), (second.result,), 8, (60,))
-    graph = graph if store is kept_as_is else pair_channels(graph)
+    graph = graph if store is kept_as_is else pack_halves(graph)
     x = store(functional.conv2d(store(images), store(torch.from_numpy(first.weight))))
     weight = store(torch.from_numpy(weight))
     expected = functional.conv2d(x, weight, torch.from_numpy(bias), stride, kernel // 2)
@@ -260,7 +260,7 @@ def check_guarded() -> None:
             place = Guarded(at_end)
             assert_close(compute(graph, images, 1 + seed % 2, place=place)[0], expected)
             graph, images, expected = random_case(seed, rounded)
-            found = compute(pair_channels(graph), images, 1 + seed % 2, place=place)[0]
+            found = compute(pack_halves(graph), images, 1 + seed % 2, place=place)[0]
             assert_close_in_bfloat16(found, expected)
         print(name, flush=True)
     # A child process touches the guard, to show that it works.
@@ -278,7 +278,7 @@ def check_cases() -> None:
         graph, images, expected = random_case(seed)
         assert_close(compute(graph, images, 1 + seed % 2)[0], expected)
         graph, images, expected = random_case(seed, rounded)
-        assert_close_in_bfloat16(compute(pair_channels(graph), images, 1 + seed % 2)[0], expected)
+        assert_close_in_bfloat16(compute(pack_halves(graph), images, 1 + seed % 2)[0], expected)
     print(MACHINE.lanes, MACHINE.fma)
 
 

@@ -1,0 +1,105 @@
+"""Turns a graph in float32 into one with maps and weights of 8 bits, four channels in each 32-bit number.
+
+The bytes of a channel stand for (byte - ZERO_POINT) x its scale. Scales of input channels are multiplied into
+the weights, so that parts of a concatenation need not agree. Weights are signed, with a scale for each output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from sparsity.base.errors import InputError
+from sparsity.sparse_engine.graph import Convolution, Graph, Map, maps_of
+from sparsity.sparse_engine.packed_graph import pack_channels, pack_numbers, spread
+from sparsity.sparse_engine.packing import INT8, LARGEST, ZERO_POINT
+from sparsity.sparse_engine.ranges import Range, measure_ranges
+
+LARGEST_WEIGHT = 127
+TINIEST = 1e-12
+
+
+def quantize(graph: Graph, batches: Sequence[Tensor]) -> Graph:
+    """Return the graph with maps and weights of 8 bits. The raw maps stay float32.
+
+    batches: images [n, 3, height, width], RGB in 0 to 1; the ranges of the maps on them set the scales.
+    Biases compensate for the change in the mean outputs.
+    Raises InputError where pack_channels does, or without images.
+
+    Source: Jacob et al., arXiv:1712.05877; bias correction: Nagel et al., arXiv:1906.04721.
+    """
+    if not batches:
+        raise InputError("int8 needs images; give some as `calibration` (no labels needed)")
+    ranges = measure_ranges(graph, batches)
+    quantizer = _Quantizer(ranges, _scales(graph, ranges))
+    image = quantizer.scales_of(graph.image)
+    packed = pack_channels(graph, INT8, quantizer.encode)
+    return replace(packed, pixel=1 / float(image[0]))
+
+
+@dataclass(frozen=True)
+class _Quantizer:
+    """scales: of each channel of the outermost maps."""
+
+    ranges: Mapping[Map, Range]
+    scales: Mapping[Map, np.ndarray]
+
+    def scales_of(self, one: Map) -> np.ndarray:
+        """Return the scale of each channel of a map."""
+        home, first = one.home()
+        return self.scales[home][first : first + one.channels]
+
+    def encode(
+        self, step: Convolution, weight: np.ndarray, inputs: np.ndarray, outputs: np.ndarray
+    ) -> Convolution:
+        """Return the step with weights of 8 bits, biases in units of the sums, and scales."""
+        scaled = weight * spread(self.scales_of(step.source), inputs)[:, None, None]
+        largest = np.abs(scaled).max((1, 2, 3))
+        unit = np.where(largest > 0, largest / LARGEST_WEIGHT, 1).astype(np.float32)
+        whole = np.rint(scaled / unit[:, None, None, None])
+        lost = (scaled - whole * unit[:, None, None, None]).sum((2, 3)) @ self._mean_bytes(step, inputs)
+        bias = (spread(step.bias, outputs) + lost) / unit - ZERO_POINT * whole.sum((1, 2, 3))
+        limit = float(np.iinfo(np.int32).max // 2)
+        bits = np.rint(np.clip(bias, -limit, limit)).astype(np.int32).view(np.float32)
+        results = spread(self.scales_of(step.result), outputs, 1.0)
+        added = results if step.residual is None else spread(self.scales_of(step.residual), outputs)
+        return replace(
+            step,
+            weight=pack_numbers(whole.astype(np.int8).view(np.uint8), INT8),
+            bias=bits,
+            scales=np.stack([unit, 1 / results, added]).astype(np.float32),
+        )
+
+    def _mean_bytes(self, step: Convolution, inputs: np.ndarray) -> np.ndarray:
+        """Return the mean of each input channel, in units of its scale."""
+        found = self.ranges.get(step.source)
+        mean = np.zeros(step.source.channels) if found is None else found.mean
+        return spread((mean / self.scales_of(step.source)).astype(np.float32), inputs)
+
+
+def _scales(graph: Graph, ranges: Mapping[Map, Range]) -> dict[Map, np.ndarray]:
+    """Return the scale of each channel of the outermost maps. Steps that copy numbers keep the scale."""
+    scales: dict[Map, np.ndarray] = {}
+    for one in maps_of(graph):
+        home = one.home()[0]
+        scales.setdefault(home, np.ones(home.channels, np.float32))
+
+    def view(one: Map) -> np.ndarray:
+        home, first = one.home()
+        return scales[home][first : first + one.channels]
+
+    view(graph.image)[:] = _scale(ranges[graph.image]).max()
+    for step in graph.steps:
+        if not isinstance(step, Convolution):
+            view(step.result)[:] = view(step.source)
+        elif step.result in ranges:
+            view(step.result)[:] = _scale(ranges[step.result])
+    return scales
+
+
+def _scale(found: Range) -> np.ndarray:
+    above, below = found.high / (LARGEST - ZERO_POINT), -found.low / ZERO_POINT
+    return np.maximum(np.maximum(above, below), TINIEST).astype(np.float32)

@@ -1,0 +1,60 @@
+"""Measures the values of a network's feature maps on images, for numbers of 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from sparsity.sparse_engine.graph import Graph, Map
+
+
+@dataclass
+class Range:
+    """The smallest, the largest and the mean value of each channel of a map: float32 [channels]."""
+
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+
+
+def measure_ranges(graph: Graph, batches: Sequence[Tensor]) -> dict[Map, Range]:
+    """Return the range of each map that is the value of a node, on images [n, 3, height, width]."""
+    last = {one: node for node, one in graph.nodes.items()}
+    recorder = _Recorder(graph.module, {node: one for one, node in last.items()})
+    with torch.inference_mode():
+        for batch in batches:
+            recorder.run(batch)
+    return recorder.ranges(sum(map(len, batches)))
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a traced network, and keeps the ranges of some nodes' values."""
+
+    def __init__(self, module: fx.GraphModule, maps: Mapping[fx.Node, Map]) -> None:
+        super().__init__(module)
+        self._maps = maps
+        self._found: dict[Map, list[Tensor]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n in self._maps:
+            low, high = value.amin((0, 2, 3)), value.amax((0, 2, 3))
+            total = value.mean((2, 3)).sum(0)
+            before = self._found.get(self._maps[n])
+            if before is not None:
+                low, high = torch.minimum(low, before[0]), torch.maximum(high, before[1])
+                total = total + before[2]
+            self._found[self._maps[n]] = [low, high, total]
+        return value
+
+    def ranges(self, images: int) -> dict[Map, Range]:
+        """Return the ranges. images: how many were run."""
+        return {
+            one: Range(low.numpy(), high.numpy(), (total / images).numpy())
+            for one, (low, high, total) in self._found.items()
+        }
