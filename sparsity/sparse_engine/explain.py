@@ -21,7 +21,8 @@ class Line:
     name: the module's name, or what the operation does. milliseconds: the time for one image.
     The other fields describe convolutions. For any other operation, how is "" and the rest is None.
     how: the choice (see choices.Choice) as text. sparsity: the fraction of weights that are zero.
-    gflops: billions of operations per second, without those on zeros (in packed maps: where all channels of a number are zero).
+    gflops: billions of operations per second, without those on zeros; in packed maps, a weight
+    counts as zero only where it is skipped.
     share: gflops as a fraction of the peak performance of all threads' cores.
     """
 

@@ -111,7 +111,7 @@ def keep_larger(typingctx, memory, result, other):  # noqa: ANN001, ANN201
 
 @intrinsic
 def set_edge(typingctx, memory, place, low):  # noqa: ANN001, ANN201
-    """Set one lane at offset place of memory, beyond a map's edge: to 0 where low is 0, else to the lowest."""
+    """Set one lane at offset place of memory, beyond a map's edge: to 0, or to the lowest if low is not 0."""
     signature = types.void(memory, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # noqa: ANN001, ANN202

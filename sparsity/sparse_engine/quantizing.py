@@ -1,7 +1,8 @@
 """Turns a graph in float32 into one with maps and weights of 8 bits, four channels in each 32-bit number.
 
-The bytes of a channel stand for (byte - ZERO_POINT) x its scale. Scales of input channels are multiplied into
-the weights, so that parts of a concatenation need not agree. Weights are signed, with a scale for each output.
+The bytes of a channel stand for (byte - ZERO_POINT) x its scale. Scales of input channels are multiplied
+into the weights, so that parts of a concatenation need not agree. Weights are signed, with a scale for each
+output.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from sparsity.sparse_engine.packing import INT8, LARGEST, ZERO_POINT
 from sparsity.sparse_engine.ranges import Range, measure_ranges
 
 LARGEST_WEIGHT = 127
+EVENNESS = 0.75
+"""How far the scales of a layer's channels follow their ranges: 0 is one scale for all, 1 is each its own.
+Between them, neither the bytes of small channels nor the weights of large ones are rounded too coarsely."""
 TINIEST = 1e-12
 
 
@@ -29,7 +33,8 @@ def quantize(graph: Graph, batches: Sequence[Tensor]) -> Graph:
     Biases compensate for the change in the mean outputs.
     Raises InputError where pack_channels does, or without images.
 
-    Source: Jacob et al., arXiv:1712.05877; bias correction: Nagel et al., arXiv:1906.04721.
+    Source: Jacob et al., arXiv:1712.05877; bias correction and scales of channels: Nagel et al.,
+    arXiv:1906.04721.
     """
     if not batches:
         raise InputError("int8 needs images; give some as `calibration` (no labels needed)")
@@ -102,4 +107,5 @@ def _scales(graph: Graph, ranges: Mapping[Map, Range]) -> dict[Map, np.ndarray]:
 
 def _scale(found: Range) -> np.ndarray:
     above, below = found.high / (LARGEST - ZERO_POINT), -found.low / ZERO_POINT
-    return np.maximum(np.maximum(above, below), TINIEST).astype(np.float32)
+    own = np.maximum(np.maximum(above, below), TINIEST)
+    return (own.max() ** (1 - EVENNESS) * own**EVENNESS).astype(np.float32)

@@ -339,7 +339,7 @@ def _finish(
     number: ir.Value,
     count: int,
 ) -> None:
-    """Call the function that turns the sums of count outputs, from number on, into a channel of the result."""
+    """Call the function that turns the sums of count outputs, from number on, into a channel."""
     result, pitch, plane, residual, residual_pitch, residual_plane, has_residual, activation, slope = (
         tile.args[10:19]
     )
