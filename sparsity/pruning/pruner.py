@@ -41,7 +41,7 @@ COST_IMAGES = 32
 
 
 class Prunable(Protocol):
-    """A detector that every method can prune: an nn.Module with importance, which scope "measured" needs."""
+    """A detector that every method can prune: an nn.Module with importance, for "obs" and "measured"."""
 
     def importance(self, raw: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the weights of the squared errors of the outputs, in the shapes of the outputs."""
@@ -81,6 +81,7 @@ class Pruner:
         self._pattern = parse_pattern(pattern) if isinstance(pattern, str) else pattern
         self._imgsz, self._price_curves = imgsz, price_curves
         self._seed, self._device, self._progress = seed, torch.device(device), progress
+        self._costs: dict[str, Tensor] | None = None
         self._curves: dict[str, Curve] | None = None
         self._prices: dict[str, Mapping[str, int] | Mapping[str, PriceCurve] | None] = {}
 
@@ -146,7 +147,10 @@ class Pruner:
             return network
         network.to(self._device)
         with self._learning(f"Pruning ({method.label}, {amount:.9g})") as bar:
-            context = replace(context, images=self._batches(), tick=lambda _name: bar.update())
+            costs = self._channel_costs() if criterion.needs_channel_costs else {}
+            context = replace(
+                context, images=self._batches(), channel_costs=costs, tick=lambda _name: bar.update()
+            )
             criterion.prune(network, counts, context)
         return network.cpu()
 
@@ -179,17 +183,23 @@ class Pruner:
         return {name: curve.marginals() for name, curve in self._curves.items()}
 
     def _measure_curves(self) -> dict[str, Curve]:
-        network, batches = copy.deepcopy(self.network).to(self._device), self._batches()
+        network = copy.deepcopy(self.network).to(self._device)
         with self._learning("Measuring layer costs") as bar:
-            some = _first(batches, COST_IMAGES)
-            costs = channel_costs(network, some, network.importance, seed=self._seed)
             return measure_curves(
                 network,
-                batches,
-                costs,
+                self._batches(),
+                self._channel_costs(),
                 settings=ObsSettings(seed=self._seed),
                 tick=lambda _name: bar.update(),
             )
+
+    def _channel_costs(self) -> dict[str, Tensor]:
+        """Return the channel costs of the dense network, on the device. They are computed once."""
+        if self._costs is None:
+            network = copy.deepcopy(self.network).to(self._device)
+            some = _first(self._batches(), COST_IMAGES)
+            self._costs = channel_costs(network, some, network.importance, seed=self._seed)
+        return self._costs
 
     def _batches(self) -> list[Tensor]:
         return [batch.to(self._device) for batch in self._calibration]
