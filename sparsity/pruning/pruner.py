@@ -22,7 +22,7 @@ from sparsity.pruning.amounts import keep_counts
 from sparsity.pruning.budgets import LATENCY, WEIGHTS
 from sparsity.pruning.channel_costs import channel_costs
 from sparsity.pruning.criterion import Criterion, PruningContext
-from sparsity.pruning.curves import Curve, measure_curves
+from sparsity.pruning.curves import Curve, curve_identity, measure_curves
 from sparsity.pruning.feature_maps import image_bytes
 from sparsity.pruning.layers import convolutions
 from sparsity.pruning.magnitude import Magnitude, prune
@@ -99,6 +99,8 @@ class Pruner:
         if any(method.needs_calibration for method in methods):
             images = {"calibration": self._describe_images(), "calibration_seed": self._seed}
             about |= images | Obs().identity()  # The curves are measured with obs.
+        if any(method.scope == "measured" for method in methods):
+            about |= curve_identity()
         if any(method.budget != WEIGHTS for method in methods):
             about["budget_imgsz"] = self._imgsz
         for method in methods:
