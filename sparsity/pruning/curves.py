@@ -90,7 +90,7 @@ def _curve(conv: nn.Conv2d, moments: Moments, channel_cost: Tensor, settings: Ob
     dense = grouped(conv.weight, conv.groups)
     h, unit = normalised(moments.xx, settings.damping)
     c, row_unit = normalised(channel_cost, settings.channel_damping)
-    target = dense * unit[:, None] * row_unit[:, :, None]
+    target, basis = dense * unit[:, None] * row_unit[:, :, None], least_squares.diagonalise(h, c)
     costs = []
     for sparsity in GRID:
         count = target.numel() - round(sparsity * target.numel())
@@ -99,6 +99,7 @@ def _curve(conv: nn.Conv2d, moments: Moments, channel_cost: Tensor, settings: Ob
             h,
             lambda scores, count=count: select(scores, count),
             c,
+            basis=basis,
             steps=SUPPORT_STEPS,
         )
         lost = least_squares.refit(target, h, support, target, c, steps=REFIT_STEPS) - target

@@ -8,6 +8,7 @@ definite. c is [groups, rows, rows], positive definite, or None for the identity
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,22 +23,51 @@ GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
 """(share, factor): the penalty grows by the factor if at least this share of the kept weights changed."""
 
 
+@dataclass(frozen=True)
+class Basis:
+    """The eigenvalues of w -> c w h, [groups, rows or 1, k], and the turns to and from its eigenvectors."""
+
+    values: Tensor
+    turn: Turn
+    turn_back: Turn
+
+
+def diagonalise(h: Tensor, c: Tensor | None = None) -> Basis:
+    """Return the basis of h and c, which several searches can share."""
+    values, right = torch.linalg.eigh(h)
+    values = values.clamp(min=0)[:, None]
+    if c is None:
+        return Basis(values, lambda w: w @ right, lambda w: w @ right.mT)
+    more, left = torch.linalg.eigh(c)
+    values = more.clamp(min=0)[..., None] * values
+    return Basis(values, lambda w: left.mT @ w @ right, lambda w: left @ w @ right.mT)
+
+
 def find_support(
-    target: Tensor, h: Tensor, select: Select, c: Tensor | None = None, *, steps: int = STEPS
+    target: Tensor,
+    h: Tensor,
+    select: Select,
+    c: Tensor | None = None,
+    *,
+    basis: Basis | None = None,
+    steps: int = STEPS,
 ) -> Tensor:
     """Return which weights to keep: bool, shaped like target. h and c: with a diagonal of ones.
+
+    basis: of h and c, if it is known.
 
     The alternating direction method of multipliers solves Optimal Brain Surgeon's problem (Hassibi and Stork
     1993) for many weights at once. SparseGPT (arXiv:2301.00774) and OBC (arXiv:2208.11580) remove weights one
     after another and never take one back; this method can. The penalty grows until the choice is stable.
     Source: Meng et al., "ALPS", arXiv:2406.07831.
     """
-    values, turn, turn_back = _diagonalise(h, c)
+    basis = basis or diagonalise(h, c)
     fitted, penalty = _curve(target, h, c), FIRST_PENALTY
     chosen = last = select(target.abs())
     sparse, dual = target * chosen, torch.zeros_like(target)
     for step in range(1, steps + 1):
-        full = turn_back(turn(fitted + penalty * sparse - dual) / (values + penalty))
+        right = fitted + penalty * sparse - dual
+        full = basis.turn_back(basis.turn(right) / (basis.values + penalty))
         moved = full + dual / penalty
         chosen = select(moved.abs())
         sparse = moved * chosen
@@ -54,16 +84,6 @@ def find_support(
 
 def _curve(weights: Tensor, h: Tensor, c: Tensor | None) -> Tensor:
     return weights @ h if c is None else c @ weights @ h
-
-
-def _diagonalise(h: Tensor, c: Tensor | None) -> tuple[Tensor, Turn, Turn]:
-    """Return the eigenvalues of w -> c w h, as [groups, rows or 1, k], and turns to and from its vectors."""
-    values, right = torch.linalg.eigh(h)
-    values = values.clamp(min=0)[:, None]
-    if c is None:
-        return values, lambda w: w @ right, lambda w: w @ right.mT
-    more, left = torch.linalg.eigh(c)
-    return more.clamp(min=0)[..., None] * values, lambda w: left.mT @ w @ right, lambda w: left @ w @ right.mT
 
 
 def refit(
