@@ -49,7 +49,7 @@ def channel_costs(
 
 def _no_costs(conv: nn.Conv2d) -> Tensor:
     rows = len(conv.weight) // conv.groups
-    return torch.zeros(conv.groups, rows, rows, device=conv.weight.device)
+    return conv.weight.detach().new_zeros(conv.groups, rows, rows)
 
 
 def _watcher(costs: Tensor) -> Callable[[nn.Module, object, Tensor], None]:

@@ -118,6 +118,12 @@ class Pruner:
         method = as_method(method)
         if method.needs_calibration and not self._calibration:
             raise InputError(no_calibration(method))
+        weighs = method.scope == "measured" or method.resolved.needs_channel_costs
+        if weighs and not hasattr(self.network, "importance"):
+            raise InputError(
+                f"{method.label} weighs the errors of the outputs, but {type(self.network).__name__} has no "
+                "method `importance` that says how; a network from load is expected, or one with this method"
+            )
         # Which amounts can be reached is the same for all scopes but "layer". "erk" needs no scores.
         scope = "layer" if method.scope == "layer" else "erk"
         rules = {"keep": self._keep, "pattern": self._pattern, "prices": self._priced(method)}
