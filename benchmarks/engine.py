@@ -1,7 +1,8 @@
 """The sparse engine against the dense ones, interleaved in one run: latency by share of zeros.
 
-Dense engines run the dense network, since zeros change nothing for them (docs/engines.md). An engine that
-can't run on this machine is named and left out.
+Dense engines run the dense network, since zeros change nothing for them (docs/engines.md). With --calib, they
+run it in int8, too, as NNCF quantises it for each. An engine that can't run on this machine is named and left
+out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import itertools
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -20,19 +22,23 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sparsity import InputError, load, prune
+from sparsity import InputError, load, prune, save
 from sparsity.base.devices import describe_environment
 from sparsity.base.memory import peak_memory
 from sparsity.engines.engine import Engine, Runner
 from sparsity.engines.making import make_engines
+from sparsity.formats import onnx_file
+from sparsity.formats.int8_runtimes import RUNTIMES
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.timing.latency import Rounds, summarize, take_turns
+from sparsity.validation.inputs import read_calibration
 from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.yolov5.architectures import yolov5
 
 CPU = torch.device("cpu")
 DENSE = ("torch", "onnxruntime", "openvino", "openvino-bf16")
 COCO_CLASSES = 80
+INT8_IMAGES = 64
 MIB = 2**20
 
 
@@ -53,9 +59,11 @@ def main() -> None:
             [partial(run, one, images) for one in runners.values()], Rounds(options.seconds, 3, 40)
         )
         times = {key: summarize(one) for key, one in zip(runners, spent, strict=True)}
-        rivals = {name: times[name, "", 0.0].median for name in engines if name != "sparse"}
-        best = min(rivals.values())
-        float32 = min(ms for name, ms in rivals.items() if engines[name].computes_in is None)
+        rivals = {key[0]: one.median for key, one in times.items() if key[0] != "sparse"}
+        fastest = min(rivals, key=rivals.__getitem__)
+        best = rivals[fastest]
+        float32 = min(rivals[name] for name in engines if name != "sparse" and not engines[name].computes_in)
+        print(f"{threads} threads, batch {batch}: the best of any precision is {fastest}, {best:.1f} ms")
         for (engine, criterion, amount), one in times.items():
             setup = (options.model, engine, criterion, amount, threads, batch)
             speed = (one.median, one.p10, one.p90, one.runs, float32 / one.median, best / one.median)
@@ -97,6 +105,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--imgsz", type=int, default=640)
+    parser.add_argument("--calib", help="images; with them, the dense network is timed in int8, too")
     parser.add_argument("--seconds", type=float, default=30, help="about so long for each setup")
     parser.add_argument("--memory", action="store_true", help="peak memory of a process for each engine, too")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
@@ -130,6 +139,7 @@ def prepare(
         for name, engine in engines.items()
         if name != "sparse"
     }
+    runners |= {(f"{name}-int8", "", 0.0): runner for name, runner in int8_runners(options, engines).items()}
     seconds = {}
     for key, network in networks.items():
         start = time.perf_counter()
@@ -139,6 +149,21 @@ def prepare(
         seconds[key] = time.perf_counter() - start
         runners[("sparse", *key)] = runner
     return runners, seconds
+
+
+def int8_runners(options: argparse.Namespace, engines: dict[str, Engine]) -> dict[str, Runner]:
+    """Runners of the dense network in int8, by the engine that it is quantised for; none without --calib."""
+    if not options.calib:
+        return {}
+    network = dense(options)
+    calibration = read_calibration(options.calib, INT8_IMAGES, network=network, imgsz=options.imgsz)
+    runners = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in filter(engines.__contains__, RUNTIMES):
+            file = Path(folder) / f"{name}.onnx"
+            save(network, file, int8_images=calibration, int8=name)
+            runners[name] = engines[name].prepare(onnx_file.read(file), CPU, torch.float32)
+    return runners
 
 
 def pruned(options: argparse.Namespace, amount: float) -> Network:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sparsity.channels.slimming_settings import SlimmingSettings
 from sparsity.commands.parser import Parser
 from sparsity.engines.table import ENGINES, TORCH
+from sparsity.formats.int8_runtimes import RUNTIMES as INT8_RUNTIMES
 from sparsity.formats.table import FORMS
 from sparsity.pruning.budgets import WEIGHTS
 from sparsity.pruning.criteria import CRITERIA, SHORTHANDS
@@ -220,7 +221,14 @@ def add_onnx_flags(parser: Parser) -> None:
 def add_int8_flag(parser: Parser) -> None:
     """Add whether .onnx files are quantised."""
     parser.group(OUTPUT).add_argument(
-        "--int8", action="store_true", help="quantise saved .onnx files to int8, calibrated on --calib"
+        "--int8",
+        nargs="?",
+        default="",
+        const=INT8_RUNTIMES[0],
+        choices=INT8_RUNTIMES,
+        metavar="RUNTIME",
+        help="quantise saved .onnx files to int8, calibrated on --calib, for onnxruntime (fast in OpenVINO, "
+        "too) or openvino (faster there, slow in onnxruntime) (default of RUNTIME: onnxruntime)",
     )
 
 

@@ -86,7 +86,7 @@ def read_slimming(args: Namespace) -> SlimmingSettings:
 
 def read_save(args: Namespace) -> tuple[Path, ...]:
     """Return the files of --save. Raises InputError where one can't be written, or exists already."""
-    files = tuple(check_form(file, int8=getattr(args, "int8", False)) for file in args.save)
+    files = tuple(check_form(file, int8=bool(getattr(args, "int8", ""))) for file in args.save)
     for file in files:
         check_target(file, args.weights, exist_ok=args.exist_ok)
     return files

@@ -5,8 +5,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from torch import Tensor
+from typing import Any
 
 from sparsity.base.run_folders import run_folder
 from sparsity.channels.compacting import compact
@@ -59,7 +58,10 @@ def run(args: Namespace, _line: str) -> None:
             network = round_to_half(network)
             print("Rounded to half precision, as it is saved")
             images = read_images(network, pruning, settings) if args.int8 else ()
-            _save(network, dense, files, images, {"static_imgsz": args.static_imgsz, "opset": args.opset})
+            of_onnx = {"static_imgsz": args.static_imgsz, "opset": args.opset}
+            if images:
+                of_onnx |= {"int8_images": images, "int8": args.int8}
+            _save(network, dense, files, of_onnx, args.int8)
 
         done = validate(network, dataset, settings, origin=origin, progress=True)
         write_run(folder, done.metrics, layer_sparsity(network), done.predictions, dataset.annotations)
@@ -71,12 +73,12 @@ def _save(
     network: Network,
     dense: Network,
     files: Sequence[Path],
-    int8_images: Sequence[Tensor],
-    of_onnx: Mapping[str, int | None],
+    of_onnx: Mapping[str, Any],
+    int8: str,
 ) -> None:
     for file in files:
-        save(network, file, int8_images=int8_images, **(of_onnx if file.suffix == ".onnx" else {}))
-        print(report.format_saved(file, int8=bool(int8_images)))
+        save(network, file, **(of_onnx if file.suffix == ".onnx" else {}))
+        print(report.format_saved(file, int8=int8))
     print(report.format_sizes(measure_sizes(network, measure_sizes(dense))))
 
 

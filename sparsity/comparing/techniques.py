@@ -100,13 +100,20 @@ def int8_dynamic(asked: Asked, folder: Path) -> Plan:
 
 def int8_static(asked: Asked, folder: Path) -> Plan:
     """Plan int8-static: convolutions are quantised to int8, calibrated on images."""
-    file = str(folder / "int8.onnx")
-    flags = ("--save", file, "--int8", *_calibration(asked, "int8-static"))
-    command = ("val", "--weights", asked.weights, *_data(asked), *asked.making, *flags)
-    note = "convolutions in int8, calibrated on the images of --calib"
-    runs = dict.fromkeys((engine for engine in asked.engines if ENGINES[engine].needs_graph), file)
-    place = _place(folder, "made")
-    return Plan(((*command, *place),), runs or {"onnxruntime": file}, asked.weights, note)
+    calibration = _calibration(asked, "int8-static")
+    engines = [name for name in asked.engines if ENGINES[name].needs_graph] or ["onnxruntime"]
+    runtimes = {name: ENGINES[name].package for name in engines}
+    files = {runtime: str(folder / f"int8_{runtime}.onnx") for runtime in runtimes.values()}
+    commands = tuple(
+        (
+            *("val", "--weights", asked.weights, *_data(asked), *asked.making),
+            *("--save", file, "--int8", runtime, *calibration, *_place(folder, f"made_{runtime}")),
+        )
+        for runtime, file in files.items()
+    )
+    note = "convolutions in int8 by NNCF, calibrated on the images of --calib"
+    runs = {name: files[runtime] for name, runtime in runtimes.items()}
+    return Plan(commands, runs, asked.weights, note)
 
 
 def validation(asked: Asked, engine: str, file: str, folder: Path) -> Command:

@@ -13,6 +13,7 @@ from sparsity.base.errors import InputError
 from sparsity.base.optional import optional_module
 from sparsity.formats import onnx_file, onnx_int8
 from sparsity.formats.half import round_to_half
+from sparsity.formats.int8_runtimes import ONNXRUNTIME
 from sparsity.formats.table import FORMS
 from sparsity.yolo.network import Network
 
@@ -22,6 +23,7 @@ def save(
     path: str | Path,
     *,
     int8_images: Sequence[Tensor] = (),
+    int8: str = ONNXRUNTIME,
     static_imgsz: int | None = None,
     opset: int | None = None,
 ) -> None:
@@ -29,7 +31,8 @@ def save(
 
     .pt: the form of the network's family, which YOLOv5 or the ultralytics package opens.
     .safetensors: our own form, compressed (docs/format.md).
-    .onnx: with decoded boxes, quantised to int8 by int8_images if there are any (see onnx_int8.quantize).
+    .onnx: with decoded boxes, quantised to int8 by int8_images if there are any, for the runtime int8:
+    onnxruntime or openvino (see onnx_int8.quantize).
     static_imgsz: an .onnx takes one image of this many pixels a side only, as OpenCV DNN needs. Validation
     cannot read such a file. opset: of the .onnx, 12 to 18 (18 if None).
     All floats are rounded to half precision, as YOLOv5 stores them. The zeros stay the same. To get exactly
@@ -44,7 +47,7 @@ def save(
         raise InputError(f"{path}: `static_imgsz` and `opset` are for an .onnx in float32")
     network = round_to_half(copy.deepcopy(network))
     if int8_images and path.suffix == ".onnx":
-        onnx_file.write_model(onnx_int8.quantize(network, int8_images), path)
+        onnx_file.write_model(onnx_int8.quantize(network, int8_images, runtime=int8), path)
     elif special:
         chosen = onnx_file.OPSET if opset is None else opset
         exporter = onnx_file.Exporter(True, str(path), static_imgsz, chosen)
@@ -61,5 +64,5 @@ def check_form(path: str | Path, *, int8: bool = False) -> Path:
     for package in FORMS[path.suffix].packages:
         optional_module(package, str(path))
     if int8 and path.suffix == ".onnx":
-        optional_module("onnxruntime.quantization", "`int8`")
+        onnx_int8.check_packages()
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,17 +13,17 @@ from torch import Tensor, nn
 from sparsity.pruning import least_squares
 from sparsity.pruning.layers import convolutions
 from sparsity.pruning.lockstep import run_in_lockstep
-from sparsity.pruning.moments import gather_moments
+from sparsity.pruning.moments import Moments, gather_moments
 from sparsity.pruning.obs import ObsSettings, grouped, normalised
 from sparsity.pruning.patterns import select
 
-GRID = (0.2, 0.4, 0.55, 0.7, 0.8, 0.9, 0.96)
+GRID = (0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.8, 0.9, 0.96)
 """The sparsities at which a layer's cost is measured."""
 SUPPORT_STEPS, REFIT_STEPS = 24, 15
 CURVE_PATCHES = 30_000
-FLOOR = 0.01
-"""The smallest weight of a channel, as a share of the mean channel of its layer."""
 TINIEST = 1e-30
+FAR = 30.0
+"""A distance in logarithms, from the first sparsity of GRID to one of which the cost is 0."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,22 @@ class Curve:
     def marginals(self) -> np.ndarray:
         """Return the cost of pruning one more weight: [weights], falling, from the last pruned to the first.
 
-        The logarithm of the cost is interpolated. From 0 to the first sparsity of GRID, the cost grows with
-        the square of the sparsity.
+        Between the sparsities of GRID, the cost grows with a power of the sparsity. Up to the first one, it
+        grows with its square; from the last one on, with the same power as just before it.
         """
-        fraction = np.arange(self.weights + 1) / self.weights
-        logs = np.log(np.maximum(self.costs, TINIEST))
-        rise = (logs[-1] - logs[-2]) / (GRID[-1] - GRID[-2])
-        grid = np.append(GRID, 1.0)
-        cost = np.exp(np.interp(fraction, grid, np.append(logs, logs[-1] + rise * (1 - GRID[-1]))))
-        first = fraction < GRID[0]
-        cost[first] = self.costs[0] * (fraction[first] / GRID[0]) ** 2
+        fraction = np.arange(1, self.weights + 1) / self.weights
+        places, logs = np.log(GRID), np.log(np.maximum(self.costs, TINIEST))
+        power = (logs[-1] - logs[-2]) / (places[-1] - places[-2])
+        places = np.concatenate([[places[0] - FAR], places, [0.0]])
+        logs = np.concatenate([[logs[0] - 2 * FAR], logs, [logs[-1] - power * places[-2]]])
+        cost = np.append(0.0, np.exp(np.interp(np.log(fraction), places, logs)))
         steps = np.maximum.accumulate(np.diff(cost))
         return steps[::-1].astype(np.float64)
+
+
+def curve_identity() -> dict[str, Any]:
+    """Return the settings that affect the curves, as JSON values (see Pruner.identity)."""
+    return {"curve_grid": list(GRID)}
 
 
 @torch.no_grad()
@@ -60,9 +65,9 @@ def measure_curves(
 ) -> dict[str, Curve]:
     """Prune each Conv2d alone, as obs does, at every sparsity of GRID. Return the cost curves by name.
 
-    The network is not changed. channel_costs: the cost of an error of variance 1 in a channel, [out channels]
-    by the name of the Conv2d (see channel_costs.channel_costs). The cost of a layer is the sum, over its
-    channels, of the variance of the error times this cost.
+    The network is not changed. channel_costs: the cost of errors in the channels, [groups, rows, rows] by the
+    name of the Conv2d (see channel_costs.channel_costs). The cost of a layer is that of the covariance of its
+    errors.
     """
     settings = settings or ObsSettings()
     names = {conv: name for name, conv in convolutions(network)}
@@ -70,8 +75,10 @@ def measure_curves(
     curves: dict[str, Curve] = {}
 
     def visit(conv: nn.Conv2d, inputs: list[Tensor]) -> Iterator[Tensor]:
-        curves[names[conv]] = _curve(conv, inputs, channel_costs[names[conv]], settings, generator)
-        tick(names[conv])
+        name = names[conv]
+        moments = gather_moments(conv, inputs, CURVE_PATCHES, generator, paired=False)
+        curves[name] = _curve(conv, moments, channel_costs[name], settings)
+        tick(name)
         while inputs:
             yield conv._conv_forward(inputs.pop(0), conv.weight, conv.bias)
 
@@ -79,24 +86,22 @@ def measure_curves(
     return {name: curves[name] for name in names.values()}
 
 
-def _curve(
-    conv: nn.Conv2d,
-    inputs: Sequence[Tensor],
-    channel_cost: Tensor,
-    settings: ObsSettings,
-    generator: torch.Generator,
-) -> Curve:
-    moments = gather_moments(conv, inputs, CURVE_PATCHES, generator, paired=False)
+def _curve(conv: nn.Conv2d, moments: Moments, channel_cost: Tensor, settings: ObsSettings) -> Curve:
     dense = grouped(conv.weight, conv.groups)
     h, unit = normalised(moments.xx, settings.damping)
-    rows = (channel_cost + FLOOR * channel_cost.mean()).view(conv.groups, -1, 1).sqrt()
-    target = dense * unit[:, None] * rows
+    c, row_unit = normalised(channel_cost, settings.channel_damping)
+    target, basis = dense * unit[:, None] * row_unit[:, :, None], least_squares.diagonalise(h, c)
     costs = []
     for sparsity in GRID:
         count = target.numel() - round(sparsity * target.numel())
         support = least_squares.find_support(
-            target, h, lambda scores, count=count: select(scores, count), steps=SUPPORT_STEPS
+            target,
+            h,
+            lambda scores, count=count: select(scores, count),
+            c,
+            basis=basis,
+            steps=SUPPORT_STEPS,
         )
-        best = least_squares.refit(target, h, support, target, steps=REFIT_STEPS)
-        costs.append(float((((best - target) @ h) * (best - target)).sum()))
+        lost = least_squares.refit(target, h, support, target, c, steps=REFIT_STEPS) - target
+        costs.append(float(((c @ lost @ h) * lost).sum()))
     return Curve(target.numel(), tuple(costs))

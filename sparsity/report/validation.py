@@ -61,14 +61,15 @@ def format_layers(layers: Sequence[LayerSparsity]) -> str:
     )
 
 
-def format_saved(file: Path, *, int8: bool = False) -> str:
+def format_saved(file: Path, *, int8: str = "") -> str:
     """Return the line of a saved file: its size, and for int8 the flags that validate it.
 
+    int8: the engine that an int8 file is made for.
     The figures of the run are not those of the int8 file.
     """
     line = f"Saved {file}: {file.stat().st_size / MB:.2f} MB"
     if int8 and file.suffix == ".onnx":
-        line += f", int8; to validate it: --weights {file} --engine onnxruntime"
+        line += f", int8; to validate it: --weights {file} --engine {int8}"
     return line
 
 

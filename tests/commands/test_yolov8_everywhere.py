@@ -326,6 +326,7 @@ def test_dfl_as_a_convolution_is_none_to_count(lively, tmp_path):
 
 
 def test_int8_keeps_boxes_near_and_dfl_whole(lively, tmp_path):
+    pytest.importorskip("nncf")
     onnx_file.write_model(onnx_int8.quantize(lively, [IMAGES]), tmp_path / "a.onnx")
     file = onnx_file.read(tmp_path / "a.onnx")
     assert file.dialect == "yolov8"

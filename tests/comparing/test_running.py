@@ -74,7 +74,7 @@ def test_every_technique_has_a_file_for_each_engine_and_says_what_it_is(techniqu
             ],
             id="slim",
         ),
-        pytest.param("int8-static", ["--int8 --calib images"], id="int8"),
+        pytest.param("int8-static", ["--int8 onnxruntime --calib images"], id="int8"),
     ],
 )
 def test_commands_say_what_was_asked(technique, flags, tmp_path):

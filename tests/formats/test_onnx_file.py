@@ -2,7 +2,6 @@
 
 import copy
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,8 @@ import torch
 
 from sparsity import count_sparsity, layer_sparsity, prune
 from sparsity.base.errors import InputError
-from sparsity.formats import onnx_file, onnx_int8
+from sparsity.formats import onnx_file
 from sparsity.formats.onnx_file import Exporter, read, write, write_model
-from sparsity.pruning.layers import convolutions
 
 COLLIDING = "{" + ",".join(f"{i * (2**61 - 1)}:0" for i in range(40_000)) + "}"
 """A dict that takes a minute to be made, because all keys have the hash 0."""
@@ -99,37 +97,6 @@ def test_batch_norms_that_stand_apart_are_fused(shallow_unfused, images, tmp_pat
             expected = shallow_unfused.head.decode(shallow_unfused(images))
         np.testing.assert_allclose(run(tmp_path / "n.onnx", images)[0], expected, rtol=1e-3, atol=1e-2)
         assert all(torch.equal(before[name], one) for name, one in shallow_unfused.state_dict().items())
-
-
-def test_int8_keeps_zeros_names_and_about_the_answers(shallow, images, tmp_path):
-    prune(shallow, 0.5)
-    write_model(onnx_int8.quantize(shallow, [images]), tmp_path / "int8.onnx")
-    write(shallow, tmp_path / "float.onnx")
-    stored = {one.name: one.data_type for one in onnx.load(tmp_path / "int8.onnx").graph.initializer}
-    kinds = [kind for name, kind in stored.items() if name.endswith(".weight_quantized")]
-    assert kinds == [onnx.TensorProto.INT8] * (count_sparsity(shallow).conv_layers - 1), "all but the last"
-    assert stored["network.model.7.m.0.weight"] == onnx.TensorProto.FLOAT
-    file = read(tmp_path / "int8.onnx")
-    assert file.names == shallow.names
-    assert count_sparsity(file).conv_zeros >= count_sparsity(shallow).conv_zeros
-    int8, exact = run(tmp_path / "int8.onnx", images)[0], run(tmp_path / "float.onnx", images)[0]
-    assert not np.array_equal(int8, exact)
-    assert np.abs(int8[..., 4:] - exact[..., 4:]).max() < 0.1
-
-
-def test_int8_is_computed_in_integers_by_all_convolutions_but_the_last(shallow, images, tmp_path):
-    write_model(onnx_int8.quantize(shallow, [images]), tmp_path / "int8.onnx")
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "as_run.onnx")
-    onnxruntime.InferenceSession(tmp_path / "int8.onnx", options, providers=["CPUExecutionProvider"])
-    ran = Counter(node.op_type for node in onnx.load(tmp_path / "as_run.onnx").graph.node)
-    assert ran["QLinearConv"] == len(list(convolutions(shallow))) - 1
-    assert ran["Conv"] + ran["FusedConv"] == 1
-
-
-def test_int8_without_images_says_what_to_do(shallow):
-    with pytest.raises(InputError, match="`int8` needs images; give some by `calibration`"):
-        onnx_int8.quantize(shallow, [])
 
 
 def detector(numbers: int) -> onnx.ModelProto:

@@ -108,6 +108,23 @@ def test_what_cannot_be_is_said_before_work_begins(shallow, given, method, amoun
             refused(method, amount)
 
 
+def test_a_network_that_cannot_weigh_its_outputs_is_refused(images):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1))
+    with pytest.raises(InputError, match=r"obs layer weighs .* Sequential has no method `importance`"):
+        Pruner(network, calibration=images).check(OBS, 0.5)
+
+
+def test_channel_costs_are_computed_once_and_given_to_obs(shallow, images, monkeypatch):
+    calls, real = [], module.channel_costs
+    monkeypatch.setattr(module, "channel_costs", lambda *a, **more: calls.append(a) or real(*a, **more))
+    pruner = Pruner(shallow, calibration=images)
+    weighed, _ = (pruner.prune(method, 0.5) for method in (OBS, Method("obs")))
+    assert len(calls) == 1
+    counts = {layer.name: layer.weights - layer.zeros for layer in layer_sparsity(weighed)}
+    alike = obs.prune_obs(copy.deepcopy(shallow), counts, images)
+    assert any(not torch.equal(a, b) for a, b in zip(weighed.parameters(), alike.parameters(), strict=True))
+
+
 def test_too_many_images_are_one_line(shallow, images, monkeypatch):
     def fail(*_args, **_more):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
