@@ -18,7 +18,14 @@ from sparsity.commands.flags import DATA, HARDWARE, VALIDATION
 from sparsity.commands.forwarding import as_words, own_flags, read_more
 from sparsity.commands.method_lists import read_method
 from sparsity.commands.opening import open_data
-from sparsity.commands.options import read_amount, read_engines, read_options, read_slimming, read_training
+from sparsity.commands.options import (
+    read_amount,
+    read_engines,
+    read_options,
+    read_slimming,
+    read_training,
+    refuse_images,
+)
 from sparsity.commands.parsers import compare_parser, finetune_parser, slim_parser
 from sparsity.commands.table import COMMANDS
 from sparsity.commands.translation import speaking_of
@@ -98,7 +105,7 @@ def _read(args: Namespace) -> Asked:
     return Asked(
         args.weights,
         args.data,
-        engines=read_engines(args.engines),
+        engines=refuse_images(read_engines(args.engines), "compare"),
         calib=args.calib or (demo.NAME if args.demo else ""),
         sparsity=read_amount(args.sparsity),
         percent=args.percent,

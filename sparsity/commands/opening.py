@@ -50,12 +50,14 @@ def open_data(
     return replace(dataset, name=options.data), settings
 
 
-def make_pruner(network: Network, pruning: Pruning, settings: ValidationSettings) -> Pruner:
-    """Make the pruner; read calibration images where a method needs them."""
+def make_pruner(
+    network: Network, pruning: Pruning, settings: ValidationSettings, *, with_images: bool = False
+) -> Pruner:
+    """Make the pruner; read calibration images where a method needs them, or with_images."""
     device = select_device(settings.device)
     given = {"keep": pruning.keep, "pattern": pruning.pattern, "seed": pruning.calib_seed}
     given["imgsz"] = fit(settings, network).imgsz
-    if not any(method.needs_calibration for method in pruning.methods):
+    if not with_images and not any(method.needs_calibration for method in pruning.methods):
         return Pruner(network, **given, device=device, progress=True)
     calibration = read_images(network, pruning, settings)
     return Pruner(network, **given, calibration=calibration, device=device, progress=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from argparse import Namespace
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -145,6 +146,21 @@ def _default_engine(weights: str) -> str:
 def read_engines(text: str) -> tuple[str, ...]:
     """Return --engines as names. Raises InputError for an unknown one, or one whose package is missing."""
     return tuple(make_engines([name.strip() for name in text.split(",")]))
+
+
+def check_images(engines: Iterable[str], calib: str) -> None:
+    """Raise InputError where an engine needs images, and --calib names none."""
+    for name in engines:
+        if ENGINES[name].needs_images and not calib:
+            raise InputError(f"`engine` {name} needs images; give some as `calibration` (no labels needed)")
+
+
+def refuse_images(engines: Sequence[str], command: str) -> tuple[str, ...]:
+    """Return the engines. Raises InputError for one that needs images, which this command does not give."""
+    for name in engines:
+        if ENGINES[name].needs_images:
+            raise InputError(f"`engine` {name} needs images, and {command} gives it none; sweep and val do")
+    return tuple(engines)
 
 
 def read_batch_sizes(text: str) -> tuple[int, ...]:

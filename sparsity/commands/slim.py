@@ -10,7 +10,7 @@ from sparsity.channels.slimming import slim
 from sparsity.channels.slimming_table import Figures
 from sparsity.commands.announcement import announce
 from sparsity.commands.opening import open_data
-from sparsity.commands.options import Options, read_options, read_save, read_slimming
+from sparsity.commands.options import Options, read_options, read_save, read_slimming, refuse_images
 from sparsity.data.downloads import ensure_weights
 from sparsity.formats.half import round_to_half
 from sparsity.formats.loading import load
@@ -28,6 +28,7 @@ from sparsity.yolo.network import Network, fuse
 def run(args: Namespace, _line: str) -> None:
     """Slim as the flags say; write the network, print and write what was cut."""
     options, asked, files = read_options(args), read_slimming(args), read_save(args)
+    refuse_images([options.settings.engine], "slim")
     announce("slim", args, options.settings)
 
     with run_folder(options.project, options.name, exist_ok=options.exist_ok) as folder:

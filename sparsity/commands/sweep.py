@@ -12,7 +12,13 @@ from sparsity.base.run_folders import run_folder
 from sparsity.commands.amount_lists import parse_levels
 from sparsity.commands.announcement import announce
 from sparsity.commands.opening import make_pruner, open_data, open_network
-from sparsity.commands.options import read_batch_sizes, read_engines, read_options, read_pruning
+from sparsity.commands.options import (
+    check_images,
+    read_batch_sizes,
+    read_engines,
+    read_options,
+    read_pruning,
+)
 from sparsity.engines.table import ENGINES, TORCH
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.method import Method
@@ -48,6 +54,7 @@ def run(args: Namespace, line: str) -> None:
         bootstrap=args.bootstrap,
         save=args.save_networks,
     )
+    check_images(wanted.engines, pruning.calib)
     announce("sweep", args, wanted.validation)
     if chosen:
         print(f"Chosen for the demo: {' '.join(chosen)}\n")
@@ -64,7 +71,12 @@ def run(args: Namespace, line: str) -> None:
             dataset,
             wanted,
             folder,
-            pruner=make_pruner(network, pruning, wanted.validation),
+            pruner=make_pruner(
+                network,
+                pruning,
+                wanted.validation,
+                with_images=any(ENGINES[name].needs_images for name in wanted.engines),
+            ),
             weights=options.weights,
             command=line,
             title=args.title,

@@ -11,8 +11,16 @@ from sparsity.base.run_folders import run_folder
 from sparsity.channels.compacting import compact
 from sparsity.commands.announcement import announce
 from sparsity.commands.method_lists import read_method
-from sparsity.commands.opening import make_pruner, open_data, open_network, read_images
-from sparsity.commands.options import read_amount, read_exported, read_options, read_pruning, read_saving
+from sparsity.commands.opening import make_pruner, open_data, open_network
+from sparsity.commands.options import (
+    check_images,
+    read_amount,
+    read_exported,
+    read_options,
+    read_pruning,
+    read_saving,
+)
+from sparsity.engines.table import ENGINES
 from sparsity.evaluation.coco import format_figures
 from sparsity.formats.half import round_to_half
 from sparsity.formats.saving import save
@@ -36,6 +44,8 @@ def run(args: Namespace, _line: str) -> None:
     method = read_method(args.criterion, args.scope, args.budget)
     how = (args.criterion != "l1", args.scope, args.budget != WEIGHTS, args.pattern, args.keep)
     exported = read_exported(options, amount, *how, args.compact, files)
+    learns = ENGINES[options.settings.engine].needs_images
+    check_images([options.settings.engine], pruning.calib)
     announce("val", args, options.settings)
 
     with run_folder(options.project, options.name, exist_ok=options.exist_ok) as folder:
@@ -44,26 +54,22 @@ def run(args: Namespace, _line: str) -> None:
             print(f"An ONNX file, run by {options.settings.engine}")
             print(report.format_model(count_sparsity(exported)))
         dataset, settings = open_data(options, network, options.settings)
-        dense, origin = network, Origin(options.weights)
+        dense, origin, images = network, Origin(options.weights), ()
         if not exported:
-            network, origin = _prune(
-                network,
-                make_pruner(network, pruning, settings),
-                method,
-                replace(origin, amount=amount),
-                args.compact,
-            )
+            pruner = make_pruner(network, pruning, settings, with_images=learns or bool(args.int8))
+            images, origin = pruner.calibration, replace(origin, amount=amount)
+            network, origin = _prune(network, pruner, method, origin, args.compact)
         if files:
             # As the saved files keep it, so that the figures are theirs.
             network = round_to_half(network)
             print("Rounded to half precision, as it is saved")
-            images = read_images(network, pruning, settings) if args.int8 else ()
             of_onnx = {"static_imgsz": args.static_imgsz, "opset": args.opset}
-            if images:
+            if args.int8:
                 of_onnx |= {"int8_images": images, "int8": args.int8}
             _save(network, dense, files, of_onnx, args.int8)
 
-        done = validate(network, dataset, settings, origin=origin, progress=True)
+        calibration = images if learns else ()
+        done = validate(network, dataset, settings, origin=origin, calibration=calibration, progress=True)
         write_run(folder, done.metrics, layer_sparsity(network), done.predictions, dataset.annotations)
         _print(done, network, settings, verbose=options.verbose)
         print(f"Results saved to {folder}")

@@ -44,7 +44,9 @@ class Engine(ABC):
     computes_in: the data type that it computes in, where it is not that of the images.
     memory: the memory that a copy of a network takes, as a multiple of its weights' memory.
     needs_graph: whether it runs ONNX graphs: those of networks, by tracing, and ONNX files. If so, its class
-    is called with graphs=, a Graphs that several engines share; otherwise, without arguments.
+    is called with graphs=, a Graphs that several engines share.
+    needs_images: whether it learns from images. If so, its class is called with calibration=, batches of
+    images [n, 3, height, width]; without any, prepare raises InputError.
     skips_zeros: whether zero weights make it faster.
     compiles: whether its first call takes longer than later ones, as it compiles.
     """
@@ -57,6 +59,7 @@ class Engine(ABC):
     computes_in: ClassVar[torch.dtype | None] = None
     memory: ClassVar[float]
     needs_graph: ClassVar[bool] = False
+    needs_images: ClassVar[bool] = False
     skips_zeros: ClassVar[bool] = False
     compiles: ClassVar[bool] = False
 

@@ -20,6 +20,7 @@ ENGINES: Table[type[Engine]] = Table(
         "openvino-bf16": "sparsity.engines.openvino:OpenVinoBf16Engine",
         "sparse": "sparsity.engines.sparse:SparseEngine",
         "sparse-bf16": "sparsity.engines.sparse:SparseBf16Engine",
+        "sparse-int8": "sparsity.engines.sparse:SparseInt8Engine",
     },
 )
 """Name -> class of the engine. Add one with ENGINES.register(name, class)."""

@@ -86,6 +86,11 @@ class Pruner:
         self._prices: dict[str, Mapping[str, int] | Mapping[str, PriceCurve] | None] = {}
 
     @property
+    def calibration(self) -> tuple[Tensor, ...]:
+        """The batches of images that were given."""
+        return self._calibration
+
+    @property
     def rules(self) -> dict[str, str]:
         """The settings for all methods, as rows of figures hold them: pattern and keep."""
         return {"pattern": str(self._pattern or UNSTRUCTURED), "keep": " ".join(self._keep)}
@@ -97,7 +102,7 @@ class Pruner:
         """
         about = dict(self.rules)
         if any(method.needs_calibration for method in methods):
-            images = {"calibration": self._describe_images(), "calibration_seed": self._seed}
+            images = {"calibration": self.describe_images(), "calibration_seed": self._seed}
             about |= images | Obs().identity()  # The curves are measured with obs.
         if any(method.scope == "measured" for method in methods):
             about |= curve_identity()
@@ -229,7 +234,8 @@ class Pruner:
                 f"`calib_images`: memory does not hold the feature maps of {images} images; give fewer"
             ) from error
 
-    def _describe_images(self) -> str:
+    def describe_images(self) -> str:
+        """Return how many calibration images there are, and a hash of them."""
         digest = hashlib.sha256()
         for batch in self._calibration:
             digest.update(str(tuple(batch.shape)).encode())

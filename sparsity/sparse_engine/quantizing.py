@@ -38,7 +38,11 @@ def quantize(graph: Graph, batches: Sequence[Tensor]) -> Graph:
     """
     if not batches:
         raise InputError("int8 needs images; give some as `calibration` (no labels needed)")
-    ranges = measure_ranges(graph, batches)
+    return quantize_by(graph, measure_ranges(graph, batches))
+
+
+def quantize_by(graph: Graph, ranges: Mapping[Map, Range]) -> Graph:
+    """Return the graph with maps and weights of 8 bits, given the range of each map (see quantize)."""
     quantizer = _Quantizer(ranges, _scales(graph, ranges))
     image = quantizer.scales_of(graph.image)
     packed = pack_channels(graph, INT8, quantizer.encode)

@@ -78,7 +78,7 @@ class Copies:
     ) -> None:
         self._pruner, self._lanes, self._settings, self._say = pruner, lanes, settings, say
         self._made: dict[Level, Copy] = {}
-        self._engines = make_engines([level.engine for level in levels])
+        self._engines = make_engines([level.engine for level in levels], pruner.calibration)
         self._pruned: _Pruned | None = None
         self._compact, self._dense = compact, measure_sizes(pruner.network)
         self._on_pruned = on_pruned

@@ -65,7 +65,8 @@ def sweep(
     pruner: a Pruner of the network, with calibration images if a method needs them, layers to keep, a
     pattern. settings: how each level is validated.
     batch_sizes: the batch sizes at which latency is measured; () for no latency.
-    engines: each level is validated and timed in each of them: torch, onnxruntime, openvino, sparse.
+    engines: each level is validated and timed in each of them: torch, onnxruntime, openvino, sparse. An
+    engine that needs images gets those of the pruner.
     compact: whether dead channels are removed from each level; see compacting.compact.
     bootstrap: the number of resamples of the images for the intervals of AP; 0 for no intervals.
     save: which pruned networks are kept in folder, as levels/KEY/network.safetensors: "" for none, "all", or
@@ -132,6 +133,9 @@ def run_sweep(
         "title": title,
         "environment": describe_environment(device, engine_packages()),
     }
+    for name in dict.fromkeys(wanted.engines):
+        if ENGINES[name].needs_images and not pruner.calibration:
+            raise InputError(f"`engine` {name} needs images; give a `pruner` with `calibration`")
     store = Store(folder)
     with store.locked():
         identity = _identity(pruner, data, wanted, settings)
@@ -157,6 +161,7 @@ def _identity(
     settings: ValidationSettings,
 ) -> dict[str, Any]:
     """Return the settings that must be equal to resume a sweep, as JSON values."""
+    by_images = any(ENGINES[name].needs_images for name in wanted.engines)
     return {
         "amounts": sorted({level.amount for level in wanted.plan()}),
         "engines": [
@@ -164,6 +169,7 @@ def _identity(
         ],
         "compact": wanted.compact,
         "methods": [method.label for method in dict.fromkeys(wanted.methods)],
+        **({"engine_calibration": pruner.describe_images()} if by_images else {}),
         **pruner.identity(wanted.methods),
         "batch_sizes": list(wanted.batch_sizes),
         **describe_setup(pruner.network, dataset, settings),

@@ -17,7 +17,6 @@ from sparsity.base.devices import device_name, select_precision, synchronize
 from sparsity.base.errors import InputError
 from sparsity.base.memory import is_out_of_memory
 from sparsity.engines.engine import Engine
-from sparsity.engines.making import make_engine
 from sparsity.engines.pytorch import TorchEngine
 from sparsity.validation.inputs import Detectable
 from sparsity.validation.nms import Detections, non_maximum_suppression
@@ -255,16 +254,13 @@ class _Piece:
 
 
 def make_detector(
-    network: Detectable, lanes: Lanes, settings: ValidationSettings, engine: Engine | None = None
+    network: Detectable, lanes: Lanes, settings: ValidationSettings, engine: Engine
 ) -> Detector:
-    """Return a detector on the lanes' device, with the precision and thresholds of the settings.
-
-    engine: an existing engine. None: a new one, as named in the settings.
-    """
+    """Return a detector on the lanes' device, with the precision and thresholds of the settings."""
     return Detector(
         network,
         lanes,
-        engine=engine or make_engine(settings.engine),
+        engine=engine,
         dtype=select_precision(lanes.device, settings.half),
         thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
         agnostic=settings.single_cls,

@@ -8,12 +8,14 @@ from os import PathLike
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from sparsity.base.devices import select_device
 from sparsity.base.progress import progress_bar
 from sparsity.data.dataset import Dataset
 from sparsity.data.loader import Batch
+from sparsity.engines.making import make_engine
 from sparsity.evaluation import coco
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.budgets import WEIGHTS
@@ -65,6 +67,7 @@ def validate(
     *,
     origin: Origin | None = None,
     decoded: Sequence[Batch] | None = None,
+    calibration: Sequence[Tensor] = (),
     progress: bool = False,
 ) -> Validation:
     """Run the network on the validation images of the data, and measure its detections.
@@ -74,7 +77,8 @@ def validate(
     data: a data yaml or folder (see read_dataset), or a data set that was read before.
     settings: None for the defaults. origin: for the row of figures.
     decoded: all batches of this data set, from make_loader with these settings, if several validations use
-    the same images. None: the images are read. progress: whether to show a progress bar.
+    the same images. None: the images are read. calibration: images, for an engine that needs some (see
+    read_calibration). progress: whether to show a progress bar.
     Raises InputError where data or settings can't be used. No detections at all is a valid result: all
     figures are 0.
     """
@@ -85,7 +89,7 @@ def validate(
     batches = make_loader(data, network, settings) if decoded is None else DecodedBatches(decoded)
     evaluator = make_evaluator(data, network, settings)
     with Lanes(device) as lanes, _bar(data, shown=progress) as bar:
-        detector = make_detector(network, lanes, settings)
+        detector = make_detector(network, lanes, settings, make_engine(settings.engine, calibration))
         detector.warm_up((settings.imgsz, settings.imgsz))
         seconds = run_pass({"": detector}, {"": evaluator}, batches, tick=bar.update)[""]
     own, predictions = evaluator.own(), evaluator.predictions()

@@ -95,7 +95,7 @@ def test_a_missing_package_is_named_with_the_pip_line(monkeypatch):
     [
         pytest.param(
             {"engine": "tensorrt"},
-            "one of torch, onnxruntime, openvino, openvino-bf16, sparse, sparse-bf16 is expected",
+            "one of torch, onnxruntime, openvino, openvino-bf16, sparse, sparse-bf16, sparse-int8 is expected",
             id="unknown",
         ),
         pytest.param({"engine": "onnxruntime", "half": True}, "leave `half` out", id="half"),
@@ -203,12 +203,26 @@ def test_bfloat16_needs_a_cpu_that_has_it(monkeypatch):
     make_engine("openvino")
 
 
-def test_the_sparse_engine_in_bfloat16_needs_a_cpu_that_has_it(monkeypatch):
+@pytest.mark.parametrize(("name", "trait"), [("sparse-bf16", "HAS_BFLOAT16"), ("sparse-int8", "HAS_INT8")])
+def test_the_sparse_engine_in_lower_precision_needs_a_cpu_that_has_it(monkeypatch, name, trait):
     pytest.importorskip("numba")
-    monkeypatch.setattr("sparsity.sparse_engine.HAS_BFLOAT16", False)
-    with pytest.raises(InputError, match=r"`engine` sparse-bf16 needs a CPU .*; `engine` sparse computes in"):
-        make_engine("sparse-bf16")
+    monkeypatch.setattr(f"sparsity.sparse_engine.{trait}", False)
+    with pytest.raises(InputError, match=rf"`engine` {name} needs a CPU .*; `engine` sparse computes in"):
+        make_engine(name)
     make_engine("sparse")
+
+
+def test_int8_needs_images(shallow, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr("sparsity.sparse_engine.HAS_INT8", True)
+    with pytest.raises(InputError, match="`engine` sparse-int8 needs images"):
+        make_engine("sparse-int8").prepare(shallow, CPU, torch.float32)
+    images = torch.rand(2, 3, 64, 96)
+    maps = make_engine("sparse-int8", [images]).prepare(shallow, CPU, torch.float32)(images)
+    with torch.no_grad():
+        exact = shallow(images)
+    errors = [float((one - other).norm() / other.norm()) for one, other in zip(maps, exact, strict=True)]
+    assert 1e-4 < max(errors) < 0.1
 
 
 @pytest.mark.parametrize("name", ["openvino-bf16", "sparse-bf16"])

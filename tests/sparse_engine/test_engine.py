@@ -55,18 +55,19 @@ def test_every_block_gives_what_torch_gives_or_is_named(odd_network):
             CompiledNetwork(network)
         return
     assert_same(network, torch.randn(2, 3, 40, 56))
-    assert_same_in_bfloat16(network, torch.randn(2, 3, 40, 56))
+    assert_nearly_the_same(network, torch.randn(2, 3, 40, 56))
 
 
-def assert_same_in_bfloat16(network, images, threads=1):
-    """The maps differ from float32 by the rounding of bfloat16, which has 8 bits."""
-    found = CompiledNetwork(network, threads, dtype=torch.bfloat16)(images)
+def assert_nearly_the_same(network, images, threads=1):
+    """The maps differ from float32 by the rounding of bfloat16, which has 8 bits, and by that of bytes."""
     with torch.inference_mode():
         expected = network(images)
-    for one, other in zip(found, expected, strict=True):
-        assert one.shape == other.shape
-        assert one.dtype == torch.float32
-        assert float((one - other).norm() / other.norm()) < 0.03
+    for dtype, most in ((torch.bfloat16, 0.03), (torch.int8, 0.15)):
+        found = CompiledNetwork(network, threads, dtype=dtype, calibration=[images])(images)
+        for one, other in zip(found, expected, strict=True):
+            assert one.shape == other.shape
+            assert one.dtype == torch.float32
+            assert float((one - other).norm() / other.norm()) < most
 
 
 @pytest.mark.parametrize("amount", [0, 0.5, 0.95, 1])
@@ -77,7 +78,7 @@ def test_pruned_yolov5_and_yolov8(tiny, tiny_yolov8, amount, size):
             with torch.no_grad():
                 conv.weight[torch.rand_like(conv.weight) < amount] = 0
         assert_same(network, torch.randn(2, 3, *size), threads=2)
-        assert_same_in_bfloat16(network, torch.randn(2, 3, *size), threads=2)
+        assert_nearly_the_same(network, torch.randn(2, 3, *size), threads=2)
 
 
 def test_a_slimmed_network_with_odd_channels(tiny):
@@ -85,21 +86,37 @@ def test_a_slimmed_network_with_odd_channels(tiny):
     odd = [conv for conv in cut.modules() if isinstance(conv, torch.nn.Conv2d) and conv.in_channels % 2]
     assert len(odd) > 3
     assert_same(cut, torch.randn(1, 3, 64, 96))
-    assert_same_in_bfloat16(cut, torch.randn(1, 3, 64, 96))
+    assert_nearly_the_same(cut, torch.randn(1, 3, 64, 96))
 
 
-def test_bfloat16_skips_pairs_of_zeros(tiny):
-    for conv in (m for m in tiny.modules() if isinstance(m, torch.nn.Conv2d) and m.in_channels % 2 == 0):
-        with torch.no_grad():
-            conv.weight[:, [0, 1, 3]] = 0
-    weights = [{}, {}]
-    for found, dtype in zip(weights, (torch.float32, torch.bfloat16), strict=True):
-        program = CompiledNetwork(tiny, 1, dtype=dtype).program(64, 64)
-        found |= {program.names[index]: task.weights for index, task in program.tasks.items()}
-    conv = tiny.get_submodule("model.1.conv")
+def test_packed_weights_are_skipped_where_all_of_them_are_zero(network):
+    conv = network.get_submodule("model.1.conv")
+    with torch.no_grad():
+        conv.weight[:, [0, 1, 2, 3, 4, 5, 7]] = 0
+    images = torch.rand(1, 3, 64, 64)
+    weights = {}
+    for dtype in (torch.float32, torch.bfloat16, torch.int8):
+        program = CompiledNetwork(network, 1, dtype=dtype, calibration=[images]).program(64, 64)
+        weights[dtype] = program.tasks[program.names.index("model.1.conv")].weights
     each = conv.out_channels * conv.kernel_size[0] ** 2
-    assert weights[0]["model.1.conv"] == each * (conv.in_channels - 3)
-    assert weights[1]["model.1.conv"] == each * (conv.in_channels // 2 - 1), "half a pair is not skipped"
+    assert conv.in_channels % 4 == 0
+    assert weights[torch.float32] == each * (conv.in_channels - 7)
+    assert weights[torch.bfloat16] == each * (conv.in_channels // 2 - 3), "half a pair is not skipped"
+    assert weights[torch.int8] == each * (conv.in_channels // 4 - 1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "words"),
+    [
+        pytest.param(
+            torch.float16, "`dtype` is torch.float16; one of torch.float32, torch.bfloat16", id="half"
+        ),
+        pytest.param(torch.int8, "int8 needs images; give some as `calibration`", id="no images"),
+    ],
+)
+def test_data_types_that_cannot_be_used(tiny, dtype, words):
+    with pytest.raises(InputError, match=words):
+        CompiledNetwork(tiny, dtype=dtype)
 
 
 def test_unfused_networks_are_fused_and_left_as_they_are(shallow_unfused):

@@ -21,7 +21,10 @@ from sparsity.sparse_engine.graph import Convolution, Graph, Map, Moving, Poolin
 from sparsity.sparse_engine.machine import MACHINE
 from sparsity.sparse_engine.operations import Activation
 from sparsity.sparse_engine.packed_graph import pack_halves
+from sparsity.sparse_engine.packing import ZERO_POINT
 from sparsity.sparse_engine.program import Tables, make_program
+from sparsity.sparse_engine.quantizing import quantize_by
+from sparsity.sparse_engine.ranges import Range
 
 ACTIVATIONS = {
     Activation.NONE: lambda x: x,
@@ -59,17 +62,20 @@ def rounded(x):
     return x.bfloat16().float()
 
 
-def random_case(seed, store=kept_as_is):
+def random_case(seed, store=kept_as_is, seen=None):
     """Return a graph of some random steps, images for it, and torch's result.
 
     store: rounds what a map holds, and the weights. The result is that of a convolution, and not rounded.
+    seen: filled with the value of each map.
     """
+    seen = {} if seen is None else seen
     random = np.random.default_rng(seed)
     torch.manual_seed(seed)
     height, width = (8 * int(n) for n in random.integers(1, 9, 2))
     images = torch.randn(int(random.integers(1, 4)), 3, height, width)
     current, x, steps = Map(3, 1), store(images), []
     image = current
+    seen[image] = x
     for number in range(int(random.integers(1, 6))):
         kind = random.choice(["conv", "conv", "conv", "pool", "up"])
         if kind == "pool":
@@ -84,10 +90,12 @@ def random_case(seed, store=kept_as_is):
             x = store(x)
         steps.append(step)
         current = step.result
+        seen[current] = x
     if store is not kept_as_is:
         step, x = random_convolution(random, len(steps), current, x, store, adds=False)
         steps.append(step)
         current = step.result
+        seen[current] = x
     return Graph(image, tuple(steps), (current,), 8, (current.channels,)), images, x
 
 
@@ -127,8 +135,8 @@ def assert_close(found, expected):
     assert float((found - expected).abs().max() / scale) < 1e-5
 
 
-def assert_close_in_bfloat16(found, expected):
-    """Sums in another order, rounded to bfloat16, can differ by one rounding, but seldom do."""
+def assert_nearly(found, expected):
+    """Sums in another order, or rounded after another exp, can differ by one rounding, but seldom do."""
     scale = expected.abs().max().clamp(min=1e-6)
     difference = (found - expected).abs() / scale
     assert float(difference.max()) < 0.02
@@ -144,14 +152,68 @@ def test_random_graphs_give_what_torch_gives(seed):
 @pytest.mark.parametrize("seed", range(60))
 def test_random_graphs_of_pairs_give_what_torch_gives_in_bfloat16(seed):
     graph, images, expected = random_case(seed, rounded)
-    assert_close_in_bfloat16(compute(pack_halves(graph), images, threads=1 + seed % 3)[0], expected)
+    assert_nearly(compute(pack_halves(graph), images, threads=1 + seed % 3)[0], expected)
+
+
+def quantized_case(seed):
+    """Return a random graph of bytes, its images, and the result by integers in torch."""
+    seen = {}
+    graph, images, _ = random_case(seed, rounded, seen)
+    packed = quantize_by(graph, {one: range_of(x) for one, x in seen.items()})
+    return packed, images, run_by_integers(packed, images)
+
+
+def range_of(x):
+    return Range(x.amin((0, 2, 3)).numpy(), x.amax((0, 2, 3)).numpy(), x.mean((0, 2, 3)).numpy())
+
+
+def parts_of(numbers):
+    """Return the bytes of packed numbers [outputs, n, k, k] as [outputs, 4 n, k, k]."""
+    return (
+        torch.from_numpy(numbers.view(np.uint8).reshape(*numbers.shape, 4).copy())
+        .movedim(-1, 2)
+        .flatten(1, 2)
+    )
+
+
+def run_by_integers(graph, images):
+    """Run a graph of bytes with torch's convolutions of whole numbers, in float64, where they are exact."""
+    padded = functional.pad(images, (0, 0, 0, 0, 0, 1)).double() * graph.pixel
+    maps = {graph.image: (padded + ZERO_POINT).round().clamp(0, 255)}
+    for step in graph.steps:
+        x = maps[step.source]
+        if isinstance(step, Pooling):
+            x = functional.max_pool2d(x, step.kernel, 1, step.kernel // 2)
+        elif isinstance(step, Moving):
+            x = functional.interpolate(x, scale_factor=2)
+        else:
+            weight = parts_of(step.weight).to(torch.int8).double()
+            sums = functional.conv2d(x - ZERO_POINT, weight, None, step.stride, step.padding)
+            # The biases include the zero point's part.
+            bias = torch.from_numpy(step.bias.view(np.int32)).double() + ZERO_POINT * weight.sum((1, 2, 3))
+            unit, results, added = torch.from_numpy(step.scales).double()[:, :, None, None]
+            x = (sums + bias[:, None, None]) * unit
+            x = ACTIVATIONS[step.activation](x)
+            if step.residual is not None:
+                x = x + (maps[step.residual] - ZERO_POINT) * added
+            if step.shared > 1:
+                x = (x * results + ZERO_POINT).round().clamp(0, 255)
+        maps[step.result] = x
+    return maps[graph.outputs[0]][:, : graph.depths[0]].float()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_graphs_of_bytes_give_what_integers_give(seed):
+    graph, images, expected = quantized_case(seed)
+    assert_nearly(compute(graph, images, threads=1 + seed % 3)[0], expected)
 
 
 @pytest.mark.parametrize(("stride", "kernel"), [(1, 1), (1, 3), (2, 3)])
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("store", [kept_as_is, rounded])
-def test_every_choice_gives_the_same(stride, kernel, threads, store):
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+def test_every_choice_gives_the_same(stride, kernel, threads, kind):
     """Tiles, blocks, spans and dense groups, in a map with room for each tile."""
+    store = rounded if kind == "bfloat16" else kept_as_is
     random = np.random.default_rng(kernel)
     images = torch.randn(1, 3, 256, 256)
     image, middle = Map(3, 1), Map(24, 1)
@@ -163,17 +225,21 @@ def test_every_choice_gives_the_same(stride, kernel, threads, store):
     bias = random.standard_normal(60, np.float32)
     second = Convolution("second", middle, Map(60, stride), weight, bias, stride, kernel // 2)
     graph = Graph(image, (first, second), (second.result,), 8, (60,))
-    graph = graph if store is kept_as_is else pack_halves(graph)
     x = store(functional.conv2d(store(images), store(torch.from_numpy(first.weight))))
     weight = store(torch.from_numpy(weight))
     expected = functional.conv2d(x, weight, torch.from_numpy(bias), stride, kernel // 2)
+    if kind == "bfloat16":
+        graph = pack_halves(graph)
+    elif kind == "int8":
+        graph = quantize_by(graph, {image: range_of(images), middle: range_of(x)})
+        expected = run_by_integers(graph, images)
     task = list(make_program(graph, 256, 256, threads).tasks.values())[1]
     choices = ranked(task)
     assert {choice.group > 1 for choice in choices} == {True, False}
     for choice in choices:
         for block in (choice.block, 5):
             tried = {task: replace(choice, block=block)}
-            check = assert_close if store is kept_as_is else assert_close_in_bfloat16
+            check = assert_close if kind == "float32" else assert_nearly
             check(compute(graph, images, threads, tried)[0], expected)
 
 
@@ -261,7 +327,9 @@ def check_guarded() -> None:
             assert_close(compute(graph, images, 1 + seed % 2, place=place)[0], expected)
             graph, images, expected = random_case(seed, rounded)
             found = compute(pack_halves(graph), images, 1 + seed % 2, place=place)[0]
-            assert_close_in_bfloat16(found, expected)
+            assert_nearly(found, expected)
+            graph, images, expected = quantized_case(seed)
+            assert_nearly(compute(graph, images, 1 + seed % 2, place=place)[0], expected)
         print(name, flush=True)
     # A child process touches the guard, to show that it works.
     child = os.fork()
@@ -278,7 +346,9 @@ def check_cases() -> None:
         graph, images, expected = random_case(seed)
         assert_close(compute(graph, images, 1 + seed % 2)[0], expected)
         graph, images, expected = random_case(seed, rounded)
-        assert_close_in_bfloat16(compute(pack_halves(graph), images, 1 + seed % 2)[0], expected)
+        assert_nearly(compute(pack_halves(graph), images, 1 + seed % 2)[0], expected)
+        graph, images, expected = quantized_case(seed)
+        assert_nearly(compute(graph, images, 1 + seed % 2)[0], expected)
     print(MACHINE.lanes, MACHINE.fma)
 
 
