@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -35,7 +35,7 @@ def load_kernels(arena: type) -> Callable[..., None]:
         return _load(arena)
 
 
-@lru_cache(maxsize=2)
+@cache
 def _load(arena: type) -> Callable[..., None]:
     try:
         folder = _folder()

@@ -19,7 +19,7 @@ from sparsity.sparse_engine.packed_graph import pack_channels, pack_numbers, spr
 from sparsity.sparse_engine.packing import INT8, LARGEST, ZERO_POINT
 from sparsity.sparse_engine.ranges import Range, measure_ranges
 
-LARGEST_WEIGHT = 127
+LARGEST_WEIGHT, LARGEST_BIAS = 127, 2**28
 EVENNESS = 0.75
 """How far the scales of a layer's channels follow their ranges: 0 is one scale for all, 1 is each its own.
 Between them, neither the bytes of small channels nor the weights of large ones are rounded too coarsely."""
@@ -66,13 +66,14 @@ class _Quantizer:
     ) -> Convolution:
         """Return the step with weights of 8 bits, biases in units of the sums, and scales."""
         scaled = weight * spread(self.scales_of(step.source), inputs)[:, None, None]
-        largest = np.abs(scaled).max((1, 2, 3))
-        unit = np.where(largest > 0, largest / LARGEST_WEIGHT, 1).astype(np.float32)
+        given = spread(step.bias, outputs)
+        # A bias must fit beside the products, and where there are none it must not be rounded away.
+        unit = np.maximum(np.abs(scaled).max((1, 2, 3)) / LARGEST_WEIGHT, np.abs(given) / LARGEST_BIAS)
+        unit = np.maximum(unit, TINIEST).astype(np.float32)
         whole = np.rint(scaled / unit[:, None, None, None])
         lost = (scaled - whole * unit[:, None, None, None]).sum((2, 3)) @ self._mean_bytes(step, inputs)
-        bias = (spread(step.bias, outputs) + lost) / unit - ZERO_POINT * whole.sum((1, 2, 3))
-        limit = float(np.iinfo(np.int32).max // 2)
-        bits = np.rint(np.clip(bias, -limit, limit)).astype(np.int32).view(np.float32)
+        bias = (given + lost) / unit - ZERO_POINT * whole.sum((1, 2, 3))
+        bits = np.rint(np.clip(bias, -2 * LARGEST_BIAS, 2 * LARGEST_BIAS)).astype(np.int32).view(np.float32)
         results = spread(self.scales_of(step.result), outputs, 1.0)
         added = results if step.residual is None else spread(self.scales_of(step.residual), outputs)
         return replace(
