@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sparsity.pruning.criterion import Criterion, PruningContext, ScoreCriterion
     from sparsity.pruning.magnitude import prune
     from sparsity.pruning.method import Method
+    from sparsity.pruning.price_curves import PriceCurve
     from sparsity.pruning.pruner import Pruner
     from sparsity.pruning.zeros import count_sparsity, layer_sparsity
     from sparsity.sweeping.layer_sensitivity import sensitivity
@@ -53,6 +54,7 @@ _PLACES = {
     "Metrics": "validation.metrics",
     "Network": "yolo.network",
     "Origin": "validation.validate",
+    "PriceCurve": "pruning.price_curves",
     "Pruner": "pruning.pruner",
     "PruningContext": "pruning.criterion",
     "SavedForm": "formats.saved_form",
@@ -88,6 +90,7 @@ __all__ = [
     "Metrics",
     "Network",
     "Origin",
+    "PriceCurve",
     "Pruner",
     "PruningContext",
     "SavedForm",

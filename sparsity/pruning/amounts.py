@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from sparsity.base.errors import InputError
+from sparsity.pruning.budgeting import Counts, allocate, keep_highest_within, proportional_within, sum_prices
 from sparsity.pruning.layers import require_convolutions
 from sparsity.pruning.patterns import Pattern, select
+from sparsity.pruning.price_curves import LayerPrice, PriceCurve, per_weight
 from sparsity.pruning.scopes import Scope, check_amount, check_scope
 
 TINIEST = 1e-9
 """Stands for a price of 0, of a layer that never runs."""
-Counts = dict[str, int]
-"""Name of a Conv2d -> a number of its weights."""
 
 
 def keep_counts(
@@ -31,7 +31,7 @@ def keep_counts(
     caps: Mapping[str, float] | None = None,
     pattern: Pattern | None = None,
     marginals: Mapping[str, np.ndarray] | None = None,
-    prices: Mapping[str, int] | None = None,
+    prices: Mapping[str, int] | Mapping[str, int | PriceCurve] | None = None,
 ) -> Counts:
     """Return how many weights each Conv2d keeps, by its name, in the network's order.
 
@@ -50,7 +50,9 @@ def keep_counts(
     where the cost is lowest.
     prices: the price of a weight of each layer (see multiply_adds.prices). The amount is then a share of the
     sum of all prices, met up to the price of one weight. Scope "measured" prunes where the cost is lowest for
-    the price; the others keep their order. No pattern can be given.
+    the price; the others keep their order. No pattern can be given. If a layer has a price curve instead, its
+    price need not be proportional to its weights: see budgeting. The amount is then a share of these prices
+    for scope "layer", too, which keeps the largest same share of each layer that the total allows.
     Raises InputError for a value out of range, a name that matches no layer, or an amount that can't be
     reached.
 
@@ -63,6 +65,9 @@ def keep_counts(
     convs = require_convolutions(network)
     sizes = {name: conv.weight.numel() for name, conv in convs.items()}
     lowest, highest = _lowest(sizes, keep, caps or {}), dict(sizes)
+    if prices and any(isinstance(price, PriceCurve) for price in prices.values()):
+        layer_prices = {name: LayerPrice(_as_curve(prices[name], n), n) for name, n in sizes.items()}
+        return _keep_by_curves(convs, amount, scope, lowest, layer_prices, marginals)
     if pattern:
         highest = _highest(convs, lowest, pattern)
         lowest = {name: low if highest[name] < sizes[name] else sizes[name] for name, low in lowest.items()}
@@ -77,19 +82,71 @@ def keep_counts(
         highest = {name: high if name in taking else sizes[name] for name, high in highest.items()}
         lowest = {name: low if name in taking else sizes[name] for name, low in lowest.items()}
     if scope == "erk":
-        densities = {n: sum(c.weight.shape) for n, c in convs.items()}
         share_out = round_to_total if prices is None else partial(_round_below_total, prices=prices)
-        return share_out(densities, lowest, highest, total)
-    if scope == "measured":
-        falling = _known(marginals)
-    else:
-        falling = {name: _falling(conv, scope, highest[name], pattern) for name, conv in convs.items()}
-    scores = {name: falling[name][: highest[name]][lowest[name] :] for name in convs}
+        return share_out(_erk_proportions(convs), lowest, highest, total)
+    scores = _scores(convs, scope, lowest, highest, pattern, marginals)
     if prices is None:
         return _keep_highest(scores, lowest, total)
     if scope == "measured":  # The only scores that are a loss, which can be weighed against a price.
         scores = {name: one / max(prices[name], TINIEST) for name, one in scores.items()}
     return keep_within(scores, lowest, total, prices)
+
+
+def _as_curve(price: float | PriceCurve, weights: int) -> PriceCurve:
+    return price if isinstance(price, PriceCurve) else per_weight(price, weights)
+
+
+def _keep_by_curves(
+    convs: Mapping[str, nn.Conv2d],
+    amount: float,
+    scope: Scope,
+    lowest: Counts,
+    prices: Mapping[str, LayerPrice],
+    marginals: Mapping[str, np.ndarray] | None,
+) -> Counts:
+    sizes = {name: conv.weight.numel() for name, conv in convs.items()}
+    whole, least = sum_prices(sizes, prices), sum_prices(lowest, prices)
+    total = (1 - amount) * whole
+    if total < least:
+        most = math.floor((whole - least) / whole * 1e4) / 1e4
+        raise InputError(
+            f"sparsity {amount} leaves {1 - amount:.4g} of the price of all layers, but {least / whole:.4g} "
+            f"is left where every layer that can be pruned is zero; {most} at most is expected"
+        )
+    if scope in ("layer", "erk"):
+        proportions = dict(sizes) if scope == "layer" else _erk_proportions(convs)
+        return proportional_within(proportions, prices, lowest, sizes, total)
+    if scope == "measured":
+        losses = {name: _losses(one, sizes[name] - lowest[name]) for name, one in _known(marginals).items()}
+        return allocate(losses, prices, lowest, total)
+    scores = _scores(convs, scope, lowest, sizes, None, None)
+    return keep_highest_within(scores, prices, lowest, total)
+
+
+def _scores(
+    convs: Mapping[str, nn.Conv2d],
+    scope: Scope,
+    lowest: Counts,
+    highest: Counts,
+    pattern: Pattern | None,
+    marginals: Mapping[str, np.ndarray] | None,
+) -> dict[str, np.ndarray]:
+    """Return the scores of the weights of each layer that may be kept or pruned, in falling order."""
+    if scope == "measured":
+        falling = _known(marginals)
+    else:
+        falling = {name: _falling(conv, scope, highest[name], pattern) for name, conv in convs.items()}
+    return {name: falling[name][: highest[name]][lowest[name] :] for name in convs}
+
+
+def _losses(marginals: np.ndarray, prunable: int) -> np.ndarray:
+    """Return the loss if all but 0, 1, ... of the prunable weights are pruned: [prunable + 1], falling."""
+    first = marginals[len(marginals) - prunable :]
+    return np.append(np.cumsum(first[::-1])[::-1], 0.0)
+
+
+def _erk_proportions(convs: Mapping[str, nn.Conv2d]) -> dict[str, int]:
+    return {name: sum(conv.weight.shape) for name, conv in convs.items()}
 
 
 def _known(marginals: Mapping[str, np.ndarray] | None) -> Mapping[str, np.ndarray]:

@@ -6,9 +6,9 @@ from typing import Literal, get_args
 
 from sparsity.base.errors import InputError
 
-Budget = Literal["weights", "flops"]
+Budget = Literal["weights", "flops", "latency"]
 BUDGETS: tuple[str, ...] = get_args(Budget)
-WEIGHTS, FLOPS = BUDGETS
+WEIGHTS, FLOPS, LATENCY = BUDGETS
 
 
 def check_budget(budget: str) -> None:

@@ -1,4 +1,4 @@
-"""The cost of an error in a channel: how much it changes the outputs of the network."""
+"""The cost of errors in the channels of a layer: how much they change the outputs of the network."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ Weigh = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 def channel_costs(
     network: nn.Module, batches: Sequence[Tensor], weigh: Weigh, *, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Return the cost of an error of variance 1 in a channel: [out channels] by the name of the Conv2d.
+    """Return the cost of errors in the channels: [groups, rows, rows] by the name of the Conv2d.
 
-    batches: images [n, 3, height, width]. weigh: gives the weights of the squared errors of the outputs. The
-    cost is the weighted sum of these squared errors for an image, to first order in the error. It is the
-    diagonal of J^T W J, where J is the derivative of the outputs by the channel and W the weights. Random
-    signs estimate it (Hutchinson).
+    rows: the output channels of a group. batches: images [n, 3, height, width]. weigh: gives the weights of
+    the squared errors of the outputs. An error e of the channels costs e^T C e at each position: the weighted
+    sum of the squared errors of the outputs for an image, to first order in the error, if the errors of
+    different positions and groups are independent. C is a block of J^T W J, where J is the derivative of the
+    outputs by the channels and W the weights, summed over positions. Random signs estimate it (Hutchinson).
 
-    Source: Gauss-Newton approximation; Hutchinson 1990.
+    Source: Gauss-Newton approximation; Hutchinson 1990; Martens and Grosse, "K-FAC", arXiv:1503.05671.
     """
     network = copy.deepcopy(network).requires_grad_(True)
     generator = torch.Generator().manual_seed(seed)
-    costs = {
-        name: torch.zeros(len(conv.weight), device=conv.weight.device) for name, conv in convolutions(network)
-    }
+    costs = {name: _no_costs(conv) for name, conv in convolutions(network)}
     handles = [conv.register_forward_hook(_watcher(costs[name])) for name, conv in convolutions(network)]
     parameters = list(network.parameters())
     with torch.enable_grad():
@@ -48,11 +47,17 @@ def channel_costs(
     return {name: cost / images for name, cost in costs.items()}
 
 
+def _no_costs(conv: nn.Conv2d) -> Tensor:
+    rows = len(conv.weight) // conv.groups
+    return torch.zeros(conv.groups, rows, rows, device=conv.weight.device)
+
+
 def _watcher(costs: Tensor) -> Callable[[nn.Module, object, Tensor], None]:
-    """Return a forward hook. It adds the squared gradients of the layer's output to costs."""
+    """Return a forward hook. It adds the products of the gradients of the layer's outputs to costs."""
 
     def add(gradient: Tensor) -> None:
-        costs.add_(gradient.square().sum((0, 2, 3)))
+        rows = gradient.unflatten(1, costs.shape[:2]).movedim(0, 2).flatten(2)
+        costs.add_(rows @ rows.mT)
 
     def watch(_layer: nn.Module, _inputs: object, output: Tensor) -> None:
         output.register_hook(add)

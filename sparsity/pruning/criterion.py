@@ -20,11 +20,14 @@ class PruningContext:
     """What a criterion can use while it prunes.
 
     images: calibration batches, float32 [n, 3, height, width], on the network's device; empty if the
-    criterion does not need images. pattern: N:M, or None. seed: of all random choices.
+    criterion does not need images. channel_costs: the cost of errors in the channels of each Conv2d, by name,
+    [groups, rows, rows] (see channel_costs.channel_costs); empty if the criterion does not need them.
+    pattern: N:M, or None. seed: of all random choices.
     tick: to be called with the name of each finished layer; it advances the progress bar.
     """
 
     images: Sequence[Tensor] = field(default=(), repr=False)
+    channel_costs: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     pattern: Pattern | None = None
     seed: int = 0
     tick: Callable[[str], None] = lambda _name: None
@@ -37,7 +40,8 @@ class Criterion(ABC):
 
     name: the name in tables, files and on the command line. title: a short description, for reports.
     own_scope: the allocation among the layers if no scope is given (see keep_counts).
-    needs_images: whether prune needs calibration images.
+    needs_images: whether prune needs calibration images. needs_channel_costs: whether it also needs the cost
+    of errors in the channels, which are computed from these images.
     updates_weights: whether prune also changes kept weights.
     """
 
@@ -45,6 +49,7 @@ class Criterion(ABC):
     title: ClassVar[str]
     own_scope: ClassVar[Scope] = "layer"
     needs_images: ClassVar[bool] = False
+    needs_channel_costs: ClassVar[bool] = False
     updates_weights: ClassVar[bool] = False
 
     @abstractmethod

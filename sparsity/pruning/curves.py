@@ -20,8 +20,6 @@ GRID = (0.2, 0.4, 0.55, 0.7, 0.8, 0.9, 0.96)
 """The sparsities at which a layer's cost is measured."""
 SUPPORT_STEPS, REFIT_STEPS = 24, 15
 CURVE_PATCHES = 30_000
-FLOOR = 0.01
-"""The smallest weight of a channel, as a share of the mean channel of its layer."""
 TINIEST = 1e-30
 
 
@@ -60,9 +58,9 @@ def measure_curves(
 ) -> dict[str, Curve]:
     """Prune each Conv2d alone, as obs does, at every sparsity of GRID. Return the cost curves by name.
 
-    The network is not changed. channel_costs: the cost of an error of variance 1 in a channel, [out channels]
-    by the name of the Conv2d (see channel_costs.channel_costs). The cost of a layer is the sum, over its
-    channels, of the variance of the error times this cost.
+    The network is not changed. channel_costs: the cost of errors in the channels, [groups, rows, rows] by the
+    name of the Conv2d (see channel_costs.channel_costs). The cost of a layer is that of the covariance of its
+    errors.
     """
     settings = settings or ObsSettings()
     names = {conv: name for name, conv in convolutions(network)}
@@ -89,14 +87,14 @@ def _curve(
     moments = gather_moments(conv, inputs, CURVE_PATCHES, generator, paired=False)
     dense = grouped(conv.weight, conv.groups)
     h, unit = normalised(moments.xx, settings.damping)
-    rows = (channel_cost + FLOOR * channel_cost.mean()).view(conv.groups, -1, 1).sqrt()
-    target = dense * unit[:, None] * rows
+    c, row_unit = normalised(channel_cost, settings.channel_damping)
+    target = dense * unit[:, None] * row_unit[:, :, None]
     costs = []
     for sparsity in GRID:
         count = target.numel() - round(sparsity * target.numel())
         support = least_squares.find_support(
-            target, h, lambda scores, count=count: select(scores, count), steps=SUPPORT_STEPS
+            target, h, lambda scores, count=count: select(scores, count), c, steps=SUPPORT_STEPS
         )
-        best = least_squares.refit(target, h, support, target, steps=REFIT_STEPS)
-        costs.append(float((((best - target) @ h) * (best - target)).sum()))
+        lost = least_squares.refit(target, h, support, target, c, steps=REFIT_STEPS) - target
+        costs.append(float(((c @ lost @ h) * lost).sum()))
     return Curve(target.numel(), tuple(costs))

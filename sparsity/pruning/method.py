@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sparsity.base.errors import InputError
-from sparsity.pruning.budgets import WEIGHTS, Budget, check_budget
+from sparsity.pruning.budgets import FLOPS, WEIGHTS, Budget, check_budget
 from sparsity.pruning.criteria import CRITERIA, SHORTHANDS
 from sparsity.pruning.criterion import Criterion
 from sparsity.pruning.scopes import Scope, check_scope
@@ -18,8 +18,9 @@ class Method:
     criterion: a name in CRITERIA ("l1": the smallest magnitudes; "obs": least squares on calibration
     images, see prune_obs), or your own criterion object.
     scope: see keep_counts. "" means the criterion's own scope: "layer" for l1, "measured" for obs.
-    budget: what the amount is a share of: "weights", or "flops" (multiply-adds); see multiply_adds.prices.
-    For scope "layer" it is "weights", because both are the same there.
+    budget: what the amount is a share of: "weights", "flops" (multiply-adds; see multiply_adds.prices), or
+    "latency" (time, by the price curves that a Pruner is given). For scope "layer", "flops" becomes
+    "weights", because both are the same there.
     Raises InputError for an unknown criterion, scope or budget.
     """
 
@@ -34,8 +35,8 @@ class Method:
             object.__setattr__(self, "scope", self.resolved.own_scope)
         check_scope(self.scope)
         check_budget(self.budget)
-        if self.scope == "layer":
-            # The same share of each layer is that share of every budget.
+        if self.scope == "layer" and self.budget == FLOPS:
+            # The same share of each layer is that share of all multiply-adds.
             object.__setattr__(self, "budget", WEIGHTS)
 
     @property
@@ -50,7 +51,7 @@ class Method:
 
     @property
     def label(self) -> str:
-        """The name in tables: l1, l1 global, lamp, erk, measured, obs, obs layer; with "flops", if so."""
+        """The name in tables: l1, l1 global, lamp, erk, measured, obs, obs layer; with the budget, if so."""
         return self._label if self.budget == WEIGHTS else f"{self._label}, {self.budget}"
 
     @property

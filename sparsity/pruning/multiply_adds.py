@@ -68,7 +68,7 @@ def count_gflops(network: nn.Module, sides: Sequence[int]) -> float:
     return 2 * count_multiply_adds(network, sides).total / BILLION
 
 
-def prices(network: nn.Module, budget: Budget, sides: Sequence[int]) -> dict[str, int] | None:
+def prices(network: nn.Module, budget: Budget | str, sides: Sequence[int]) -> dict[str, int] | None:
     """Return the price of a weight by the name of its Conv2d; None where all weights have the same price.
 
     budget: "weights": the amount is a share of the weights. "flops": of the multiply-adds for an image of

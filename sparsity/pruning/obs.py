@@ -33,12 +33,14 @@ class ObsSettings:
     """The settings of the update.
 
     damping: added to the variances of the inputs, as a share of their mean (0.01, as in SparseGPT).
+    channel_damping: added to the cost of an error in each channel, as a share of the mean of the layer.
     pull: how strongly the target is pulled to the dense weights, as a share of the mean variance. It limits
     the compensation for errors of earlier layers. patches: the largest number of patches for the moments of a
     layer. seed: of the choice of patches.
     """
 
     damping: float = 0.01
+    channel_damping: float = 0.1
     pull: float = 0.3
     patches: int = 100_000
     seed: int = 0
@@ -51,6 +53,7 @@ class Obs(Criterion):
     title = "least squares on calibration images"
     own_scope = "measured"
     needs_images = True
+    needs_channel_costs = True
     updates_weights = True
 
     def prune(self, network: nn.Module, counts: Mapping[str, int], context: PruningContext) -> None:
@@ -58,6 +61,7 @@ class Obs(Criterion):
             network,
             counts,
             context.images,
+            channel_costs=context.channel_costs,
             pattern=context.pattern,
             settings=ObsSettings(seed=context.seed),
             tick=context.tick,
@@ -74,6 +78,7 @@ def prune_obs(
     counts: Mapping[str, int],
     batches: Sequence[Tensor],
     *,
+    channel_costs: Mapping[str, Tensor] | None = None,
     pattern: Pattern | None = None,
     settings: ObsSettings | None = None,
     tick: Callable[[str], None] = lambda _name: None,
@@ -81,7 +86,9 @@ def prune_obs(
     """Prune every Conv2d of a network in evaluation mode, permanently and in place. Return the network.
 
     counts: how many weights each Conv2d keeps, by name. batches: calibration images [n, 3, height, width], as
-    forward takes them, on the network's device. tick: called with the name of each finished layer.
+    forward takes them, on the network's device. channel_costs: the cost of errors in the channels of each
+    Conv2d, by name (see channel_costs.channel_costs); None: an error costs the same in every channel of a
+    layer. tick: called with the name of each finished layer.
     Biases compensate for the change in the mean outputs.
     The feature maps of all batches are in memory at the same time, dense and pruned. In addition, a layer
     takes about ten times k^2 numbers, where k is its inputs x kernel area.
@@ -102,7 +109,8 @@ def prune_obs(
             conv.bias if conv.bias is None else conv.bias.clone(),
         )
         moments = gather_moments(conv, pairs, settings.patches, generator)
-        prune_layer(conv, moments, counts[names[conv]], pattern, settings)
+        cost = channel_costs[names[conv]] if channel_costs else None
+        prune_layer(conv, moments, counts[names[conv]], pattern, settings, cost)
         tick(names[conv])
         while pairs:
             before, now = pairs.pop(0).chunk(2)
@@ -116,32 +124,48 @@ def prune_obs(
 
 @torch.no_grad()
 def prune_layer(
-    conv: nn.Conv2d, moments: Moments, count: int, pattern: Pattern | None, settings: ObsSettings
+    conv: nn.Conv2d,
+    moments: Moments,
+    count: int,
+    pattern: Pattern | None,
+    settings: ObsSettings,
+    channel_cost: Tensor | None = None,
 ) -> None:
     """Prune a Conv2d to count weights, update these weights, and correct its bias.
 
-    The error of its outputs is never larger than that of magnitude pruning with the same bias correction.
+    channel_cost: [groups, rows, rows], see channel_costs. The cost of the errors of the layer's outputs is
+    never larger than that of magnitude pruning with the same bias correction.
     """
     dense = grouped(conv.weight, conv.groups)
     stays = _selector(conv, count, pattern)
+    cost = None if channel_cost is None else channel_cost + ridge(channel_cost, settings.channel_damping)
     candidates = [dense * stays(dense.abs())]
-    solved = _solve(dense, moments, stays, settings)
+    solved = _solve(dense, moments, stays, settings, cost)
     if solved.abs().max() <= MOST_GROWTH * dense.abs().max():  # False for NaN
         candidates.append(solved)
-    best = min(candidates, key=lambda w: least_squares.error(w, moments.xx, moments.yx, dense))
+    best = min(candidates, key=lambda w: least_squares.error(w, moments.xx, moments.yx, dense, cost))
     conv.weight.copy_(best.flatten(0, 1).view_as(conv.weight))
     if conv.bias is not None:
         lost = (dense @ moments.y[:, :, None] - best @ moments.x[:, :, None]).flatten()
         conv.bias.add_(lost)
 
 
-def _solve(dense: Tensor, moments: Moments, stays: least_squares.Select, settings: ObsSettings) -> Tensor:
-    """Return the weights by sparse least squares, solved in units in which each input has variance 1."""
-    target = _target(dense, moments, ridge(moments.xx, settings.pull))
+def _solve(
+    dense: Tensor,
+    moments: Moments,
+    stays: least_squares.Select,
+    settings: ObsSettings,
+    channel_cost: Tensor | None,
+) -> Tensor:
+    """Return the weights by sparse least squares, in units in which inputs and channels have variance 1."""
     h, unit = normalised(moments.xx, settings.damping)
-    target = target * unit[:, None]
-    support = least_squares.find_support(target, h, stays)
-    return least_squares.refit(target, h, support, target) / unit[:, None] * support
+    scale, c = unit[:, None], None
+    if channel_cost is not None:
+        c, row_unit = unit_diagonal(channel_cost)
+        scale = scale * row_unit[:, :, None]
+    target = _target(dense, moments, ridge(moments.xx, settings.pull)) * scale
+    support = least_squares.find_support(target, h, stays, c)
+    return least_squares.refit(target, h, support, target, c) / scale * support
 
 
 def _target(dense: Tensor, moments: Moments, pull: Tensor) -> Tensor:
@@ -175,7 +199,11 @@ def ridge(xx: Tensor, share: float) -> Tensor:
 
 def normalised(xx: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     """Return xx with damping, in units in which its diagonal is 1, and these units [groups, k]."""
-    h = xx + ridge(xx, damping)
+    return unit_diagonal(xx + ridge(xx, damping))
+
+
+def unit_diagonal(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Return h [groups, k, k] in units in which its diagonal is 1, and these units [groups, k]."""
     unit = h.diagonal(dim1=1, dim2=2).sqrt()
     return h / (unit[:, :, None] * unit[:, None]), unit
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from sparsity.base.errors import InputError
 from sparsity.base.memory import is_out_of_memory
 from sparsity.base.progress import progress_bar
 from sparsity.pruning.amounts import keep_counts
-from sparsity.pruning.budgets import WEIGHTS
+from sparsity.pruning.budgets import LATENCY, WEIGHTS
 from sparsity.pruning.channel_costs import channel_costs
 from sparsity.pruning.criterion import Criterion, PruningContext
 from sparsity.pruning.curves import Curve, measure_curves
@@ -30,6 +30,7 @@ from sparsity.pruning.method import Method, as_method
 from sparsity.pruning.multiply_adds import prices
 from sparsity.pruning.obs import Obs, ObsSettings
 from sparsity.pruning.patterns import Pattern, parse_pattern
+from sparsity.pruning.price_curves import PriceCurve
 
 UNSTRUCTURED = "unstructured"
 """The pattern's name in rows where there is no pattern."""
@@ -40,7 +41,7 @@ COST_IMAGES = 32
 
 
 class Prunable(Protocol):
-    """A detector that every method can prune: an nn.Module with importance, which scope "measured" needs."""
+    """A detector that every method can prune: an nn.Module with importance, for "obs" and "measured"."""
 
     def importance(self, raw: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the weights of the squared errors of the outputs, in the shapes of the outputs."""
@@ -53,7 +54,8 @@ class Pruner:
     or a name. calibration: batches of images, as read_calibration returns them.
     keep: names of layers that stay dense, with wildcards: 'model.24.*'. pattern: N:M as "2:4".
     seed: of all random choices. imgsz: the side in pixels of the images for which budgets count.
-    device: for the computations of methods that need images.
+    price_curves: takes the network and returns the time of each Conv2d by its density, by name. Budget
+    "latency" needs it; it is called once. device: for the computations of methods that need images.
     progress: whether to show progress bars.
     """
 
@@ -67,6 +69,7 @@ class Pruner:
         pattern: str | Pattern | None = None,
         seed: int = 0,
         imgsz: int = IMGSZ,
+        price_curves: Callable[[nn.Module], Mapping[str, PriceCurve]] | None = None,
         device: torch.device | str = "cpu",
         progress: bool = False,
     ) -> None:
@@ -76,10 +79,11 @@ class Pruner:
         self._calibration = tuple(calibration)
         self._keep = (keep,) if isinstance(keep, str) else tuple(keep)
         self._pattern = parse_pattern(pattern) if isinstance(pattern, str) else pattern
-        self._imgsz = imgsz
+        self._imgsz, self._price_curves = imgsz, price_curves
         self._seed, self._device, self._progress = seed, torch.device(device), progress
+        self._costs: dict[str, Tensor] | None = None
         self._curves: dict[str, Curve] | None = None
-        self._prices: dict[str, dict[str, int] | None] = {}
+        self._prices: dict[str, Mapping[str, int] | Mapping[str, PriceCurve] | None] = {}
 
     @property
     def rules(self) -> dict[str, str]:
@@ -143,15 +147,35 @@ class Pruner:
             return network
         network.to(self._device)
         with self._learning(f"Pruning ({method.label}, {amount:.9g})") as bar:
-            context = replace(context, images=self._batches(), tick=lambda _name: bar.update())
+            costs = self._channel_costs() if criterion.needs_channel_costs else {}
+            context = replace(
+                context, images=self._batches(), channel_costs=costs, tick=lambda _name: bar.update()
+            )
             criterion.prune(network, counts, context)
         return network.cpu()
 
-    def _priced(self, method: Method) -> dict[str, int] | None:
+    def _priced(self, method: Method) -> Mapping[str, int] | Mapping[str, PriceCurve] | None:
         if method.budget not in self._prices:
             sides = (self._imgsz, self._imgsz)
-            self._prices[method.budget] = prices(self.network, method.budget, sides)
+            by_time = method.budget == LATENCY
+            self._prices[method.budget] = (
+                self._ask_price_curves() if by_time else prices(self.network, method.budget, sides)
+            )
         return self._prices[method.budget]
+
+    def _ask_price_curves(self) -> Mapping[str, PriceCurve]:
+        if self._price_curves is None:
+            raise InputError(
+                "`budget` latency needs the time of each layer at several densities; give a function that "
+                "measures it as `price_curves`"
+            )
+        curves = self._price_curves(self.network)
+        missing = [name for name, _ in convolutions(self.network) if name not in curves]
+        if missing:
+            raise InputError(
+                f"`price_curves` gave no curve of {missing[0]}; one for every Conv2d is expected"
+            )
+        return curves
 
     def _marginals(self) -> dict[str, np.ndarray]:
         if self._curves is None:
@@ -159,17 +183,23 @@ class Pruner:
         return {name: curve.marginals() for name, curve in self._curves.items()}
 
     def _measure_curves(self) -> dict[str, Curve]:
-        network, batches = copy.deepcopy(self.network).to(self._device), self._batches()
+        network = copy.deepcopy(self.network).to(self._device)
         with self._learning("Measuring layer costs") as bar:
-            some = _first(batches, COST_IMAGES)
-            costs = channel_costs(network, some, network.importance, seed=self._seed)
             return measure_curves(
                 network,
-                batches,
-                costs,
+                self._batches(),
+                self._channel_costs(),
                 settings=ObsSettings(seed=self._seed),
                 tick=lambda _name: bar.update(),
             )
+
+    def _channel_costs(self) -> dict[str, Tensor]:
+        """Return the channel costs of the dense network, on the device. They are computed once."""
+        if self._costs is None:
+            network = copy.deepcopy(self.network).to(self._device)
+            some = _first(self._batches(), COST_IMAGES)
+            self._costs = channel_costs(network, some, network.importance, seed=self._seed)
+        return self._costs
 
     def _batches(self) -> list[Tensor]:
         return [batch.to(self._device) for batch in self._calibration]

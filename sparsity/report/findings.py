@@ -16,7 +16,11 @@ ALLOCATIONS = {
     "measured": "allocated by the measured cost of each layer",
 }
 """Scope -> its description in a sentence."""
-BUDGETS = {"weights": "", "flops": "; its sparsity is the share of multiply-adds"}
+BUDGETS = {
+    "weights": "",
+    "flops": "; its sparsity is the share of multiply-adds",
+    "latency": "; its sparsity is the share of time",
+}
 """Budget -> what the description of a method adds."""
 UNSTEADY = 2.0
 """Timing is too unsteady to show small gains if the 90th percentile divided by the 10th (the median of the

@@ -11,7 +11,7 @@ class Metrics:
 
     criterion, scope: as in Method. pattern: N:M or unstructured.
     keep: the names of layers that stayed dense, separated by spaces.
-    amount, budget: how much was to be pruned, and of what: weights or flops.
+    amount, budget: how much was to be pruned, and of what: weights, flops or latency.
     channels_removed: the number of dead output channels of convolutions that were removed after pruning.
     Their zeros were removed too, and all counts are those of the remaining network.
     sparsity_conv: zeros divided by the weights of all Conv2d layers.

@@ -38,13 +38,21 @@ def only_first(outputs):
     return [torch.ones_like(outputs[0]), torch.zeros_like(outputs[1])]
 
 
-def test_sensitivities_of_a_linear_network_are_its_squared_weights():
+def test_costs_of_a_linear_network_are_products_of_its_weights():
     network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 1, 1)).eval()
     images = torch.rand(2, 2, 4, 5)
     found = channel_costs(_Listed(network), [images], lambda y: [torch.full_like(y[0], 0.5)])
     # One output channel: the random signs square to 1. 20 cells an image, each weighed by a half.
-    assert torch.allclose(found["inner.0"], 20 * 0.5 * network[1].weight[0, :, 0, 0].square())
-    assert torch.allclose(found["inner.1"], torch.tensor([20 * 0.5]))
+    row = network[1].weight[0, :, 0, 0]
+    assert torch.allclose(found["inner.0"], 20 * 0.5 * torch.outer(row, row)[None])
+    assert torch.allclose(found["inner.1"], torch.tensor([[[20 * 0.5]]]))
+
+
+def test_costs_of_grouped_channels_are_one_block_a_group():
+    network = nn.Sequential(nn.Conv2d(4, 6, 1, groups=2), nn.Conv2d(6, 1, 1)).eval()
+    found = channel_costs(_Listed(network), [torch.rand(1, 4, 2, 3)], alike)["inner.0"]
+    rows = network[1].weight[0, :, 0, 0].view(2, 3, 1)
+    assert torch.allclose(found, 6 * rows @ rows.mT)
 
 
 class _Listed(nn.Module):
@@ -69,7 +77,7 @@ def test_a_head_that_does_not_count_costs_nothing_and_goes_first(batches):
     network = TwoOutputs().eval()
     sensitivities = channel_costs(network, batches, only_first)
     assert sensitivities["second"].abs().max() == 0
-    assert sensitivities["first"].min() > 0
+    assert sensitivities["first"].diagonal(dim1=1, dim2=2).min() > 0
     curves = measure_curves(network, batches, sensitivities)
     marginals = {name: curve.marginals() for name, curve in curves.items()}
     counts = keep_counts(network, 0.3, "measured", marginals=marginals)

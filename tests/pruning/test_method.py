@@ -64,5 +64,5 @@ def test_budgets():
     assert [method.label for method in methods] == ["l1", "obs", "obs, flops"], (
         "layer by layer, both are the same"
     )
-    with pytest.raises(InputError, match="--budget: 'time' is none of weights, flops"):
+    with pytest.raises(InputError, match="--budget: 'time' is none of weights, flops, latency"):
         parse_methods("l1", budgets="time")

@@ -67,5 +67,5 @@ def test_a_pruner_takes_away_a_share_of_the_multiply_adds(network, method):
 
 
 def test_an_unknown_budget_is_refused():
-    with pytest.raises(InputError, match="`budget` is 'time'; one of weights, flops is expected"):
+    with pytest.raises(InputError, match="`budget` is 'time'; one of weights, flops, latency is expected"):
         Method(budget="time")

@@ -13,7 +13,7 @@ from sparsity.pruning.apply import apply_masks
 from sparsity.pruning.least_squares import find_support, refit
 from sparsity.pruning.magnitude import magnitude_masks
 from sparsity.pruning.moments import Moments, gather_moments
-from sparsity.pruning.obs import ObsSettings, prune_layer, prune_obs
+from sparsity.pruning.obs import ObsSettings, prune_layer, prune_obs, unit_diagonal
 from sparsity.pruning.patterns import Pattern, parse_pattern, select
 
 EXACT = ObsSettings(damping=0.0, pull=0.0)
@@ -82,6 +82,44 @@ def test_the_support_is_close_to_the_best_of_all(seed):
     masks = (torch.zeros(8, dtype=torch.bool).index_fill(0, c, True) for c in choices)
     every = sorted(lost(exact(scaled[0, 0], h[0], m)[None], scaled[0], h[0]) for m in masks)
     assert found <= every[3] + 1e-12, f"{found} of {every[:5]}"
+
+
+def test_refit_with_channel_costs_is_the_exact_solution_of_all_rows_together():
+    h, c = correlated(4), correlated(3, seed=5)
+    target = torch.randn(1, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    support = select(target.abs(), 7)
+    found = refit(target, h, support, target, c, steps=100)
+    # The rows as one vector: its covariance is the Kronecker product.
+    expected = exact(target.flatten(), torch.kron(c[0], h[0]), support.flatten())
+    assert torch.allclose(found.flatten(), expected, atol=1e-8)
+
+
+def test_channels_that_cost_alike_and_apart_change_nothing():
+    h, target = correlated(12), torch.randn(1, 5, 12, dtype=torch.float64)
+    alike = torch.eye(5, dtype=torch.float64)[None]
+    plain_one, with_costs = (find_support(target, h, lambda s: select(s, 20), c) for c in (None, alike))
+    assert torch.equal(plain_one, with_costs)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_support_by_channel_costs_is_close_to_the_best_of_all(seed):
+    units = (unit_diagonal(correlated(4, seed))[0], unit_diagonal(correlated(2, seed + 9))[0])
+    h, c = units
+    target = torch.randn(1, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    whole, flat = torch.kron(c[0], h[0]), target.flatten()
+    found = refit(target, h, find_support(target, h, lambda s: select(s, 4), c), target, c).flatten()
+    choices = (torch.tensor(one) for one in itertools.combinations(range(8), 4))
+    masks = (torch.zeros(8, dtype=torch.bool).index_fill(0, one, True) for one in choices)
+    every = sorted(lost(exact(flat, whole, mask)[None], flat, whole) for mask in masks)
+    assert lost(found[None], flat, whole) <= every[3] + 1e-9, f"of {every[:5]}"
+
+
+def test_weights_of_channels_that_cost_nothing_are_pruned_first():
+    conv, xx = linear(4, 8), correlated(8)
+    cost = torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64))[None]
+    prune_layer(conv, plain(xx), 16, None, ObsSettings(channel_damping=1e-6), cost)
+    kept = conv.weight.flatten(1).count_nonzero(1)
+    assert kept.tolist() == [8, 8, 0, 0]
 
 
 @pytest.mark.parametrize("count", [0, 1, 30, 63, 64])
