@@ -64,7 +64,8 @@ def prune_to_speedup(
 
     method: with budget "latency". If the measured speedup is more than 3% off, the amount is corrected along
     the line through the last two measurements, at most twice; the nearest trial is returned.
-    say: called with a line for each trial. Raises InputError for a speedup that is not reachable.
+    say: called with a line for each trial, and with a warning where none is near enough.
+    Raises InputError for a speedup that is not reachable.
     """
     check_reachable(pruner, speedup)
     whole, start = sum(float(curve.at(1.0)) for curve in pruner.price_curves().values()), pruner.price()
@@ -80,7 +81,10 @@ def prune_to_speedup(
         price = min(max(_secant(points[-2], points[-1], 1 / speedup), least), start)
         if price == points[-1][0]:
             break
-    return min(trials, key=lambda one: abs(math.log(one.measured / speedup)))
+    best = min(trials, key=lambda one: abs(math.log(one.measured / speedup)))
+    if abs(best.measured / speedup - 1) > TOLERANCE:
+        say(_warning(best, trials, speedup))
+    return best
 
 
 def check_reachable(pruner: Pruner, speedup: float) -> None:
@@ -100,6 +104,14 @@ def format_trial(trial: Trial, speedup: float) -> str:
         f"Speedup: {speedup:g} asked, {trial.predicted:.2f} predicted, {trial.measured:.2f} measured "
         f"(dense {trial.dense.median:.1f} ms, pruned {trial.pruned.median:.1f} ms; "
         f"{trial.amount:.1%} of the time pruned)"
+    )
+
+
+def _warning(best: Trial, trials: Sequence[Trial], speedup: float) -> str:
+    dense = [trial.dense.median for trial in trials]
+    return (
+        f"WARNING: the nearest measured speedup is {best.measured:.2f}, not {speedup:g}; the dense network "
+        f"took {min(dense):.1f} to {max(dense):.1f} ms; measure on a machine that runs nothing else"
     )
 
 

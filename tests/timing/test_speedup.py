@@ -61,8 +61,12 @@ def test_a_machine_that_never_fits_is_asked_three_times(pruner):
         asked.append(networks)
         return [Latency(10, 0, 0, 9), Latency((8, 9.5, 9)[len(asked) - 1], 0, 0, 9)]
 
-    found = prune_to_speedup(pruner, METHOD, 2, measure)
+    said = []
+    found = prune_to_speedup(pruner, METHOD, 2, measure, said.append)
     assert len(asked) == 3
+    assert said[-1].startswith(
+        "WARNING: the nearest measured speedup is 1.25, not 2; the dense network took 10.0"
+    )
     assert found.measured == 10 / 8, "the nearest of the trials"
 
 
