@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "sparse_engine": {"base", "yolo"},
     "engines": {"base", "formats", "sparse_engine", "yolo"},
     "validation": {"base", "data", "engines", "evaluation", "formats", "pruning", "yolo"},
-    "timing": {"base", "engines", "validation"},
+    "timing": {"base", "engines", "pruning", "sparse_engine", "validation", "yolo"},
     "training": {"base", "channels", "data", "formats", "pruning", "validation", "yolo"},
     "sweeping": {
         *("base", "channels", "data", "engines", "evaluation", "formats", "pruning"),

@@ -19,6 +19,7 @@ from sparsity.commands.forwarding import as_words, own_flags, read_more
 from sparsity.commands.method_lists import read_method
 from sparsity.commands.opening import open_data
 from sparsity.commands.options import (
+    check_budgets,
     read_amount,
     read_engines,
     read_options,
@@ -102,6 +103,7 @@ def _read(args: Namespace) -> Asked:
     if sparse and not finetune_parser("").parse_args(sparse).sparse_train:
         raise InputError("--sparse-training: --sparse-train RATE is expected in it, such as 0.0025")
     method = read_method(args.criterion, args.scope, args.budget)
+    check_budgets([method], pattern="")
     return Asked(
         args.weights,
         args.data,

@@ -14,6 +14,7 @@ from sparsity.pruning.zeros import count_sparsity
 from sparsity.report.scales import write_scales
 from sparsity.report.training import write_training
 from sparsity.report.validation import format_model, format_sparsity
+from sparsity.timing.layer_prices import layer_prices
 from sparsity.training.preparation import Material, from_main_process, join_processes, make_run
 from sparsity.training.run import Run
 from sparsity.validation.settings import ValidationSettings
@@ -50,7 +51,15 @@ def run(args: Namespace, line: str) -> None:
             teacher=ensure_weights(args.teacher, progress=True) if args.teacher else "",
             data=ensure_data(args.data, progress=True) if args.data else "",
         )
-        training = make_run(material, settings, validation, folder, resuming=bool(args.resume), progress=True)
+        training = make_run(
+            material,
+            settings,
+            validation,
+            folder,
+            resuming=bool(args.resume),
+            price_curves=lambda network, imgsz: layer_prices(network, imgsz=imgsz, progress=True),
+            progress=True,
+        )
         training.command = line
         if args.resume:
             training.resume()

@@ -151,8 +151,19 @@ def add_budget_flag(parser: Parser, *, several: bool = False) -> None:
         "--budget",
         default=WEIGHTS,
         metavar="NAME[,NAME]" if several else "NAME",
-        help="what the sparsity is a share of: weights, or flops, the multiply-adds at --imgsz, which prunes "
-        "the weights that are used most often first",
+        help="what the sparsity is a share of: weights; flops, the multiply-adds at --imgsz; or latency, the "
+        "time in the sparse engine on this machine, which is measured for each layer",
+    )
+
+
+def add_speedup_flag(parser: Parser) -> None:
+    """Add how fast the network is to be."""
+    parser.group(PRUNING).add_argument(
+        "--speedup",
+        type=float,
+        metavar="X",
+        help="instead of --sparsity: prune until the sparse engine is X times as fast on this machine, and "
+        "measure it; implies --budget latency",
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -12,9 +14,12 @@ from sparsity.data.dataset import Dataset
 from sparsity.data.downloads import ensure_calibration, ensure_data, ensure_weights
 from sparsity.formats.loading import load
 from sparsity.pruning.feature_maps import limit_by_memory
+from sparsity.pruning.layers import convolutions
+from sparsity.pruning.price_curves import PriceCurve
 from sparsity.pruning.pruner import Pruner
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.report.validation import format_model, format_scan
+from sparsity.timing.layer_prices import layer_prices
 from sparsity.validation.counting import counting_of
 from sparsity.validation.inputs import Detectable, decoding_threads, fit, read_calibration, read_data
 from sparsity.validation.settings import ValidationSettings
@@ -51,12 +56,23 @@ def open_data(
 
 
 def make_pruner(
-    network: Network, pruning: Pruning, settings: ValidationSettings, *, with_images: bool = False
+    network: Network,
+    pruning: Pruning,
+    settings: ValidationSettings,
+    prices: Mapping[str, PriceCurve] | None = None,
+    *,
+    with_images: bool = False,
 ) -> Pruner:
-    """Make the pruner; read calibration images where a method needs them, or with_images."""
-    device = select_device(settings.device)
-    given = {"keep": pruning.keep, "pattern": pruning.pattern, "seed": pruning.calib_seed}
-    given["imgsz"] = fit(settings, network).imgsz
+    """Make the pruner; read calibration images where a method needs them, or with_images.
+
+    prices: the times of the layers, for the budget "latency". None, or those of another network: they are
+    measured where a method needs them.
+    """
+    device, imgsz = select_device(settings.device), fit(settings, network).imgsz
+    given = {"keep": pruning.keep, "pattern": pruning.pattern, "seed": pruning.calib_seed, "imgsz": imgsz}
+    measure = partial(layer_prices, imgsz=imgsz, progress=True)
+    fitting = prices and all(name in prices for name, _ in convolutions(network))
+    given["price_curves"] = (lambda _network: prices) if fitting else measure
     if not with_images and not any(method.needs_calibration for method in pruning.methods):
         return Pruner(network, **given, device=device, progress=True)
     calibration = read_images(network, pruning, settings)

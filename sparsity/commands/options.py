@@ -19,14 +19,17 @@ from sparsity.commands.method_lists import parse_methods
 from sparsity.data.sources import Split
 from sparsity.demo import data as demo
 from sparsity.engines.making import make_engine, make_engines
-from sparsity.engines.table import ENGINES, TORCH
+from sparsity.engines.table import ENGINES, SPARSE, TORCH
 from sparsity.formats import onnx_file
 from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.formats.saving import check_form
+from sparsity.pruning.budgets import LATENCY, WEIGHTS
 from sparsity.pruning.method import Method
 from sparsity.pruning.patterns import Pattern, parse_pattern
 from sparsity.pruning.pruner import no_calibration
 from sparsity.pruning.scopes import check_amount
+from sparsity.timing.layer_prices import check_engine_of_budget
+from sparsity.timing.speedup import check_speedup
 from sparsity.training.settings import TrainingSettings
 from sparsity.validation.settings import ValidationSettings
 
@@ -65,18 +68,52 @@ def read_training(args: Namespace) -> TrainingSettings:
     """Return the flags of training as values; call read_options first. Raises InputError."""
     names = set(asdict(TrainingSettings())) - {"amount", "augment"}
     values = {name: getattr(args, name) for name in names}
-    return TrainingSettings(amount=read_amount(args.sparsity), augment=not args.no_augment, **values)
+    settings = TrainingSettings(amount=read_amount(args.sparsity), augment=not args.no_augment, **values)
+    if settings.budget == LATENCY:
+        check_engine_of_budget()
+    return settings
 
 
 def read_pruning(args: Namespace) -> Pruning:
     """Return the flags of methods as values. Raises InputError for one that can't be used."""
     methods = parse_methods(args.criterion, args.scope, args.budget)
+    check_budgets(methods, args.pattern)
     calib = args.calib or (demo.NAME if args.demo else "")
     needy = [method for method in methods if method.needs_calibration]
     if needy and not calib:
         raise InputError(no_calibration(needy[0]))
     pattern = parse_pattern(args.pattern)
     return Pruning(methods, tuple(args.keep), pattern, calib, args.calib_images, args.calib_seed)
+
+
+def check_budgets(methods: Sequence[Method], pattern: str) -> None:
+    """Raise InputError for a budget of time without the engine that it is measured in, or with a pattern."""
+    if any(method.budget == LATENCY for method in methods):
+        check_engine_of_budget()
+        if pattern:
+            raise InputError(f"--pattern {pattern} goes with --budget weights only; leave one of them out")
+
+
+def read_speedup(args: Namespace) -> float | None:
+    """Return --speedup, which sets --budget to latency; None where it is not given.
+
+    Raises InputError for a number that is not above 1, and for flags that do not go with it.
+    """
+    if args.speedup is None:
+        return None
+    speedup = check_speedup(args.speedup)
+    for flag, given, fitting in (
+        ("--sparsity", args.sparsity, ("0",)),
+        ("--budget", args.budget, (WEIGHTS, LATENCY)),
+        ("--engine", args.engine, ("", SPARSE)),
+    ):
+        if given not in fitting:
+            raise InputError(
+                f"--speedup {speedup:g} is a speedup in the sparse engine and sets how much is pruned; leave "
+                f"{flag} {given} out"
+            )
+    args.budget = LATENCY
+    return speedup
 
 
 def read_slimming(args: Namespace) -> SlimmingSettings:

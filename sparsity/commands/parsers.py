@@ -35,6 +35,7 @@ def val_parser(prog: str) -> Parser:
     flags.add_data_flags(parser)
     flags.add_task_flag(parser)
     flags.add_amount_flag(parser)
+    flags.add_speedup_flag(parser)
     flags.add_method_flags(parser)
     flags.add_compact_flag(parser)
     flags.add_validation_flags(parser)

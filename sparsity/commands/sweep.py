@@ -25,7 +25,7 @@ from sparsity.pruning.method import Method
 from sparsity.report.sweep import format_sweep, write_sweep
 from sparsity.report.validation import format_table
 from sparsity.sweeping.settings import SweepSettings
-from sparsity.sweeping.store import read_settings
+from sparsity.sweeping.store import read_prices
 from sparsity.sweeping.sweep import run_sweep
 from sparsity.timing.latency import Rounds
 from sparsity.validation.metrics import Metrics
@@ -58,8 +58,8 @@ def run(args: Namespace, line: str) -> None:
     announce("sweep", args, wanted.validation)
     if chosen:
         print(f"Chosen for the demo: {' '.join(chosen)}\n")
-    if args.resume:
-        read_settings(args.resume)
+    # Times that are measured again would differ, and so would the levels.
+    prices = read_prices(args.resume) if args.resume else None
 
     place = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
     with place as folder:
@@ -75,6 +75,7 @@ def run(args: Namespace, line: str) -> None:
                 network,
                 pruning,
                 wanted.validation,
+                prices,
                 with_images=any(ENGINES[name].needs_images for name in wanted.engines),
             ),
             weights=options.weights,

@@ -2,8 +2,9 @@
 
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +20,39 @@ from sparsity.commands.options import (
     read_options,
     read_pruning,
     read_saving,
+    read_speedup,
 )
-from sparsity.engines.table import ENGINES
+from sparsity.engines.table import ENGINES, SPARSE
 from sparsity.evaluation.coco import format_figures
 from sparsity.formats.half import round_to_half
 from sparsity.formats.saving import save
 from sparsity.formats.sizes import measure_sizes
-from sparsity.pruning.budgets import WEIGHTS
+from sparsity.pruning.budgets import LATENCY, WEIGHTS
 from sparsity.pruning.method import Method
 from sparsity.pruning.pruner import Pruner
 from sparsity.pruning.zeros import count_sparsity, layer_sparsity
 from sparsity.report import validation as report
+from sparsity.timing.latency import Latency, Rounds
+from sparsity.timing.networks import time_networks
+from sparsity.timing.speedup import prune_to_speedup
 from sparsity.validation.inputs import Detectable
 from sparsity.validation.run_files import write_run
 from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.validate import Origin, Validation, validate
 from sparsity.yolo.network import Network
 
+ROUNDS = Rounds(seconds=10.0, least=10)
+"""How often a speedup is measured."""
+
 
 def run(args: Namespace, _line: str) -> None:
     """Prune, validate and save as the flags say; print tables, write files."""
+    speedup = read_speedup(args)
     options, amount = read_options(args), read_amount(args.sparsity)
     pruning, files = read_pruning(args), read_saving(args)
     method = read_method(args.criterion, args.scope, args.budget)
     how = (args.criterion != "l1", args.scope, args.budget != WEIGHTS, args.pattern, args.keep)
-    exported = read_exported(options, amount, *how, args.compact, files)
+    exported = read_exported(options, amount, speedup, *how, args.compact, files)
     learns = ENGINES[options.settings.engine].needs_images
     check_images([options.settings.engine], pruning.calib)
     announce("val", args, options.settings)
@@ -58,7 +67,8 @@ def run(args: Namespace, _line: str) -> None:
         if not exported:
             pruner = make_pruner(network, pruning, settings, with_images=learns or bool(args.int8))
             images, origin = pruner.calibration, replace(origin, amount=amount)
-            network, origin = _prune(network, pruner, method, origin, args.compact)
+            faster = partial(_prune_to_speedup, speedup=speedup, imgsz=settings.imgsz) if speedup else None
+            network, origin = _prune(network, pruner, method, origin, args.compact, faster)
         if files:
             # As the saved files keep it, so that the figures are theirs.
             network = round_to_half(network)
@@ -99,17 +109,40 @@ def _print(done: Validation, network: Detectable, settings: ValidationSettings, 
         print(report.format_guide(done.metrics), end="")
 
 
+def _prune_to_speedup(pruner: Pruner, method: Method, *, speedup: float, imgsz: int) -> tuple[Network, float]:
+    """Return a network pruned to a speedup in the sparse engine, and the amount."""
+
+    def measure(networks: Sequence[Network]) -> list[Latency]:
+        return time_networks(networks, [SPARSE] * len(networks), imgsz, ROUNDS)
+
+    found = prune_to_speedup(pruner, method, speedup, measure, print)
+    return found.network, found.amount
+
+
 def _prune(
-    network: Network, pruner: Pruner, method: Method, origin: Origin, compacting: bool
+    network: Network,
+    pruner: Pruner,
+    method: Method,
+    origin: Origin,
+    compacting: bool,
+    to_speedup: Callable[[Pruner, Method], tuple[Network, float]] | None,
 ) -> tuple[Network, Origin]:
     """Return the pruned network, and its origin for the row of figures."""
     start = time.perf_counter()
     origin = replace(origin, scope=method.scope, criterion=method.name, budget=method.budget, **pruner.rules)
-    if origin.amount:
+    if to_speedup:
+        network, amount = to_speedup(pruner, method)
+        origin = replace(origin, amount=amount)
+    elif origin.amount:
         network = pruner.prune(method, origin.amount)
+    if origin.amount:
         seconds = time.perf_counter() - start
         counted = report.format_sparsity(count_sparsity(network))
         print(f"Pruning ({method.label}, {origin.amount:g})... {counted}, {seconds:.1f} s")
+    if method.budget == LATENCY:
+        predicted, dense = pruner.price(network) * 1e3, pruner.price() * 1e3
+        origin = replace(origin, predicted_ms=predicted)
+        print(f"Predicted in the sparse engine... {predicted:.2f} ms, before pruning {dense:.2f} ms")
     if compacting:
         made = compact(network)
         network, removed = made.network, made.channels_before - made.channels_after

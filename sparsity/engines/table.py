@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 TORCH = "torch"
 """The name of the engine that runs every network, on every device."""
+SPARSE = "sparse"
+"""The name of the engine that skips zeros, in float32. The budget latency is the time in it."""
 ENGINES: Table[type[Engine]] = Table(
     "engine",
     {
@@ -18,7 +20,7 @@ ENGINES: Table[type[Engine]] = Table(
         "onnxruntime": "sparsity.engines.onnxruntime:OnnxRuntimeEngine",
         "openvino": "sparsity.engines.openvino:OpenVinoEngine",
         "openvino-bf16": "sparsity.engines.openvino:OpenVinoBf16Engine",
-        "sparse": "sparsity.engines.sparse:SparseEngine",
+        SPARSE: "sparsity.engines.sparse:SparseEngine",
         "sparse-bf16": "sparsity.engines.sparse:SparseBf16Engine",
         "sparse-int8": "sparsity.engines.sparse:SparseInt8Engine",
     },

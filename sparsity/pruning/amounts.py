@@ -92,6 +92,13 @@ def keep_counts(
     return keep_within(scores, lowest, total, prices)
 
 
+def least_price(network: nn.Module, curves: Mapping[str, PriceCurve], keep: Sequence[str] = ()) -> float:
+    """Return the sum of the prices of all layers, where those that are not kept dense have only zeros."""
+    sizes = {name: conv.weight.numel() for name, conv in require_convolutions(network).items()}
+    prices = {name: LayerPrice(curves[name], size) for name, size in sizes.items()}
+    return sum_prices(_lowest(sizes, keep, {}), prices)
+
+
 def _as_curve(price: float | PriceCurve, weights: int) -> PriceCurve:
     return price if isinstance(price, PriceCurve) else per_weight(price, weights)
 

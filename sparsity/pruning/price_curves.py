@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+import torch
+from torch import nn
 
 from sparsity.base.errors import InputError
+from sparsity.pruning.layers import convolutions
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,10 @@ class PriceCurve:
         return np.interp(densities, self.densities, np.maximum.accumulate(self.costs))
 
 
+MeasurePrices: TypeAlias = Callable[[nn.Module], Mapping[str, PriceCurve]]
+"""Takes a network and returns the price curve of each Conv2d, by name."""
+
+
 @dataclass(frozen=True)
 class LayerPrice:
     """The price of a layer by the number of its weights that are kept. weights: all of them."""
@@ -61,3 +72,33 @@ class LayerPrice:
 def per_weight(price: float, weights: int) -> PriceCurve:
     """Return the price curve of a layer in which every weight has this price."""
     return PriceCurve((0.0, 1.0), (0.0, float(price) * weights))
+
+
+def price_of(network: nn.Module, curves: Mapping[str, PriceCurve]) -> float:
+    """Return the sum of the prices of a network's Conv2d, by their weights that are not zero."""
+    kept = {name: int(torch.count_nonzero(conv.weight)) for name, conv in convolutions(network)}
+    sizes = {name: conv.weight.numel() for name, conv in convolutions(network)}
+    return sum(float(LayerPrice(curves[name], sizes[name]).at(count)) for name, count in kept.items())
+
+
+def as_record(curves: Mapping[str, PriceCurve]) -> dict[str, Any]:
+    """Return price curves as JSON values; read_record reads them."""
+    return {
+        name: {"densities": list(one.densities), "costs": list(one.costs)} for name, one in curves.items()
+    }
+
+
+def read_record(record: Any) -> dict[str, PriceCurve] | None:
+    """Return the price curves that as_record has written; None where they are missing or damaged."""
+    try:
+        return {
+            name: PriceCurve(tuple(one["densities"]), tuple(one["costs"])) for name, one in record.items()
+        }
+    except (InputError, AttributeError, TypeError, KeyError):
+        return None
+
+
+def digest(curves: Mapping[str, PriceCurve]) -> str:
+    """Return a digest of price curves."""
+    text = json.dumps(as_record(curves), sort_keys=True)
+    return f"sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"

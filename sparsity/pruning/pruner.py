@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from sparsity.base.arguments import require_network
 from sparsity.base.errors import InputError
 from sparsity.base.memory import is_out_of_memory
 from sparsity.base.progress import progress_bar
-from sparsity.pruning.amounts import keep_counts
+from sparsity.pruning.amounts import keep_counts, least_price
 from sparsity.pruning.budgets import LATENCY, WEIGHTS
 from sparsity.pruning.channel_costs import channel_costs
 from sparsity.pruning.criterion import Criterion, PruningContext
@@ -30,7 +30,7 @@ from sparsity.pruning.method import Method, as_method
 from sparsity.pruning.multiply_adds import prices
 from sparsity.pruning.obs import Obs, ObsSettings
 from sparsity.pruning.patterns import Pattern, parse_pattern
-from sparsity.pruning.price_curves import PriceCurve
+from sparsity.pruning.price_curves import MeasurePrices, PriceCurve, digest, price_of
 
 UNSTRUCTURED = "unstructured"
 """The pattern's name in rows where there is no pattern."""
@@ -69,7 +69,7 @@ class Pruner:
         pattern: str | Pattern | None = None,
         seed: int = 0,
         imgsz: int = IMGSZ,
-        price_curves: Callable[[nn.Module], Mapping[str, PriceCurve]] | None = None,
+        price_curves: MeasurePrices | None = None,
         device: torch.device | str = "cpu",
         progress: bool = False,
     ) -> None:
@@ -79,11 +79,12 @@ class Pruner:
         self._calibration = tuple(calibration)
         self._keep = (keep,) if isinstance(keep, str) else tuple(keep)
         self._pattern = parse_pattern(pattern) if isinstance(pattern, str) else pattern
-        self._imgsz, self._price_curves = imgsz, price_curves
+        self._imgsz, self._measure_prices = imgsz, price_curves
         self._seed, self._device, self._progress = seed, torch.device(device), progress
         self._costs: dict[str, Tensor] | None = None
         self._curves: dict[str, Curve] | None = None
-        self._prices: dict[str, Mapping[str, int] | Mapping[str, PriceCurve] | None] = {}
+        self._curves_of_prices: Mapping[str, PriceCurve] | None = None
+        self._prices: dict[str, Mapping[str, int] | None] = {}
 
     @property
     def calibration(self) -> tuple[Tensor, ...]:
@@ -108,9 +109,31 @@ class Pruner:
             about |= curve_identity()
         if any(method.budget != WEIGHTS for method in methods):
             about["budget_imgsz"] = self._imgsz
+        if any(method.budget == LATENCY for method in methods):
+            about["price_curves"] = digest(self.price_curves())
         for method in methods:
             about |= method.resolved.identity()
         return about
+
+    def price_curves(self) -> Mapping[str, PriceCurve]:
+        """Return the price curve of each Conv2d, for the budget "latency". They are asked for once.
+
+        Raises InputError where the pruner was given no function for them, or it does not know a layer.
+        """
+        if self._curves_of_prices is None:
+            self._curves_of_prices = self._ask_price_curves()
+        return self._curves_of_prices
+
+    def price(self, network: nn.Module | None = None) -> float:
+        """Return the sum of the layers' prices by the price curves, for the weights that are not zero.
+
+        network: a pruned copy; None for the pruner's own network.
+        """
+        return price_of(self.network if network is None else network, self.price_curves())
+
+    def least_price(self) -> float:
+        """Return the price of a network in which all weights that may be pruned are zero."""
+        return least_price(self.network, self.price_curves(), self._keep)
 
     def working_bytes(self, methods: Sequence[Method]) -> int:
         """Return an estimate of the device memory for pruning by these methods, in bytes."""
@@ -168,21 +191,20 @@ class Pruner:
         return network.cpu()
 
     def _priced(self, method: Method) -> Mapping[str, int] | Mapping[str, PriceCurve] | None:
+        if method.budget == LATENCY:
+            return self.price_curves()
         if method.budget not in self._prices:
             sides = (self._imgsz, self._imgsz)
-            by_time = method.budget == LATENCY
-            self._prices[method.budget] = (
-                self._ask_price_curves() if by_time else prices(self.network, method.budget, sides)
-            )
+            self._prices[method.budget] = prices(self.network, method.budget, sides)
         return self._prices[method.budget]
 
     def _ask_price_curves(self) -> Mapping[str, PriceCurve]:
-        if self._price_curves is None:
+        if self._measure_prices is None:
             raise InputError(
                 "`budget` latency needs the time of each layer at several densities; give a function that "
                 "measures it as `price_curves`"
             )
-        curves = self._price_curves(self.network)
+        curves = self._measure_prices(self.network)
         missing = [name for name, _ in convolutions(self.network) if name not in curves]
         if missing:
             raise InputError(

@@ -17,6 +17,8 @@ DENSE = "dense"
 """The method's name in rows of amount 0. The CSV repeats the dense row for each method."""
 MULTIPLY_ADDS = "gmacs_left"
 """The column of the remaining multiply-adds, in 1e9. It is shown if the frame has it."""
+PREDICTED, PREDICTED_TITLE = "predicted_ms", "predicted ms"
+"""The column of the predicted time in the sparse engine, and its title. It is shown if a row has one."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ def _row(row: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, Cell]:
     }
     if MULTIPLY_ADDS in row:
         cells["multiply-adds, 1e9"] = Cell(f"{row[MULTIPLY_ADDS]:.2f}", row[MULTIPLY_ADDS])
+    if PREDICTED in frame and frame[PREDICTED].notna().any():
+        known = pd.notna(row[PREDICTED])
+        cells[PREDICTED_TITLE] = Cell(f"{row[PREDICTED]:.1f}" if known else "", row[PREDICTED])
     for size in batch_sizes(frame)[:1]:
         cells[f"ms at batch {size}"] = _latency(row, size)
         cells["speedup"] = _speedup(row, size)
@@ -125,5 +130,9 @@ def _notes(frame: pd.DataFrame, texts: Sequence[str]) -> list[str]:
         notes.append(
             "Latency: the median, and the 10th to 90th percentile in brackets. Speedup: over the dense "
             "network in the same engine."
+        )
+    if PREDICTED in frame and frame[PREDICTED].notna().any():
+        notes.append(
+            "Predicted ms: one image in the sparse engine, by the times of its layers at their densities."
         )
     return [*notes, *speedup_note(texts), "MB: the compressed form (.safetensors), in 1e6 bytes."]

@@ -83,10 +83,15 @@ def _folder() -> Path:
     folder = cache_folder()
     if folder is None:
         raise OSError("no home folder")
+    return folder / "engine" / describe_engine()
+
+
+def describe_engine() -> str:
+    """Return a digest of the engine's source, of numba's and LLVM's versions, and of this machine."""
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {MACHINE}".encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
-    return folder / "engine" / digest.hexdigest()[:16]
+    return digest.hexdigest()[:16]
 
 
 @contextmanager

@@ -32,7 +32,7 @@ MOST_PROGRAMS = 2
 
 
 @dataclass(eq=False)
-class _Workspace:
+class Workspace:
     """The memory and the threads of one call. Calls that run at the same time have separate workspaces."""
 
     memory: np.ndarray
@@ -47,7 +47,7 @@ class _Prepared:
     """A program, and its workspaces that are not in use."""
 
     program: Program
-    free: list[_Workspace] = field(default_factory=list)
+    free: list[Workspace] = field(default_factory=list)
 
 
 class CompiledNetwork:
@@ -142,7 +142,7 @@ class CompiledNetwork:
             )
 
     @contextmanager
-    def _workspace(self, height: int, width: int) -> Iterator[tuple[Program, _Workspace]]:
+    def _workspace(self, height: int, width: int) -> Iterator[tuple[Program, Workspace]]:
         threads = self.threads
         prepared = self._get(height, width, threads)
         with self._lock:
@@ -166,9 +166,9 @@ class CompiledNetwork:
             return self._prepared[key]
 
 
-def make_workspace(program: Program, threads: int) -> _Workspace:
+def make_workspace(program: Program, threads: int) -> Workspace:
     """Return memory and threads for one call of a program."""
-    return _Workspace(
+    return Workspace(
         aligned_zeros(program.floats, program.packing.arena),
         [aligned_zeros(program.sums) for _ in range(threads)],
         [aligned_zeros(program.scratch, program.packing.arena) for _ in range(threads)],
@@ -180,7 +180,7 @@ def make_workspace(program: Program, threads: int) -> _Workspace:
 def run(
     program: Program,
     rows: np.ndarray,
-    workspace: _Workspace,
+    workspace: Workspace,
     batch: int,
     images: np.ndarray,
     maps: np.ndarray,
@@ -201,7 +201,7 @@ def _run_thread(
     threads: int,
     counters: np.ndarray,
     batch: int,
-    workspace: _Workspace,
+    workspace: Workspace,
     images: np.ndarray,
     maps: np.ndarray,
     tables: tuple[np.ndarray, ...],

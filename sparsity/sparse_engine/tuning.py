@@ -54,7 +54,7 @@ def time_operations(program: Program, threads: int, rounds: int, indices: Iterab
     """
     begun = time.perf_counter()
     workspace = make_workspace(program, threads)
-    images, maps = _inputs(program)
+    images, maps = random_inputs(program)
     spent = np.full((rounds, len(program.rows)), np.inf)
     for number in range(rounds):
         if number >= 2 and time.perf_counter() - begun > PATIENCE:
@@ -66,7 +66,8 @@ def time_operations(program: Program, threads: int, rounds: int, indices: Iterab
     return spent.min(0)[list(indices)]
 
 
-def _inputs(program: Program) -> tuple[np.ndarray, np.ndarray]:
+def random_inputs(program: Program) -> tuple[np.ndarray, np.ndarray]:
+    """Return a random image, and the memory for the raw maps, as run takes them."""
     pixels = np.random.default_rng(0).random(program.pixels, np.float32)
     return pixels, np.zeros(sum(int(np.prod(sizes)) for sizes in program.outputs), np.float32)
 

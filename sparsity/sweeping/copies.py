@@ -12,6 +12,7 @@ from sparsity.channels.compacting import compact as without_dead_channels
 from sparsity.engines.making import make_engines
 from sparsity.engines.table import TORCH
 from sparsity.formats.sizes import Sizes, measure_sizes
+from sparsity.pruning.budgets import LATENCY
 from sparsity.pruning.pruner import Pruner
 from sparsity.pruning.zeros import LayerSparsity, layer_sparsity
 from sparsity.sweeping.level import Level
@@ -34,6 +35,7 @@ class Copy:
 
     layers, counted: its zeros by layer; its zeros and multiply-adds in total. sizes: of its files. seconds:
     the time that pruning took. channels_removed: the number of dead channels that were removed.
+    predicted_ms: see Metrics.
     """
 
     detector: Detector
@@ -42,6 +44,7 @@ class Copy:
     sizes: Sizes
     seconds: float
     channels_removed: int = 0
+    predicted_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class _Pruned:
     sizes: Sizes
     seconds: float
     channels_removed: int
+    predicted_ms: float | None
 
 
 class Copies:
@@ -80,6 +84,7 @@ class Copies:
         self._made: dict[Level, Copy] = {}
         self._engines = make_engines([level.engine for level in levels], pruner.calibration)
         self._pruned: _Pruned | None = None
+        self._by_time = any(level.method.budget == LATENCY for level in levels)
         self._compact, self._dense = compact, measure_sizes(pruner.network)
         self._on_pruned = on_pruned
         share = CPU_SHARE if lanes.device.type == "cpu" else GPU_SHARE
@@ -122,7 +127,9 @@ class Copies:
         detector = make_detector(made.network, self._lanes, self._settings, self._engines[level.engine])
         detector.warm_up((self._settings.imgsz, self._settings.imgsz))
         layers, counted = layer_sparsity(made.network), count(made.network, self._settings)
-        return Copy(detector, layers, counted, made.sizes, made.seconds, made.channels_removed)
+        return Copy(
+            detector, layers, counted, made.sizes, made.seconds, made.channels_removed, made.predicted_ms
+        )
 
     def _prune(self, level: Level) -> _Pruned:
         network, seconds, removed = self._pruner.network, 0.0, 0
@@ -131,6 +138,7 @@ class Copies:
             network = self._pruner.prune(level.method, level.amount)
             seconds = time.perf_counter() - start
             self._say(f"Pruning ({level.label})... {seconds:.1f} s")
+        predicted = self._predict(level, network)
         if self._compact:
             made = without_dead_channels(network)
             network, removed = made.network, made.channels_before - made.channels_after
@@ -138,4 +146,9 @@ class Copies:
                 self._say(f"Dead channels ({level.label})... {removed} of {made.channels_before} removed")
         sizes = measure_sizes(network, self._dense)
         self._on_pruned(replace(level, engine=TORCH), network)
-        return _Pruned(replace(level, engine=TORCH), network, sizes, seconds, removed)
+        return _Pruned(replace(level, engine=TORCH), network, sizes, seconds, removed, predicted)
+
+    def _predict(self, level: Level, network: Network) -> float | None:
+        """Return the predicted milliseconds of a level with budget latency, or of the dense one beside it."""
+        wanted = level.method.budget == LATENCY or (self._by_time and not level.amount)
+        return self._pruner.price(network) * 1e3 if wanted else None

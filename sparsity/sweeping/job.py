@@ -156,6 +156,7 @@ class Job:
             **self.pruner.rules,
             channels_removed=made.channels_removed,
             budget=method.budget,
+            predicted_ms=made.predicted_ms,
         )
         dataset, settings = self.dataset, self.settings
         metrics = make_metrics(origin, dataset, settings, made.counted, own, figures, made.detector, seconds)

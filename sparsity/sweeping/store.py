@@ -25,6 +25,7 @@ from sparsity.base.errors import InputError
 from sparsity.base.files import delete_parts, replacing, write_json, writing_into
 from sparsity.base.resumable import ResumableFolder
 from sparsity.formats.sizes import SIZE_COLUMNS, Sizes
+from sparsity.pruning.price_curves import PriceCurve, read_record
 from sparsity.sweeping.level import Level
 from sparsity.validation.detector import PhaseSeconds
 from sparsity.validation.metrics import Metrics
@@ -33,6 +34,8 @@ from sparsity.validation.passes import Found
 from sparsity.validation.run_files import read_layers
 
 SETTINGS = "settings.json"
+PRICES = "price_curves"
+"""The key of the layers' price curves in what settings.json says about a sweep, with budget latency."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,11 @@ def read_settings(folder: Path) -> dict[str, Any]:
         return {"settings": made["settings"], "about": about}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: holds no sweep to go on with (no valid {SETTINGS})") from error
+
+
+def read_prices(folder: Path) -> dict[str, PriceCurve] | None:
+    """Return the price curves of the sweep in a folder; None where it has none. Raises as read_settings."""
+    return read_record(read_settings(folder)["about"].get(PRICES))
 
 
 def _place(folder: Path) -> ResumableFolder:

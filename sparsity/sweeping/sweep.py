@@ -18,8 +18,10 @@ from sparsity.base.files import writing_into
 from sparsity.data.dataset import Dataset
 from sparsity.engines.table import ENGINES, TORCH, engine_packages
 from sparsity.evaluation.average_precision import AveragePrecision
+from sparsity.pruning.budgets import LATENCY
 from sparsity.pruning.criterion import Criterion
 from sparsity.pruning.method import Method
+from sparsity.pruning.price_curves import as_record
 from sparsity.pruning.pruner import Pruner
 from sparsity.sweeping.collecting import collect
 from sparsity.sweeping.copies import Copies
@@ -27,7 +29,7 @@ from sparsity.sweeping.defaults import BATCH_SIZES, BOOTSTRAP
 from sparsity.sweeping.job import Job
 from sparsity.sweeping.networks import chosen, keeper, save_networks
 from sparsity.sweeping.settings import SweepSettings
-from sparsity.sweeping.store import Store
+from sparsity.sweeping.store import PRICES, Store
 from sparsity.sweeping.table import Sweep
 from sparsity.validation.detector import Lanes
 from sparsity.validation.inputs import fit, read_data
@@ -136,6 +138,8 @@ def run_sweep(
     for name in dict.fromkeys(wanted.engines):
         if ENGINES[name].needs_images and not pruner.calibration:
             raise InputError(f"`engine` {name} needs images; give a `pruner` with `calibration`")
+    if any(method.budget == LATENCY for method in wanted.methods):
+        about[PRICES] = as_record(pruner.price_curves())
     store = Store(folder)
     with store.locked():
         identity = _identity(pruner, data, wanted, settings)

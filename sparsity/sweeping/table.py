@@ -10,6 +10,7 @@ import pandas as pd
 
 from sparsity.evaluation.bootstrap import Interval
 from sparsity.formats.sizes import Sizes
+from sparsity.pruning.budgets import LATENCY
 from sparsity.pruning.method import Method
 from sparsity.timing.latency import Latency
 from sparsity.validation.metrics import Metrics
@@ -103,10 +104,13 @@ def make_frame(rows: Sequence[SweepRow], setup: Mapping[str, Any]) -> pd.DataFra
         dense, *others = (row for row in rows if row.engine == engine)
         for method in dict.fromkeys(row.method for row in others or [dense]):
             names = {"criterion": method.name, "scope": method.scope, "budget": method.budget}
-            first = replace(dense, method=method, metrics=replace(dense.metrics, **names))
+            predicted = dense.metrics.predicted_ms if method.budget == LATENCY else None
+            first = replace(
+                dense, method=method, metrics=replace(dense.metrics, **names, predicted_ms=predicted)
+            )
             of_method = [first, *(row for row in others if row.method == method)]
             records += [_record(row, dense.metrics) | dict(setup) for row in of_method]
-    return pd.DataFrame.from_records(records)
+    return pd.DataFrame.from_records(records).astype({"predicted_ms": float})
 
 
 def by_method(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -20,6 +22,8 @@ from sparsity.data.dataset import Dataset, DatasetImage, identify, read_images
 from sparsity.data.sources import find_source
 from sparsity.data.training import TrainingImages
 from sparsity.formats.loading import load
+from sparsity.pruning.budgets import LATENCY
+from sparsity.pruning.price_curves import PriceCurve, digest
 from sparsity.training.lessons import lesson_of
 from sparsity.training.pruning import method_of, prune_by_images
 from sparsity.training.run import Run
@@ -28,9 +32,11 @@ from sparsity.training.trainer import Trainer
 from sparsity.validation.inputs import read_data
 from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.families import DIALECTS, published_architecture, sizes
-from sparsity.yolo.network import Network, build, has_norms
+from sparsity.yolo.network import Network, build, fuse, has_norms
 
 Location = str | PathLike[str]
+PricesAt = Callable[[Network, int], Mapping[str, PriceCurve]]
+"""Takes a fused network and the side of images in pixels; see Pruner's price_curves."""
 _PRECISIONS = {torch.float32: "no", torch.float16: "fp16", torch.bfloat16: "bf16"}
 """Type -> accelerate's name for it."""
 
@@ -88,12 +94,13 @@ def make_run(
     folder: Path,
     *,
     resuming: bool = False,
+    price_curves: PricesAt | None = None,
     progress: bool = False,
 ) -> Run:
     """Read all inputs, prune, and return the run. It writes into folder when it runs.
 
     resuming: whether Run.resume is called next. It restores the pruned weights, so pruning by images is
-    skipped.
+    skipped. price_curves: measures the times of layers; budget "latency" needs it.
 
     Raises InputError if an input cannot be used.
     """
@@ -105,9 +112,18 @@ def make_run(
     if teacher is not None:
         _check_teacher(teacher, network, material.teacher)
     labelled, unlabelled, val = _data(material, network, progress)
+    prices = _price_curves(network, settings, price_curves)
+    known_prices = None if prices is None else (lambda _network: prices)
     if settings.amount and method_of(settings).needs_calibration and not resuming:
         device = select_device(validation.device)
-        network = prune_by_images(network, (*labelled, *unlabelled), settings, device, progress=progress)
+        network = prune_by_images(
+            network,
+            (*labelled, *unlabelled),
+            settings,
+            device,
+            progress=progress,
+            price_curves=known_prices,
+        )
     images = TrainingImages(
         labelled,
         unlabelled=unlabelled,
@@ -117,8 +133,23 @@ def make_run(
     )
     _check_norms(network, settings, len(images))
     accelerator = _accelerator(validation)
-    trainer = Trainer(network, images, settings, accelerator, teacher)
-    return Run(trainer, folder, val, validation, _identity(material, settings, labelled, unlabelled))
+    trainer = Trainer(network, images, settings, accelerator, teacher, known_prices)
+    identity = _identity(material, settings, labelled, unlabelled)
+    if prices is not None and settings.gradual:  # Otherwise, the state to resume from holds all masks.
+        identity["price_curves"] = digest(prices)
+    return Run(trainer, folder, val, validation, identity)
+
+
+def _price_curves(
+    network: Network, settings: TrainingSettings, measure: PricesAt | None
+) -> Mapping[str, PriceCurve] | None:
+    """Return the main process's price curves, in every process; None where they are not needed."""
+    if not settings.amount or settings.budget != LATENCY or measure is None:
+        return None
+    found = [None]
+    if PartialState().is_main_process:
+        found = [measure(fuse(copy.deepcopy(network).eval()), settings.imgsz)]
+    return broadcast_object_list(found)[0]
 
 
 def _check_norms(network: Network, settings: TrainingSettings, images: int) -> None:

@@ -13,6 +13,7 @@ from sparsity.data.calibration import letterboxed_batches
 from sparsity.data.dataset import DatasetImage
 from sparsity.pruning.feature_maps import limit_by_memory
 from sparsity.pruning.method import Method
+from sparsity.pruning.price_curves import MeasurePrices
 from sparsity.pruning.pruner import Pruner
 from sparsity.training.masks import Masks, nonzero_masks
 from sparsity.training.settings import TrainingSettings
@@ -25,13 +26,17 @@ def method_of(settings: TrainingSettings) -> Method:
     return Method(settings.criterion, settings.scope, settings.budget)
 
 
-def prune_unfused(network: Network, method: Method, amount: float) -> Masks:
+def prune_unfused(
+    network: Network, method: Method, amount: float, price_curves: MeasurePrices | None = None
+) -> Masks:
     """Prune a network in place, with the same result as pruning it fused. Returns the masks.
 
     The method must not need images. The weights are ranked with each batch norm folded into its convolution:
     val_sparse.py prunes the same weights, and these are the weights that run in the end.
+    price_curves: see Pruner.
     """
-    masks = nonzero_masks(Pruner(fuse(copy.deepcopy(network).eval())).prune(method, amount))
+    pruner = Pruner(fuse(copy.deepcopy(network).eval()), price_curves=price_curves)
+    masks = nonzero_masks(pruner.prune(method, amount))
     masks.apply(network)
     return masks
 
@@ -43,10 +48,11 @@ def prune_by_images(
     device: torch.device,
     *,
     progress: bool,
+    price_curves: MeasurePrices | None = None,
 ) -> Network:
     """Prune a network in place by training images, with the same result as pruning it fused.
 
-    Returns the network.
+    price_curves: see Pruner. Returns the network.
     """
     method = method_of(settings)
     pruner = Pruner(
@@ -54,6 +60,7 @@ def prune_by_images(
         calibration=_read(network, images, settings, device),
         seed=settings.seed,
         imgsz=settings.imgsz,
+        price_curves=price_curves,
         device=device,
         progress=progress,
     )

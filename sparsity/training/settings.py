@@ -22,7 +22,7 @@ class TrainingSettings:
 
     amount, criterion, scope: how much is pruned and how, before the first step. criterion "": obs, which
     learns from training images; l1 where nothing is pruned or where pruning is gradual.
-    budget: what amount is a share of: weights, or flops, the multiply-adds (see Method).
+    budget: what amount is a share of: weights, flops (the multiply-adds) or latency (see Method).
     gradual: if above 0, the network is pruned step by step in this number of first epochs instead.
     calib_images: number of training images for criterion "obs".
     lr0, lrf: the initial learning rate, and the final one as a fraction of it, with a cosine in between.

@@ -16,6 +16,7 @@ from sparsity.base.devices import usable_cores
 from sparsity.base.errors import InputError
 from sparsity.base.progress import progress_bar
 from sparsity.data.training import TrainingImages, collate
+from sparsity.pruning.price_curves import MeasurePrices
 from sparsity.training.batches import BATCHES_AHEAD, ThreadedImages, read_ahead
 from sparsity.training.ema import Average
 from sparsity.training.lessons import lesson_of
@@ -86,6 +87,7 @@ class Trainer:
     network: with its batch norms. It is trained in place. Methods that need images have already pruned it;
     other methods prune it here.
     teacher: a dense network whose raw maps the student learns to match. Images without labels need one.
+    price_curves: see Pruner; budget "latency" needs them.
     """
 
     network: Network
@@ -93,6 +95,7 @@ class Trainer:
     settings: TrainingSettings
     accelerator: Accelerator
     teacher: Network | None = None
+    price_curves: MeasurePrices | None = None
     masks: Masks = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,7 +103,7 @@ class Trainer:
         self.masks = nonzero_masks(self.network)
         self._method = method_of(settings)
         if settings.amount and not settings.gradual and not self._method.needs_calibration:
-            self.masks = prune_unfused(self.network, self._method, settings.amount)
+            self.masks = prune_unfused(self.network, self._method, settings.amount, self.price_curves)
         self.penalty = self._make_penalty()
         self.average = Average(self.network)
         self.network.requires_grad_(True).to(memory_format=torch.channels_last)
@@ -215,7 +218,7 @@ class Trainer:
         if step != self._pruned_to:
             self._pruned_to = step
             amount = cubic_amount(step / GRADUAL_STEPS, settings.amount)
-            self.masks = prune_unfused(self.network, self._method, amount)
+            self.masks = prune_unfused(self.network, self._method, amount, self.price_curves)
             self.masks.apply(self.average.network)
 
     def state(self) -> dict[str, object]:

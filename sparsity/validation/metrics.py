@@ -18,6 +18,8 @@ class Metrics:
     sparsity_model: zeros divided by all parameters (YOLOv5's "global sparsity").
     macs_left, gmacs_left: multiply-adds of weights that are not zero, for an image of imgsz x imgsz: as a
     share of all, and in 1e9. -1 for an ONNX file.
+    predicted_ms: with budget latency, the milliseconds of the sparse engine for one image, by the times of
+    its layers, before dead channels are removed; None with other budgets.
     P, R, mAP50, mAP50_95: the own metric of the network's family.
     AP to AR_large: the twelve figures of pycocotools; -1 where the data have no true box of that size.
     preprocess_ms, inference_ms, nms_ms: milliseconds per image.
@@ -41,6 +43,7 @@ class Metrics:
     sparsity_model: float
     macs_left: float
     gmacs_left: float
+    predicted_ms: float | None
     images: int
     instances: int
     P: float

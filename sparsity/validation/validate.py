@@ -58,6 +58,7 @@ class Origin:
     keep: str = ""
     channels_removed: int = 0
     budget: str = WEIGHTS
+    predicted_ms: float | None = None
 
 
 def validate(
@@ -154,6 +155,7 @@ def make_metrics(
         sparsity_model=zeros.model,
         macs_left=-1.0 if work is None else work.left_share,
         gmacs_left=-1.0 if work is None else work.left / BILLION,
+        predicted_ms=origin.predicted_ms,
         images=len(dataset.images),
         instances=own.instances,
         P=own.P,

@@ -1,10 +1,22 @@
 """Prices by density."""
 
+import json
+
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from sparsity import InputError
-from sparsity.pruning.price_curves import LayerPrice, PriceCurve, per_weight
+from sparsity import InputError, Method, Pruner
+from sparsity.pruning.price_curves import (
+    LayerPrice,
+    PriceCurve,
+    as_record,
+    digest,
+    per_weight,
+    price_of,
+    read_record,
+)
 
 CURVE = PriceCurve((0, 0.5, 1), (2, 6, 8))
 
@@ -50,3 +62,50 @@ def test_the_most_weights_for_a_price(price, count):
 def test_refused(densities, costs, words):
     with pytest.raises(InputError, match=words):
         PriceCurve(densities, costs)
+
+
+@pytest.fixture
+def pair() -> nn.Module:
+    """Two layers of 8 weights, half of the first one's are zero."""
+    layers = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 2, 1))
+    with torch.no_grad():
+        layers[0].weight.fill_(1)[:2] = 0
+        layers[1].weight.fill_(1)
+    return layers
+
+
+def test_the_price_of_a_network_is_that_of_its_nonzeros(pair):
+    assert price_of(pair, {"0": CURVE, "1": PriceCurve((0, 1), (1, 3))}) == 6 + 3
+
+
+def test_a_record_is_read_as_it_was_written():
+    curves = {"0": CURVE, "1": PriceCurve((0, 1), (1, 3))}
+    assert read_record(json.loads(json.dumps(as_record(curves)))) == curves
+
+
+@pytest.mark.parametrize(
+    "record", [None, [], "x", {"0": 1}, {"0": {}}, {"0": {"densities": [0, 1], "costs": [1]}}]
+)
+def test_a_damaged_record_is_none(record):
+    assert read_record(record) is None
+
+
+def test_digests_differ_where_curves_do():
+    assert digest({"0": CURVE}) == digest({"0": CURVE})
+    assert digest({"0": CURVE}) != digest({"0": PriceCurve((0, 0.5, 1), (2, 6, 8.1))})
+
+
+def test_a_pruner_asks_for_curves_once_and_names_them_in_its_identity(pair):
+    asked = []
+
+    def measure(network):
+        asked.append(network)
+        return {"0": CURVE, "1": CURVE}
+
+    pruner = Pruner(pair, price_curves=measure, keep=["1"])
+    assert pruner.price() == 6 + 8
+    assert pruner.least_price() == 2 + 8
+    pruner.prune(Method("l1", "global", "latency"), 0.3)
+    assert len(asked) == 1
+    assert "price_curves" in pruner.identity([Method("l1", "global", "latency")])
+    assert "price_curves" not in pruner.identity([Method("l1", "global", "flops")])

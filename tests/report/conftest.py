@@ -19,6 +19,7 @@ from sparsity.validation.metrics import Metrics
 
 TEXTS = {
     "budget": "weights",
+    "predicted_ms": None,
     "pattern": "unstructured",
     "keep": "model.0.conv",
     "weights": "n.pt",

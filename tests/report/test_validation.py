@@ -32,7 +32,7 @@ KEYS = [
         "conv_zeros",
         "parameters",
     ),
-    *("sparsity_conv", "sparsity_model", "macs_left", "gmacs_left"),
+    *("sparsity_conv", "sparsity_model", "macs_left", "gmacs_left", "predicted_ms"),
     *("images", "instances", "P", "R", "mAP50", "mAP50_95"),
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
