@@ -23,7 +23,7 @@ from sparsity.formats import onnx_file
 from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.formats.saving import check_form
 from sparsity.pruning.method import Method
-from sparsity.pruning.patterns import Pattern, parse_pattern
+from sparsity.pruning.patterns import AnyPattern, parse_pattern
 from sparsity.pruning.pruner import no_calibration
 from sparsity.pruning.scopes import check_amount
 from sparsity.training.settings import TrainingSettings
@@ -54,7 +54,7 @@ class Pruning:
 
     methods: tuple[Method, ...]
     keep: tuple[str, ...]
-    pattern: Pattern | None
+    pattern: AnyPattern | None
     calib: str
     calib_images: int
     calib_seed: int
