@@ -185,7 +185,13 @@ def add_method_flags(parser: Parser) -> None:
     add_scope_flag(parser)
     add_budget_flag(parser, several=True)
     add = parser.group(PRUNING).add_argument
-    add("--pattern", default="", metavar="N:M", help="keep at most N of every M input channels, such as 2:4")
+    add(
+        "--pattern",
+        default="",
+        metavar="N:M|pair|quad",
+        help="keep at most N of every M input channels, such as 2:4; pair, quad: blocks of 2 or 4 input "
+        "channels become zero or stay together",
+    )
     add(
         "--keep",
         action="append",

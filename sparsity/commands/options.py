@@ -25,7 +25,7 @@ from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.formats.saving import check_form
 from sparsity.pruning.budgets import LATENCY, WEIGHTS
 from sparsity.pruning.method import Method
-from sparsity.pruning.patterns import Pattern, parse_pattern
+from sparsity.pruning.patterns import AnyPattern, parse_pattern
 from sparsity.pruning.pruner import no_calibration
 from sparsity.pruning.scopes import check_amount
 from sparsity.timing.layer_prices import check_engine_of_budget
@@ -58,7 +58,7 @@ class Pruning:
 
     methods: tuple[Method, ...]
     keep: tuple[str, ...]
-    pattern: Pattern | None
+    pattern: AnyPattern | None
     calib: str
     calib_images: int
     calib_seed: int

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +13,8 @@ from torch import nn
 from sparsity.base.errors import InputError
 from sparsity.pruning.budgeting import Counts, allocate, keep_highest_within, proportional_within, sum_prices
 from sparsity.pruning.layers import require_convolutions
-from sparsity.pruning.patterns import Pattern, select
+from sparsity.pruning.n_of_m import check_every_layer, choose_layers, most_kept
+from sparsity.pruning.patterns import AnyPattern, Pattern, block_size, select
 from sparsity.pruning.price_curves import LayerPrice, PriceCurve, per_weight
 from sparsity.pruning.scopes import Scope, check_amount, check_scope
 
@@ -29,7 +29,7 @@ def keep_counts(
     *,
     keep: Sequence[str] = (),
     caps: Mapping[str, float] | None = None,
-    pattern: Pattern | None = None,
+    pattern: AnyPattern | None = None,
     marginals: Mapping[str, np.ndarray] | None = None,
     prices: Mapping[str, int] | Mapping[str, int | PriceCurve] | None = None,
 ) -> Counts:
@@ -42,15 +42,18 @@ def keep_counts(
     "lamp": by LAMP scores over all layers. "erk": Erdos-Renyi kernel densities. "measured": by marginals.
     keep: names of layers that stay dense, with the wildcards of fnmatch ('model.24.*').
     caps: the largest sparsity of layers, by such names. If several names match a layer, the smallest holds.
-    pattern: a layer that fits the pattern either stays dense or keeps at most n of every m weights. Other
-    layers stay dense. If not every layer needs the pattern to reach the amount, it is applied to the layers
-    that lose the smallest share of their squared magnitude per zero.
+    pattern: N:M: a layer that fits the pattern either stays dense or keeps at most n of every m weights.
+    Other layers stay dense. If not every layer needs the pattern to reach the amount, it is applied to the
+    layers that lose the smallest share of their squared magnitude per zero. Blocks: a layer that fits keeps
+    whole blocks, other layers are pruned without a pattern. The amount is then pruned or a little more: the
+    total is met up to the price of one block. For scope "layer", each layer keeps the nearest whole number
+    of blocks.
     marginals: the cost of pruning one more weight of a layer, by the layer's name: [weights], falling, from
     the last weight that would be pruned to the first. Scope "measured" needs them (see curves) and prunes
     where the cost is lowest.
     prices: the price of a weight of each layer (see multiply_adds.prices). The amount is then a share of the
     sum of all prices, met up to the price of one weight. Scope "measured" prunes where the cost is lowest for
-    the price; the others keep their order. No pattern can be given. If a layer has a price curve instead, its
+    the price; the others keep their order. N:M can't be given. If a layer has a price curve instead, its
     price need not be proportional to its weights: see budgeting. The amount is then a share of these prices
     for scope "layer", too, which keeps the largest same share of each layer that the total allows.
     Raises InputError for a value out of range, a name that matches no layer, or an amount that can't be
@@ -60,33 +63,83 @@ def keep_counts(
     """
     amount = check_amount(amount)
     check_scope(scope)
-    if prices and pattern:
-        raise InputError(f"`pattern` {pattern} goes with `budget` weights only; leave one of them out")
     convs = require_convolutions(network)
     sizes = {name: conv.weight.numel() for name, conv in convs.items()}
-    lowest, highest = _lowest(sizes, keep, caps or {}), dict(sizes)
+    lowest = _lowest(sizes, keep, caps or {})
+    if pattern and pattern.sparsity:
+        if prices:
+            raise InputError(f"`pattern` {pattern} goes with `budget` weights only; leave one of them out")
+        return _keep_n_of_m(convs, amount, scope, lowest, pattern, marginals)
+    blocks = {name: block_size(pattern, conv.weight.shape) for name, conv in convs.items()}
+    units = {name: size // blocks[name] for name, size in sizes.items()}
+    least = {name: -(-low // blocks[name]) for name, low in lowest.items()}
     if prices and any(isinstance(price, PriceCurve) for price in prices.values()):
-        layer_prices = {name: LayerPrice(_as_curve(prices[name], n), n) for name, n in sizes.items()}
-        return _keep_by_curves(convs, amount, scope, lowest, layer_prices, marginals)
-    if pattern:
-        highest = _highest(convs, lowest, pattern)
-        lowest = {name: low if highest[name] < sizes[name] else sizes[name] for name, low in lowest.items()}
+        curves = {name: LayerPrice(_as_curve(prices[name], sizes[name]), n) for name, n in units.items()}
+        kept = _keep_by_curves(convs, amount, scope, least, curves, pattern, marginals)
+    elif scope == "layer":
+        kept = _per_layer(units, least, units, amount)
+    else:
+        price = prices or dict.fromkeys(sizes, 1)
+        whole = _sum_prices(sizes, price)
+        total = whole - round(amount * whole)
+        _check_reachable(amount, total, {n: count * blocks[n] for n, count in least.items()}, sizes, price)
+        if prices is None and units == sizes:
+            return _keep_exactly(convs, scope, lowest, sizes, total, None, marginals)
+        price = {name: price[name] * block for name, block in blocks.items()}
+        kept = _keep_by_prices(convs, scope, least, units, total, price, pattern, marginals)
+    return {name: count * blocks[name] for name, count in kept.items()}
+
+
+def _keep_n_of_m(
+    convs: Mapping[str, nn.Conv2d],
+    amount: float,
+    scope: Scope,
+    lowest: Counts,
+    pattern: Pattern,
+    marginals: Mapping[str, np.ndarray] | None,
+) -> Counts:
+    sizes = {name: conv.weight.numel() for name, conv in convs.items()}
+    highest = most_kept(convs, lowest, pattern)
+    lowest = {name: low if highest[name] < sizes[name] else sizes[name] for name, low in lowest.items()}
     if scope == "layer":
-        return _per_layer(sizes, lowest, highest, amount, pattern)
-    price = prices or dict.fromkeys(sizes, 1)
-    whole = _sum_prices(sizes, price)
-    total = whole - round(amount * whole)
-    _check_reachable(amount, total, lowest, sizes, price)
-    if pattern:
-        taking = _choose(convs, lowest, highest, total, pattern)
-        highest = {name: high if name in taking else sizes[name] for name, high in highest.items()}
-        lowest = {name: low if name in taking else sizes[name] for name, low in lowest.items()}
+        check_every_layer(sizes, lowest, amount, pattern)
+        return _per_layer(sizes, lowest, highest, amount)
+    total = sum(sizes.values()) - round(amount * sum(sizes.values()))
+    _check_reachable(amount, total, lowest, sizes, dict.fromkeys(sizes, 1))
+    taking = choose_layers(convs, lowest, highest, total, pattern)
+    highest = {name: high if name in taking else sizes[name] for name, high in highest.items()}
+    lowest = {name: low if name in taking else sizes[name] for name, low in lowest.items()}
+    return _keep_exactly(convs, scope, lowest, highest, total, pattern, marginals)
+
+
+def _keep_exactly(
+    convs: Mapping[str, nn.Conv2d],
+    scope: Scope,
+    lowest: Counts,
+    highest: Counts,
+    total: int,
+    pattern: Pattern | None,
+    marginals: Mapping[str, np.ndarray] | None,
+) -> Counts:
     if scope == "erk":
-        share_out = round_to_total if prices is None else partial(_round_below_total, prices=prices)
-        return share_out(_erk_proportions(convs), lowest, highest, total)
+        return round_to_total(_erk_proportions(convs), lowest, highest, total)
+    return _keep_highest(_scores(convs, scope, lowest, highest, pattern, marginals), lowest, total)
+
+
+def _keep_by_prices(
+    convs: Mapping[str, nn.Conv2d],
+    scope: Scope,
+    lowest: Counts,
+    highest: Counts,
+    total: int,
+    prices: Mapping[str, int],
+    pattern: AnyPattern | None,
+    marginals: Mapping[str, np.ndarray] | None,
+) -> Counts:
+    """Return how many blocks each layer keeps. lowest, highest, prices: of blocks, or of single weights."""
+    if scope == "erk":
+        return _round_below_total(_erk_proportions(convs, pattern), lowest, highest, total, prices)
     scores = _scores(convs, scope, lowest, highest, pattern, marginals)
-    if prices is None:
-        return _keep_highest(scores, lowest, total)
     if scope == "measured":  # The only scores that are a loss, which can be weighed against a price.
         scores = {name: one / max(prices[name], TINIEST) for name, one in scores.items()}
     return keep_within(scores, lowest, total, prices)
@@ -109,9 +162,11 @@ def _keep_by_curves(
     scope: Scope,
     lowest: Counts,
     prices: Mapping[str, LayerPrice],
+    pattern: AnyPattern | None,
     marginals: Mapping[str, np.ndarray] | None,
 ) -> Counts:
-    sizes = {name: conv.weight.numel() for name, conv in convs.items()}
+    """Return how many blocks each layer keeps. lowest, prices: of blocks, or of single weights."""
+    sizes = {name: price.weights for name, price in prices.items()}
     whole, least = sum_prices(sizes, prices), sum_prices(lowest, prices)
     total = (1 - amount) * whole
     if total < least:
@@ -121,12 +176,13 @@ def _keep_by_curves(
             f"is left where every layer that can be pruned is zero; {most} at most is expected"
         )
     if scope in ("layer", "erk"):
-        proportions = dict(sizes) if scope == "layer" else _erk_proportions(convs)
+        proportions = dict(sizes) if scope == "layer" else _erk_proportions(convs, pattern)
         return proportional_within(proportions, prices, lowest, sizes, total)
     if scope == "measured":
-        losses = {name: _losses(one, sizes[name] - lowest[name]) for name, one in _known(marginals).items()}
+        falling = _by_blocks(convs, _known(marginals), pattern)
+        losses = {name: _losses(one, sizes[name] - lowest[name]) for name, one in falling.items()}
         return allocate(losses, prices, lowest, total)
-    scores = _scores(convs, scope, lowest, sizes, None, None)
+    scores = _scores(convs, scope, lowest, sizes, pattern, None)
     return keep_highest_within(scores, prices, lowest, total)
 
 
@@ -135,15 +191,23 @@ def _scores(
     scope: Scope,
     lowest: Counts,
     highest: Counts,
-    pattern: Pattern | None,
+    pattern: AnyPattern | None,
     marginals: Mapping[str, np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
-    """Return the scores of the weights of each layer that may be kept or pruned, in falling order."""
+    """Return the scores of what may be kept or pruned of each layer, weights or blocks, in falling order."""
     if scope == "measured":
-        falling = _known(marginals)
+        falling = _by_blocks(convs, _known(marginals), pattern)
     else:
         falling = {name: _falling(conv, scope, highest[name], pattern) for name, conv in convs.items()}
     return {name: falling[name][: highest[name]][lowest[name] :] for name in convs}
+
+
+def _by_blocks(
+    convs: Mapping[str, nn.Conv2d], marginals: Mapping[str, np.ndarray], pattern: AnyPattern | None
+) -> dict[str, np.ndarray]:
+    """Return the cost of pruning one more block of each layer: [blocks], falling."""
+    sizes = {name: block_size(pattern, conv.weight.shape) for name, conv in convs.items()}
+    return {name: one.reshape(-1, sizes[name]).sum(1) for name, one in marginals.items()}
 
 
 def _losses(marginals: np.ndarray, prunable: int) -> np.ndarray:
@@ -152,8 +216,9 @@ def _losses(marginals: np.ndarray, prunable: int) -> np.ndarray:
     return np.append(np.cumsum(first[::-1])[::-1], 0.0)
 
 
-def _erk_proportions(convs: Mapping[str, nn.Conv2d]) -> dict[str, int]:
-    return {name: sum(conv.weight.shape) for name, conv in convs.items()}
+def _erk_proportions(convs: Mapping[str, nn.Conv2d], pattern: AnyPattern | None = None) -> dict[str, float]:
+    shapes = {name: conv.weight.shape for name, conv in convs.items()}
+    return {name: sum(shape) / block_size(pattern, shape) for name, shape in shapes.items()}
 
 
 def _known(marginals: Mapping[str, np.ndarray] | None) -> Mapping[str, np.ndarray]:
@@ -248,27 +313,7 @@ def _matching(names: Iterable[str], word: str, argument: str) -> list[str]:
     return found
 
 
-def _highest(convs: Mapping[str, nn.Conv2d], lowest: Counts, pattern: Pattern) -> Counts:
-    """Return the largest number of weights that each layer can keep, with the pattern where it fits."""
-    highest = {}
-    for name, conv in convs.items():
-        size = conv.weight.numel()
-        takes = pattern.fits(conv.weight.shape) and lowest[name] <= pattern.most(size)
-        highest[name] = pattern.most(size) if takes else size
-    return highest
-
-
-def _per_layer(
-    sizes: Counts, lowest: Counts, highest: Counts, amount: float, pattern: Pattern | None
-) -> Counts:
-    if pattern and amount < pattern.sparsity - 1e-9:
-        raise InputError(
-            f"sparsity {amount} of each layer is less than that of `pattern` {pattern}; "
-            f"{pattern.sparsity:.4g} or more is expected, or another `scope`, which gives the pattern to "
-            "some layers only"
-        )
-    if pattern and lowest == sizes:
-        raise InputError(f"`pattern` {pattern} fits no layer that can be pruned; another one is expected")
+def _per_layer(sizes: Counts, lowest: Counts, highest: Counts, amount: float) -> Counts:
     counts = {name: size - round(amount * size) for name, size in sizes.items()}
     return {name: min(highest[name], max(lowest[name], count)) for name, count in counts.items()}
 
@@ -286,66 +331,22 @@ def _check_reachable(
         )
 
 
-def _choose(
-    convs: Mapping[str, nn.Conv2d], lowest: Counts, highest: Counts, total: int, pattern: Pattern
-) -> set[str]:
-    """Choose the layers that take the pattern. All zeros are in these layers, so they must be large enough.
+def _falling(conv: nn.Conv2d, scope: Scope, count: int, pattern: AnyPattern | None) -> np.ndarray:
+    """Return the scores of the weights or blocks that a layer can keep, in falling order: float32 [count].
 
-    The layers with the lowest cost are taken first. A layer that makes more zeros than are left is skipped.
-    If the chosen layers can't hold all zeros, the layers with the largest gain are taken first instead: this
-    finds a choice wherever there is one.
+    A block counts as weights that are all equal to the mean of their magnitudes.
     """
-    sizes = {name: conv.weight.numel() for name, conv in convs.items()}
-    gains = {name: sizes[name] - highest[name] for name in sizes if highest[name] < sizes[name]}
-    zeros = sum(sizes.values()) - total
-    if sum(gains.values()) <= zeros:
-        return set(gains)
-    costs = {name: _relative_loss(convs[name], highest[name], pattern) / gains[name] for name in gains}
-    for order in (sorted(gains, key=costs.__getitem__), sorted(gains, key=gains.__getitem__, reverse=True)):
-        taking = _fill(order, gains, zeros)
-        if sum(sizes[name] - lowest[name] for name in taking) >= zeros:
-            return taking
-    raise _no_choice(zeros, gains, sum(sizes.values()), pattern)
-
-
-def _no_choice(zeros: int, gains: Counts, weights: int, pattern: Pattern) -> InputError:
-    larger = min((gain for gain in gains.values() if gain > zeros), default=sum(gains.values()))
-    return InputError(
-        f"sparsity {zeros / weights:.4g} is {zeros} zeros, which no choice of layers with "
-        f"`pattern` {pattern} makes: the layers in which it makes fewer zeros cannot hold this many; "
-        f"0 or {math.ceil(larger / weights * 1e4) / 1e4} is expected"
-    )
-
-
-def _fill(order: Iterable[str], gains: Counts, zeros: int) -> set[str]:
-    """Take layers in this order. A layer whose gain is more than the zeros that are left is skipped."""
-    taking = set()
-    for name in order:
-        if gains[name] <= zeros:
-            taking.add(name)
-            zeros -= gains[name]
-    return taking
-
-
-def _relative_loss(conv: nn.Conv2d, count: int, pattern: Pattern) -> float:
-    """Return the share of a layer's squared magnitude that the pattern prunes, in [0, 1]."""
-    weight = conv.weight.detach().float()
-    whole = weight.square().sum().item()
-    lost = weight[~select(weight.abs(), count, pattern)].square().sum().item()
-    return lost / whole if whole else 0.0
-
-
-def _falling(conv: nn.Conv2d, scope: Scope, count: int, pattern: Pattern | None) -> np.ndarray:
-    """Return the scores of the weights that a layer can keep, in falling order: float32 [count]."""
-    weights = conv.weight.detach().abs().float()
-    if count < weights.numel():
+    weights, size = conv.weight.detach().abs().float(), block_size(pattern, conv.weight.shape)
+    if size > 1:
+        weights = weights.unflatten(1, (-1, size)).mean(2)
+    elif count < weights.numel():
         weights = weights[select(weights, count, pattern)]
     falling = np.sort(weights.cpu().numpy(), axis=None)[::-1]
     if scope == "global":
         return falling
     # A weight's sum includes equal weights that are kept longer, so the last weight of a layer scores 1.
     squares = np.square(falling, dtype=np.float64)
-    sums = np.cumsum(squares)
+    sums = np.cumsum(squares) * size
     return np.divide(squares, sums, out=np.zeros_like(sums), where=sums > 0).astype(np.float32)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparsity.pruning.apply import apply_masks
 from sparsity.pruning.layers import convolutions
-from sparsity.pruning.patterns import Pattern, select
+from sparsity.pruning.patterns import AnyPattern, select
 from sparsity.pruning.scopes import Scope
 
 
@@ -22,13 +22,13 @@ class PruningContext:
     images: calibration batches, float32 [n, 3, height, width], on the network's device; empty if the
     criterion does not need images. channel_costs: the cost of errors in the channels of each Conv2d, by name,
     [groups, rows, rows] (see channel_costs.channel_costs); empty if the criterion does not need them.
-    pattern: N:M, or None. seed: of all random choices.
+    pattern: N:M or blocks, or None. seed: of all random choices.
     tick: to be called with the name of each finished layer; it advances the progress bar.
     """
 
     images: Sequence[Tensor] = field(default=(), repr=False)
     channel_costs: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
-    pattern: Pattern | None = None
+    pattern: AnyPattern | None = None
     seed: int = 0
     tick: Callable[[str], None] = lambda _name: None
 
@@ -76,12 +76,12 @@ class ScoreCriterion(Criterion):
         apply_masks(network, self.masks(network, counts, context.pattern))
 
     def masks(
-        self, network: nn.Module, counts: Mapping[str, int], pattern: Pattern | None = None
+        self, network: nn.Module, counts: Mapping[str, int], pattern: AnyPattern | None = None
     ) -> dict[str, Tensor]:
         """Return bool masks by the name of the Conv2d: True for the counts[name] highest scores.
 
         Layers that are not in counts get no mask. pattern: applied to the layers that fit it and are not
-        dense.
+        dense. The score of a block is the sum of its weights' scores.
         Raises InputError for a score that is NaN or a count out of range.
         """
         masks = {}

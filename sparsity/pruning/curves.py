@@ -14,8 +14,8 @@ from sparsity.pruning import least_squares
 from sparsity.pruning.layers import convolutions
 from sparsity.pruning.lockstep import run_in_lockstep
 from sparsity.pruning.moments import Moments, gather_moments
-from sparsity.pruning.obs import ObsSettings, grouped, normalised
-from sparsity.pruning.patterns import select
+from sparsity.pruning.obs import ObsSettings, grouped, normalised, selector
+from sparsity.pruning.patterns import AnyPattern, block_size, project
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.8, 0.9, 0.96)
 """The sparsities at which a layer's cost is measured."""
@@ -60,6 +60,7 @@ def measure_curves(
     batches: Sequence[Tensor],
     channel_costs: Mapping[str, Tensor],
     *,
+    pattern: AnyPattern | None = None,
     settings: ObsSettings | None = None,
     tick: Callable[[str], None] = lambda _name: None,
 ) -> dict[str, Curve]:
@@ -67,7 +68,7 @@ def measure_curves(
 
     The network is not changed. channel_costs: the cost of errors in the channels, [groups, rows, rows] by the
     name of the Conv2d (see channel_costs.channel_costs). The cost of a layer is that of the covariance of its
-    errors.
+    errors. pattern: the layers that it fits are pruned by its blocks; N:M is not applied.
     """
     settings = settings or ObsSettings()
     names = {conv: name for name, conv in convolutions(network)}
@@ -77,7 +78,7 @@ def measure_curves(
     def visit(conv: nn.Conv2d, inputs: list[Tensor]) -> Iterator[Tensor]:
         name = names[conv]
         moments = gather_moments(conv, inputs, CURVE_PATCHES, generator, paired=False)
-        curves[name] = _curve(conv, moments, channel_costs[name], settings)
+        curves[name] = _curve(conv, moments, channel_costs[name], pattern, settings)
         tick(name)
         while inputs:
             yield conv._conv_forward(inputs.pop(0), conv.weight, conv.bias)
@@ -86,18 +87,25 @@ def measure_curves(
     return {name: curves[name] for name in names.values()}
 
 
-def _curve(conv: nn.Conv2d, moments: Moments, channel_cost: Tensor, settings: ObsSettings) -> Curve:
+def _curve(
+    conv: nn.Conv2d,
+    moments: Moments,
+    channel_cost: Tensor,
+    pattern: AnyPattern | None,
+    settings: ObsSettings,
+) -> Curve:
     dense = grouped(conv.weight, conv.groups)
     h, unit = normalised(moments.xx, settings.damping)
     c, row_unit = normalised(channel_cost, settings.channel_damping)
     target, basis = dense * unit[:, None] * row_unit[:, :, None], least_squares.diagonalise(h, c)
-    costs = []
+    size = block_size(pattern, conv.weight.shape)
+    units, costs = target.numel() // size, []
     for sparsity in GRID:
-        count = target.numel() - round(sparsity * target.numel())
+        count = (units - round(sparsity * units)) * size
         support = least_squares.find_support(
             target,
             h,
-            lambda scores, count=count: select(scores, count),
+            selector(conv, count, pattern if size > 1 else None, project),
             c,
             basis=basis,
             steps=SUPPORT_STEPS,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 Select = Callable[[Tensor], Tensor]
-"""Scores [groups, rows, k] -> which are kept: bool, always with the same number of True."""
+"""Magnitudes [groups, rows, k] -> which are kept: bool, always with the same number of True."""
 Turn = Callable[[Tensor], Tensor]
 FIRST_PENALTY = 0.1
 STEPS, STEPS_BETWEEN = 120, 3
@@ -54,6 +54,7 @@ def find_support(
 ) -> Tensor:
     """Return which weights to keep: bool, shaped like target. h and c: with a diagonal of ones.
 
+    select: the Euclidean projection onto the allowed weights, by magnitudes (see patterns.project).
     basis: of h and c, if it is known.
 
     The alternating direction method of multipliers solves Optimal Brain Surgeon's problem (Hassibi and Stork

@@ -13,7 +13,7 @@ from sparsity.pruning.amounts import keep_counts
 from sparsity.pruning.apply import Module, apply_masks
 from sparsity.pruning.criterion import ScoreCriterion
 from sparsity.pruning.layers import require_convolutions
-from sparsity.pruning.patterns import Pattern, parse_pattern
+from sparsity.pruning.patterns import AnyPattern, parse_pattern
 from sparsity.pruning.scopes import Scope, check_amount, check_scope
 
 
@@ -28,7 +28,7 @@ class Magnitude(ScoreCriterion):
 
 
 def magnitude_masks(
-    network: nn.Module, counts: Mapping[str, int], pattern: Pattern | None = None
+    network: nn.Module, counts: Mapping[str, int], pattern: AnyPattern | None = None
 ) -> dict[str, Tensor]:
     """Return masks of the counts[name] largest weights of each Conv2d (see ScoreCriterion.masks)."""
     return Magnitude().masks(network, counts, pattern)
@@ -40,7 +40,7 @@ def prune(
     scope: Scope = "layer",
     *,
     keep: Sequence[str] = (),
-    pattern: str | Pattern | None = None,
+    pattern: str | AnyPattern | None = None,
 ) -> Module:
     """Set the smallest weights of every Conv2d to zero, permanently and in place. Return the network.
 
@@ -49,7 +49,8 @@ def prune(
     fraction of all weights together (global_unstructured). "lamp" and "erk" prune the same total as "global",
     allocated as in keep_counts.
     keep: names of layers that stay dense, with wildcards: 'model.24.*'.
-    pattern: N:M as "2:4", at most n of every m consecutive input channels; "" or None for no pattern.
+    pattern: N:M as "2:4", at most n of every m consecutive input channels; "pair" or "quad", blocks of 2 or
+    4 consecutive input channels that become zero or stay together; "" or None for no pattern.
     Fuse batch norms first: this changes which weights are smallest.
     Raises InputError for another amount, scope or pattern, a name that matches no layer, an amount that
     can't be reached, or a network without Conv2d.

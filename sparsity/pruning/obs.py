@@ -20,7 +20,7 @@ from sparsity.pruning.criterion import Criterion, PruningContext
 from sparsity.pruning.layers import convolutions
 from sparsity.pruning.lockstep import run_in_lockstep
 from sparsity.pruning.moments import Moments, gather_moments
-from sparsity.pruning.patterns import Pattern, select
+from sparsity.pruning.patterns import AnyPattern, project, select
 
 SMALLEST_VARIANCE = 1e-12
 MOST_GROWTH = 100.0
@@ -79,7 +79,7 @@ def prune_obs(
     batches: Sequence[Tensor],
     *,
     channel_costs: Mapping[str, Tensor] | None = None,
-    pattern: Pattern | None = None,
+    pattern: AnyPattern | None = None,
     settings: ObsSettings | None = None,
     tick: Callable[[str], None] = lambda _name: None,
 ) -> nn.Module:
@@ -127,7 +127,7 @@ def prune_layer(
     conv: nn.Conv2d,
     moments: Moments,
     count: int,
-    pattern: Pattern | None,
+    pattern: AnyPattern | None,
     settings: ObsSettings,
     channel_cost: Tensor | None = None,
 ) -> None:
@@ -137,10 +137,9 @@ def prune_layer(
     never larger than that of magnitude pruning with the same bias correction.
     """
     dense = grouped(conv.weight, conv.groups)
-    stays = _selector(conv, count, pattern)
     cost = None if channel_cost is None else channel_cost + ridge(channel_cost, settings.channel_damping)
-    candidates = [dense * stays(dense.abs())]
-    solved = _solve(dense, moments, stays, settings, cost)
+    candidates = [dense * selector(conv, count, pattern)(dense.abs())]
+    solved = _solve(dense, moments, selector(conv, count, pattern, project), settings, cost)
     if solved.abs().max() <= MOST_GROWTH * dense.abs().max():  # False for NaN
         candidates.append(solved)
     best = min(candidates, key=lambda w: least_squares.error(w, moments.xx, moments.yx, dense, cost))
@@ -174,14 +173,22 @@ def _target(dense: Tensor, moments: Moments, pull: Tensor) -> Tensor:
     return torch.linalg.solve(moments.xx + pull, outputs.mT).mT
 
 
-def _selector(conv: nn.Conv2d, count: int, pattern: Pattern | None) -> least_squares.Select:
-    """Return a function that selects the count highest scores. Its scores are [groups, rows, k]."""
+def selector(
+    conv: nn.Conv2d,
+    count: int,
+    pattern: AnyPattern | None,
+    choose: Callable[[Tensor, int, AnyPattern | None], Tensor] = select,
+) -> least_squares.Select:
+    """Return a function that selects count weights by scores [groups, rows, k].
+
+    choose: select, or project for scores that are magnitudes. pattern: applied if it fits the layer.
+    """
     shape = conv.weight.shape
     takes = pattern is not None and count < conv.weight.numel() and pattern.fits(shape)
     fitting = pattern if takes else None
 
     def stays(scores: Tensor) -> Tensor:
-        chosen = select(scores.reshape(shape), count, fitting)
+        chosen = choose(scores.reshape(shape), count, fitting)
         return chosen.reshape(conv.groups, -1, scores.shape[-1])
 
     return stays

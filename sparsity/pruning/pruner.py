@@ -29,7 +29,7 @@ from sparsity.pruning.magnitude import Magnitude, prune
 from sparsity.pruning.method import Method, as_method
 from sparsity.pruning.multiply_adds import prices
 from sparsity.pruning.obs import Obs, ObsSettings
-from sparsity.pruning.patterns import Pattern, parse_pattern
+from sparsity.pruning.patterns import AnyPattern, parse_pattern
 from sparsity.pruning.price_curves import MeasurePrices, PriceCurve, digest, price_of
 
 UNSTRUCTURED = "unstructured"
@@ -52,7 +52,8 @@ class Pruner:
 
     network: fused, as load returns it. criterion: the default of prune: your own criterion object, a Method
     or a name. calibration: batches of images, as read_calibration returns them.
-    keep: names of layers that stay dense, with wildcards: 'model.24.*'. pattern: N:M as "2:4".
+    keep: names of layers that stay dense, with wildcards: 'model.24.*'.
+    pattern: N:M as "2:4", "pair" or "quad" (see the function prune); "" or None for no pattern.
     seed: of all random choices. imgsz: the side in pixels of the images for which budgets count.
     price_curves: takes the network and returns the time of each Conv2d by its density, by name. Budget
     "latency" needs it; it is called once. device: for the computations of methods that need images.
@@ -66,7 +67,7 @@ class Pruner:
         *,
         calibration: Sequence[Tensor] = (),
         keep: Sequence[str] = (),
-        pattern: str | Pattern | None = None,
+        pattern: str | AnyPattern | None = None,
         seed: int = 0,
         imgsz: int = IMGSZ,
         price_curves: MeasurePrices | None = None,
@@ -224,6 +225,7 @@ class Pruner:
                 network,
                 self._batches(),
                 self._channel_costs(),
+                pattern=self._pattern,
                 settings=ObsSettings(seed=self._seed),
                 tick=lambda _name: bar.update(),
             )

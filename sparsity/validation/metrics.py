@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Metrics:
     """Setup and figures of one validation.
 
-    criterion, scope: as in Method. pattern: N:M or unstructured.
+    criterion, scope: as in Method. pattern: N:M, pair, quad or unstructured.
     keep: the names of layers that stayed dense, separated by spaces.
     amount, budget: how much was to be pruned, and of what: weights, flops or latency.
     channels_removed: the number of dead output channels of convolutions that were removed after pruning.

@@ -68,6 +68,14 @@ def test_a_pattern(run, shapes, tmp_path, criterion):
     assert row(tmp_path)["pattern"] == "2:4"
 
 
+@pytest.mark.parametrize("criterion", ["l1", "obs"])
+def test_blocks_by_multiply_adds(run, shapes, tmp_path, criterion):
+    flags = ("--criterion", criterion, "--scope", "lamp", "--pattern", "pair", "--calib", images(shapes))
+    assert run(val_sparse, "--data", shapes, "--sparsity", 0.5, "--budget", "flops", *flags)[0] == 0
+    assert (row(tmp_path)["pattern"], row(tmp_path)["budget"]) == ("pair", "flops")
+    assert row(tmp_path)["macs_left"] == pytest.approx(0.5, abs=0.01)
+
+
 def test_a_sweep_over_criteria(run, shapes, tmp_path):
     flags = ("--criterion", "l1,lamp,obs", "--calib", images(shapes), "--batch-sizes", "none")
     code, out, err = run(sweep, "0.3,0.6", "--data", shapes, *flags)
@@ -155,6 +163,10 @@ BAD = {
     "seed": (lambda t: [*CALIBRATED, "--calib", t, "--calib-seed", "-1"], "--calib-seed is -1"),
     "pattern": (lambda t: ["--pattern", "3:2"], "--pattern is '3:2'"),
     "pattern word": (lambda t: ["--pattern", "two"], "--pattern is 'two'"),
+    "pattern of three": (
+        lambda t: ["--pattern", "triple"],
+        "--pattern is 'triple'; unstructured, pair, quad",
+    ),
     "pattern too dense": (lambda t: ["--pattern", "1:4"], "less than that of --pattern 1:4"),
     "keep nothing": (lambda t: ["--keep", "model.99.*"], "--keep 'model.99.*' matches no Conv2d"),
     "keep all": (lambda t: ["--keep", "*", "--scope", "global"], "0.0 at most is expected"),

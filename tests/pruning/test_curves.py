@@ -9,6 +9,7 @@ from sparsity import InputError
 from sparsity.pruning.amounts import keep_counts
 from sparsity.pruning.channel_costs import channel_costs
 from sparsity.pruning.curves import GRID, Curve, measure_curves
+from sparsity.pruning.patterns import Block, Pattern
 
 
 class TwoOutputs(nn.Module):
@@ -94,6 +95,20 @@ def test_costs_rise_with_sparsity(batches):
     for curve in curves.values():
         assert len(curve.costs) == len(GRID)
         assert all(0 < low < high for low, high in zip(curve.costs, curve.costs[1:], strict=False))
+
+
+def test_curves_of_blocks_cost_more_where_blocks_fit(batches):
+    network = TwoOutputs().eval()
+    costs = channel_costs(network, batches, alike)
+    free, n_of_m, pairs, quads = (
+        measure_curves(network, batches, costs, pattern=one)
+        for one in (None, Pattern(2, 4), Block(2), Block(4))
+    )
+    assert n_of_m == free
+    assert pairs["stem"] == quads["stem"] == free["stem"], "three channels"
+    for name in ("first", "second"):
+        for curves in zip(free[name].costs[:-1], pairs[name].costs, quads[name].costs, strict=False):
+            assert curves == tuple(sorted(curves))
 
 
 def test_marginals_fall_and_add_up_to_the_costs():

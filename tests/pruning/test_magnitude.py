@@ -11,7 +11,7 @@ from sparsity import InputError, count_sparsity, layer_sparsity, prune
 from sparsity.pruning.amounts import keep_counts
 from sparsity.pruning.apply import apply_masks
 from sparsity.pruning.magnitude import magnitude_masks
-from sparsity.pruning.patterns import Pattern
+from sparsity.pruning.patterns import Block, Pattern
 
 
 def small() -> nn.Sequential:
@@ -109,6 +109,20 @@ def test_prune_follows_a_pattern(pattern, scope, amount):
     for weight in (grouped, plain):
         alive = weight.unflatten(1, (-1, 4)).count_nonzero(dim=2)
         assert alive.max() <= n or weight.count_nonzero() == weight.numel()
+
+
+@pytest.mark.parametrize("pattern", ["pair", Block(4)], ids=str)
+@pytest.mark.parametrize("scope", ["layer", "global", "lamp", "erk"])
+@pytest.mark.parametrize("amount", [0.1, 0.5, 0.9])
+def test_prune_leaves_whole_blocks(pattern, scope, amount):
+    network = prune(small(), amount, scope, pattern=pattern)
+    size = 2 if pattern == "pair" else 4
+    _, grouped, _, plain, _ = weights(network)
+    for weight in (grouped, plain):
+        assert set(weight.unflatten(1, (-1, size)).count_nonzero(dim=2).flatten().tolist()) <= {0, size}
+    if scope != "layer":
+        counted = count_sparsity(network)
+        assert 0 <= counted.conv_zeros - round(amount * counted.conv_weights) < size
 
 
 @pytest.mark.parametrize("word", ["", "unstructured"])

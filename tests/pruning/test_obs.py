@@ -14,7 +14,7 @@ from sparsity.pruning.least_squares import find_support, refit
 from sparsity.pruning.magnitude import magnitude_masks
 from sparsity.pruning.moments import Moments, gather_moments
 from sparsity.pruning.obs import ObsSettings, prune_layer, prune_obs, unit_diagonal
-from sparsity.pruning.patterns import Pattern, parse_pattern, select
+from sparsity.pruning.patterns import Block, Pattern, parse_pattern, project, select
 
 EXACT = ObsSettings(damping=0.0, pull=0.0)
 
@@ -215,6 +215,53 @@ def test_a_network_gets_the_zeros_asked_for_and_stays_closer_than_magnitude(batc
         for conv in (m for m in pruned if isinstance(m, nn.Conv2d) and wanted.fits(m.weight.shape)):
             kept = (conv.weight != 0).unflatten(1, (-1, wanted.m)).sum(2)
             assert kept.max() <= wanted.n
+
+
+@pytest.mark.parametrize("pattern", [Block(2), Block(4)], ids=str)
+@pytest.mark.parametrize("scope", ["layer", "global", "lamp", "erk"])
+def test_blocks_hold_and_stay_closer_than_magnitude(batches, pattern, scope):
+    counts = keep_counts(network(), 0.5, scope, pattern=pattern)
+    pruned = prune_obs(network(), counts, batches, pattern=pattern)
+    magnitude = apply_masks(network(), magnitude_masks(network(), counts, pattern))
+    for name, conv in pruned.named_children():
+        if isinstance(conv, nn.Conv2d):
+            assert int(conv.weight.count_nonzero()) == counts[name]
+            if pattern.fits(conv.weight.shape):
+                kept = conv.weight.unflatten(1, (-1, pattern.size)).count_nonzero(2)
+                assert set(kept.flatten().tolist()) <= {0, pattern.size}
+    images = torch.rand(8, 3, 24, 24, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        dense = network()(images)
+        away, magnitudes = ((n(images) - dense).square().mean() for n in (pruned, magnitude))
+    assert away < 0.8 * magnitudes
+
+
+@pytest.mark.parametrize("pattern", [Block(2), Block(4)], ids=str)
+@pytest.mark.parametrize("count", [0, 8, 32, 60, 64])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_layer_in_blocks_is_never_worse_than_magnitude_in_blocks(pattern, count, seed):
+    conv, xx = linear(8, 8, seed=seed), correlated(8, seed)
+    weight = conv.weight.clone()
+    magnitude = (weight * select(weight.abs(), count, pattern)).flatten(1)
+    prune_layer(conv, plain(xx), count, pattern, ObsSettings())
+    dense, weights = weight.flatten(1), conv.weight.flatten(1)
+    assert int((weights != 0).sum()) == count
+    assert lost(weights, dense, xx[0]) <= lost(magnitude, dense, xx[0]) + 1e-12
+
+
+def test_the_support_in_pairs_is_mostly_one_of_the_two_best():
+    ranks = []
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        h = unit_diagonal(correlated(8, seed))[0]
+        target, pairs = torch.randn(1, 1, 8, generator=generator).double(), torch.arange(8).view(4, 2)
+        support = find_support(target, h, lambda m: project(m.view(1, 8, 1, 1), 4, Block(2)).view_as(m))
+        found = lost(refit(target, h, support, target)[0], target[0], h[0])
+        choices = (pairs[list(c)].flatten() for c in itertools.combinations(range(4), 2))
+        masks = (torch.zeros(8, dtype=torch.bool).index_fill(0, c, True) for c in choices)
+        every = [lost(exact(target[0, 0], h[0], m)[None], target[0], h[0]) for m in masks]
+        ranks.append(sum(one < found - 1e-9 for one in every))
+    assert sum(rank <= 1 for rank in ranks) >= 15, f"ranks {ranks} of 6"
 
 
 def test_equal_seeds_give_equal_networks(batches):

@@ -5,12 +5,22 @@ import copy
 import pytest
 import torch
 
-from sparsity import InputError, Method, Pruner, count_sparsity, layer_sparsity, prune
+from sparsity import InputError, Method, PriceCurve, Pruner, count_sparsity, layer_sparsity, prune
 from sparsity.commands.method_lists import parse_methods
 from sparsity.pruning import obs
 from sparsity.pruning import pruner as module
+from sparsity.pruning.multiply_adds import count_multiply_adds
 
 OBS = Method("obs", "layer")
+BLOCKS = {"pair": 2, "quad": 4}
+
+
+def assert_whole_blocks(network: torch.nn.Module, size: int) -> None:
+    fitting = [layer for layer in layer_sparsity(network) if layer.shape[1] % size == 0]
+    assert sum(layer.zeros for layer in fitting)
+    for layer in fitting:
+        kept = network.get_submodule(layer.name).weight.unflatten(1, (-1, size)).count_nonzero(2)
+        assert set(kept.flatten().tolist()) <= {0, size}
 
 
 @pytest.fixture
@@ -30,7 +40,7 @@ def test_magnitude_is_what_prune_gives(shallow, scope):
 @pytest.mark.parametrize(
     "method", parse_methods("l1,lamp,erk,obs") + parse_methods("l1", "measured"), ids=str
 )
-@pytest.mark.parametrize("pattern", [None, "2:4"])
+@pytest.mark.parametrize("pattern", [None, "2:4", "pair", "quad"])
 def test_every_method(shallow, images, method, pattern):
     before = copy.deepcopy(shallow.state_dict())
     pruner = Pruner(shallow, calibration=images, keep=["model.7.*"], pattern=pattern)
@@ -43,11 +53,34 @@ def test_every_method(shallow, images, method, pattern):
     assert counted.conv == pytest.approx(0.5, abs=0.05)
     for layer in layer_sparsity(network):
         assert not (layer.name.startswith("model.7.") and layer.zeros)
-        if pattern and layer.zeros and layer.shape[1] % 4 == 0:
+        if pattern == "2:4" and layer.zeros and layer.shape[1] % 4 == 0:
             groups = network.get_submodule(layer.name).weight.unflatten(1, (-1, 4))
             assert (groups != 0).sum(2).max() <= 2
+    if pattern in BLOCKS:
+        assert_whole_blocks(network, BLOCKS[pattern])
     with torch.no_grad():
         assert all(raw.isfinite().all() for raw in network(images[0]))
+
+
+@pytest.mark.parametrize("budget", ["flops", "latency"])
+@pytest.mark.parametrize("scope", ["layer", "lamp", "measured"])
+@pytest.mark.parametrize("pattern", BLOCKS)
+def test_blocks_go_with_budgets(shallow, images, pattern, scope, budget):
+    def times(network):
+        return {one.name: PriceCurve((0, 1), (0, one.weights)) for one in layer_sparsity(network)}
+
+    pruner = Pruner(shallow, calibration=images, pattern=pattern, price_curves=times)
+    network = pruner.prune(Method("obs", scope, budget), 0.4)
+    assert_whole_blocks(network, BLOCKS[pattern])
+    sides = (640, 640)
+    counted = count_multiply_adds(network, sides)
+    left = counted.left_share if budget == "flops" else 1 - count_sparsity(network).conv
+    assert left == pytest.approx(0.6, abs=0.01)
+
+
+def test_curves_are_measured_with_the_pattern(shallow, images):
+    free, pairs = (Pruner(shallow, calibration=images, pattern=one)._measure_curves() for one in ("", "pair"))
+    assert sum(pairs[name].costs[4] > free[name].costs[4] for name in free) > len(free) / 2
 
 
 def test_obs_stays_nearer_to_the_dense_network(shallow, images):
@@ -139,6 +172,8 @@ def test_identity_tells_pruners_apart(shallow, images):
         return Pruner(shallow, **{"calibration": images, **changes}).identity(parse_methods(methods))
 
     assert identity() == identity()
-    for change in ({"calibration": images[:1]}, {"seed": 1}, {"keep": ["a"]}, {"pattern": "2:4"}):
+    for change in ({"calibration": images[:1]}, {"seed": 1}, {"keep": ["a"]}, {"pattern": "pair"}):
         assert identity() != identity(**change), change
+    assert identity("l1", pattern="pair")["pattern"] == "pair"
+    assert identity(pattern="pair") != identity(pattern="quad") != identity(pattern="2:4")
     assert identity("l1") == {"pattern": "unstructured", "keep": ""} == identity("l1", calibration=())
