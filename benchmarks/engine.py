@@ -27,6 +27,7 @@ from sparsity.base.devices import describe_environment
 from sparsity.base.memory import peak_memory
 from sparsity.engines.engine import Engine, Runner
 from sparsity.engines.making import make_engines
+from sparsity.engines.table import ENGINES
 from sparsity.formats import onnx_file
 from sparsity.formats.int8_runtimes import RUNTIMES
 from sparsity.pruning.zeros import count_sparsity
@@ -37,6 +38,7 @@ from sparsity.yolo.yolov5.architectures import yolov5
 
 CPU = torch.device("cpu")
 DENSE = ("torch", "onnxruntime", "openvino", "openvino-bf16")
+OURS = ("sparse", "sparse-bf16", "sparse-int8")
 COCO_CLASSES = 80
 INT8_IMAGES = 64
 MIB = 2**20
@@ -48,8 +50,10 @@ def main() -> None:
     networks = {("l1", amount): pruned(options, amount) for amount in options.amounts}
     for file in options.files:
         network = load(file)
-        networks[options.named, round(count_sparsity(network).conv, 3)] = network
-    engines = make_engines([*filter(can_be_made, DENSE), "sparse"])
+        networks[options.named or Path(file).stem, round(count_sparsity(network).conv, 3)] = network
+    calibration = read_images(options)
+    ours = [name for name in OURS if calibration or not ENGINES[name].needs_images]
+    engines = make_engines([*filter(can_be_made, (*DENSE, *ours))], calibration)
     rows = []
     for threads, batch in itertools.product(options.threads, options.batches):
         torch.set_num_threads(threads)
@@ -59,15 +63,15 @@ def main() -> None:
             [partial(run, one, images) for one in runners.values()], Rounds(options.seconds, 3, 40)
         )
         times = {key: summarize(one) for key, one in zip(runners, spent, strict=True)}
-        rivals = {key[0]: one.median for key, one in times.items() if key[0] != "sparse"}
+        rivals = {key[0]: one.median for key, one in times.items() if key[0] not in OURS}
         fastest = min(rivals, key=rivals.__getitem__)
         best = rivals[fastest]
-        float32 = min(rivals[name] for name in engines if name != "sparse" and not engines[name].computes_in)
+        float32 = min(rivals[name] for name in engines if name in rivals and not engines[name].computes_in)
         print(f"{threads} threads, batch {batch}: the best of any precision is {fastest}, {best:.1f} ms")
         for (engine, criterion, amount), one in times.items():
             setup = (options.model, engine, criterion, amount, threads, batch)
             speed = (one.median, one.p10, one.p90, one.runs, float32 / one.median, best / one.median)
-            rows.append((*setup, *speed, seconds.get((criterion, amount))))
+            rows.append((*setup, *speed, seconds.get((engine, criterion, amount))))
     frame = pd.DataFrame(rows, columns=COLUMNS)
     print(describe_environment(CPU)["cpu"], f"torch {torch.__version__}")
     print(frame.round(3).to_string(index=False))
@@ -100,12 +104,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--weights", help="a checkpoint; random weights of --model where it is left out")
     parser.add_argument("--model", default="yolov5n")
     parser.add_argument("--files", nargs="*", default=[], help="pruned networks of that model")
-    parser.add_argument("--named", default="obs", help="by what --files were pruned")
+    parser.add_argument("--named", default="", help="by what --files were pruned (their names)")
     parser.add_argument("--amounts", type=float, nargs="+", default=[0, 0.5, 0.7, 0.8, 0.9])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--imgsz", type=int, default=640)
-    parser.add_argument("--calib", help="images; with them, the dense network is timed in int8, too")
+    parser.add_argument("--calib", help="images; with them, int8 is timed, too")
     parser.add_argument("--seconds", type=float, default=30, help="about so long for each setup")
     parser.add_argument("--memory", action="store_true", help="peak memory of a process for each engine, too")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
@@ -131,23 +135,23 @@ def prepare(
     networks: dict[tuple[str, float], Network],
     engines: dict[str, Engine],
     images: Tensor,
-) -> tuple[dict[tuple[str, str, float], Runner], dict[tuple[str, float], float]]:
+) -> tuple[dict[tuple[str, str, float], Runner], dict[tuple[str, str, float], float]]:
     """Runners by engine, criterion and amount; and the seconds that each sparse one took to be made."""
     one = dense(options)
     runners = {
         (name, "", 0.0): engine.prepare(one, CPU, torch.float32)
         for name, engine in engines.items()
-        if name != "sparse"
+        if name not in OURS
     }
     runners |= {(f"{name}-int8", "", 0.0): runner for name, runner in int8_runners(options, engines).items()}
     seconds = {}
-    for key, network in networks.items():
+    for name, (key, network) in itertools.product(filter(engines.__contains__, OURS), networks.items()):
         start = time.perf_counter()
-        runner = engines["sparse"].prepare(network, CPU, torch.float32)
+        runner = engines[name].prepare(network, CPU, torch.float32)
         runner.settle(images)
         runner(images)
-        seconds[key] = time.perf_counter() - start
-        runners[("sparse", *key)] = runner
+        seconds[(name, *key)] = time.perf_counter() - start
+        runners[(name, *key)] = runner
     return runners, seconds
 
 
@@ -155,15 +159,20 @@ def int8_runners(options: argparse.Namespace, engines: dict[str, Engine]) -> dic
     """Runners of the dense network in int8, by the engine that it is quantised for; none without --calib."""
     if not options.calib:
         return {}
-    network = dense(options)
-    calibration = read_calibration(options.calib, INT8_IMAGES, network=network, imgsz=options.imgsz)
-    runners = {}
+    network, calibration, runners = dense(options), read_images(options), {}
     with tempfile.TemporaryDirectory() as folder:
         for name in filter(engines.__contains__, RUNTIMES):
             file = Path(folder) / f"{name}.onnx"
             save(network, file, int8_images=calibration, int8=name)
             runners[name] = engines[name].prepare(onnx_file.read(file), CPU, torch.float32)
     return runners
+
+
+def read_images(options: argparse.Namespace) -> list[Tensor]:
+    """The images of --calib, none without it."""
+    if not options.calib:
+        return []
+    return read_calibration(options.calib, INT8_IMAGES, network=dense(options), imgsz=options.imgsz)
 
 
 def pruned(options: argparse.Namespace, amount: float) -> Network:
