@@ -93,7 +93,7 @@ def test_unknown_engines_are_refused(run, shapes):
     code, _, err = run("0.5", "--data", shapes, "--engines", "torch,tensorrt")
     assert code == 2
     assert (
-        "'tensorrt'; one of torch, onnxruntime, openvino, openvino-bf16, sparse, sparse-bf16 is expected"
+        "'tensorrt'; one of torch, onnxruntime, openvino, openvino-bf16, sparse, sparse-bf16, sparse-int8"
         in err
     )
 
