@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -11,11 +12,17 @@ import torch
 from torch import nn
 
 from sparsity.base.errors import InputError
-from sparsity.pruning.budgeting import Counts, allocate, keep_highest_within, proportional_within, sum_prices
+from sparsity.pruning.budgeting import (
+    Counts,
+    allocate,
+    highest_fitting,
+    keep_highest_within,
+    proportional_within,
+)
 from sparsity.pruning.layers import require_convolutions
 from sparsity.pruning.n_of_m import check_every_layer, choose_layers, most_kept
 from sparsity.pruning.patterns import AnyPattern, Pattern, block_size, select
-from sparsity.pruning.price_curves import LayerPrice, PriceCurve, per_weight
+from sparsity.pruning.price_curves import LayerPrice, PriceCurve, per_weight, sum_prices
 from sparsity.pruning.scopes import Scope, check_amount, check_scope
 
 TINIEST = 1e-9
@@ -66,16 +73,17 @@ def keep_counts(
     convs = require_convolutions(network)
     sizes = {name: conv.weight.numel() for name, conv in convs.items()}
     lowest = _lowest(sizes, keep, caps or {})
+    ranking = _Ranking(convs, scope, pattern, marginals)
     if pattern and pattern.sparsity:
         if prices:
             raise InputError(f"`pattern` {pattern} goes with `budget` weights only; leave one of them out")
-        return _keep_n_of_m(convs, amount, scope, lowest, pattern, marginals)
+        return _keep_n_of_m(ranking, amount, lowest, pattern)
     blocks = {name: block_size(pattern, conv.weight.shape) for name, conv in convs.items()}
     units = {name: size // blocks[name] for name, size in sizes.items()}
     least = {name: -(-low // blocks[name]) for name, low in lowest.items()}
     if prices and any(isinstance(price, PriceCurve) for price in prices.values()):
         curves = {name: LayerPrice(_as_curve(prices[name], sizes[name]), n) for name, n in units.items()}
-        kept = _keep_by_curves(convs, amount, scope, least, curves, pattern, marginals)
+        kept = _keep_by_curves(ranking, amount, least, curves)
     elif scope == "layer":
         kept = _per_layer(units, least, units, amount)
     else:
@@ -84,24 +92,51 @@ def keep_counts(
         total = whole - round(amount * whole)
         _check_reachable(amount, total, {n: count * blocks[n] for n, count in least.items()}, sizes, price)
         if prices is None and units == sizes:
-            return _keep_exactly(convs, scope, lowest, sizes, total, None, marginals)
+            return _keep_exactly(ranking, lowest, sizes, total)
         price = {name: price[name] * block for name, block in blocks.items()}
-        kept = _keep_by_prices(convs, scope, least, units, total, price, pattern, marginals)
+        kept = _keep_by_prices(ranking, least, units, total, price)
     return {name: count * blocks[name] for name, count in kept.items()}
 
 
-def _keep_n_of_m(
-    convs: Mapping[str, nn.Conv2d],
-    amount: float,
-    scope: Scope,
-    lowest: Counts,
-    pattern: Pattern,
-    marginals: Mapping[str, np.ndarray] | None,
-) -> Counts:
+@dataclass(frozen=True)
+class _Ranking:
+    """What the weights of a network are ranked by: a scope, in whole blocks of a pattern if there is one."""
+
+    convs: Mapping[str, nn.Conv2d]
+    scope: Scope
+    pattern: AnyPattern | None
+    marginals: Mapping[str, np.ndarray] | None
+
+    def scores(self, lowest: Counts, highest: Counts) -> dict[str, np.ndarray]:
+        """Return the scores of what may be kept or pruned of each layer, weights or blocks, falling."""
+        if self.scope == "measured":
+            falling = self.losses()
+        else:
+            falling = {
+                name: _falling(conv, self.scope, highest[name], self.pattern)
+                for name, conv in self.convs.items()
+            }
+        return {name: falling[name][: highest[name]][lowest[name] :] for name in self.convs}
+
+    def losses(self) -> dict[str, np.ndarray]:
+        """Return the cost of pruning one more weight or block of each layer, falling."""
+        marginals = _known(self.marginals)
+        return {name: marginals[name].reshape(-1, self._block(name)).sum(1) for name in self.convs}
+
+    def proportions(self) -> dict[str, float]:
+        """Return the proportions of the layers' counts for scope "erk"."""
+        return {name: sum(conv.weight.shape) / self._block(name) for name, conv in self.convs.items()}
+
+    def _block(self, name: str) -> int:
+        return block_size(self.pattern, self.convs[name].weight.shape)
+
+
+def _keep_n_of_m(ranking: _Ranking, amount: float, lowest: Counts, pattern: Pattern) -> Counts:
+    convs = ranking.convs
     sizes = {name: conv.weight.numel() for name, conv in convs.items()}
     highest = most_kept(convs, lowest, pattern)
     lowest = {name: low if highest[name] < sizes[name] else sizes[name] for name, low in lowest.items()}
-    if scope == "layer":
+    if ranking.scope == "layer":
         check_every_layer(sizes, lowest, amount, pattern)
         return _per_layer(sizes, lowest, highest, amount)
     total = sum(sizes.values()) - round(amount * sum(sizes.values()))
@@ -109,38 +144,23 @@ def _keep_n_of_m(
     taking = choose_layers(convs, lowest, highest, total, pattern)
     highest = {name: high if name in taking else sizes[name] for name, high in highest.items()}
     lowest = {name: low if name in taking else sizes[name] for name, low in lowest.items()}
-    return _keep_exactly(convs, scope, lowest, highest, total, pattern, marginals)
+    return _keep_exactly(ranking, lowest, highest, total)
 
 
-def _keep_exactly(
-    convs: Mapping[str, nn.Conv2d],
-    scope: Scope,
-    lowest: Counts,
-    highest: Counts,
-    total: int,
-    pattern: Pattern | None,
-    marginals: Mapping[str, np.ndarray] | None,
-) -> Counts:
-    if scope == "erk":
-        return round_to_total(_erk_proportions(convs), lowest, highest, total)
-    return _keep_highest(_scores(convs, scope, lowest, highest, pattern, marginals), lowest, total)
+def _keep_exactly(ranking: _Ranking, lowest: Counts, highest: Counts, total: int) -> Counts:
+    if ranking.scope == "erk":
+        return round_to_total(ranking.proportions(), lowest, highest, total)
+    return _keep_highest(ranking.scores(lowest, highest), lowest, total)
 
 
 def _keep_by_prices(
-    convs: Mapping[str, nn.Conv2d],
-    scope: Scope,
-    lowest: Counts,
-    highest: Counts,
-    total: int,
-    prices: Mapping[str, int],
-    pattern: AnyPattern | None,
-    marginals: Mapping[str, np.ndarray] | None,
+    ranking: _Ranking, lowest: Counts, highest: Counts, total: int, prices: Mapping[str, int]
 ) -> Counts:
     """Return how many blocks each layer keeps. lowest, highest, prices: of blocks, or of single weights."""
-    if scope == "erk":
-        return _round_below_total(_erk_proportions(convs, pattern), lowest, highest, total, prices)
-    scores = _scores(convs, scope, lowest, highest, pattern, marginals)
-    if scope == "measured":  # The only scores that are a loss, which can be weighed against a price.
+    if ranking.scope == "erk":
+        return _round_below_total(ranking.proportions(), lowest, highest, total, prices)
+    scores = ranking.scores(lowest, highest)
+    if ranking.scope == "measured":  # The only scores that are a loss, which can be weighed against a price.
         scores = {name: one / max(prices[name], TINIEST) for name, one in scores.items()}
     return keep_within(scores, lowest, total, prices)
 
@@ -157,68 +177,35 @@ def _as_curve(price: float | PriceCurve, weights: int) -> PriceCurve:
 
 
 def _keep_by_curves(
-    convs: Mapping[str, nn.Conv2d],
-    amount: float,
-    scope: Scope,
-    lowest: Counts,
-    prices: Mapping[str, LayerPrice],
-    pattern: AnyPattern | None,
-    marginals: Mapping[str, np.ndarray] | None,
+    ranking: _Ranking, amount: float, lowest: Counts, prices: Mapping[str, LayerPrice]
 ) -> Counts:
     """Return how many blocks each layer keeps. lowest, prices: of blocks, or of single weights."""
     sizes = {name: price.weights for name, price in prices.items()}
     whole, least = sum_prices(sizes, prices), sum_prices(lowest, prices)
     total = (1 - amount) * whole
     if total < least:
-        most = math.floor((whole - least) / whole * 1e4) / 1e4
         raise InputError(
             f"sparsity {amount} leaves {1 - amount:.4g} of the price of all layers, but {least / whole:.4g} "
-            f"is left where every layer that can be pruned is zero; {most} at most is expected"
+            f"is left where every layer that can be pruned is zero; {_most(whole, least)} at most is expected"
         )
-    if scope in ("layer", "erk"):
-        proportions = dict(sizes) if scope == "layer" else _erk_proportions(convs, pattern)
+    if ranking.scope in ("layer", "erk"):
+        proportions = dict(sizes) if ranking.scope == "layer" else ranking.proportions()
         return proportional_within(proportions, prices, lowest, sizes, total)
-    if scope == "measured":
-        falling = _by_blocks(convs, _known(marginals), pattern)
-        losses = {name: _losses(one, sizes[name] - lowest[name]) for name, one in falling.items()}
+    if ranking.scope == "measured":
+        losses = {name: _losses(one, sizes[name] - lowest[name]) for name, one in ranking.losses().items()}
         return allocate(losses, prices, lowest, total)
-    scores = _scores(convs, scope, lowest, sizes, pattern, None)
-    return keep_highest_within(scores, prices, lowest, total)
+    return keep_highest_within(ranking.scores(lowest, sizes), prices, lowest, total)
 
 
-def _scores(
-    convs: Mapping[str, nn.Conv2d],
-    scope: Scope,
-    lowest: Counts,
-    highest: Counts,
-    pattern: AnyPattern | None,
-    marginals: Mapping[str, np.ndarray] | None,
-) -> dict[str, np.ndarray]:
-    """Return the scores of what may be kept or pruned of each layer, weights or blocks, in falling order."""
-    if scope == "measured":
-        falling = _by_blocks(convs, _known(marginals), pattern)
-    else:
-        falling = {name: _falling(conv, scope, highest[name], pattern) for name, conv in convs.items()}
-    return {name: falling[name][: highest[name]][lowest[name] :] for name in convs}
-
-
-def _by_blocks(
-    convs: Mapping[str, nn.Conv2d], marginals: Mapping[str, np.ndarray], pattern: AnyPattern | None
-) -> dict[str, np.ndarray]:
-    """Return the cost of pruning one more block of each layer: [blocks], falling."""
-    sizes = {name: block_size(pattern, conv.weight.shape) for name, conv in convs.items()}
-    return {name: one.reshape(-1, sizes[name]).sum(1) for name, one in marginals.items()}
+def _most(whole: float, least: float) -> float:
+    """Return the largest amount, rounded down to four digits, if this least part of the whole must stay."""
+    return math.floor((whole - least) / whole * 1e4) / 1e4
 
 
 def _losses(marginals: np.ndarray, prunable: int) -> np.ndarray:
     """Return the loss if all but 0, 1, ... of the prunable weights are pruned: [prunable + 1], falling."""
     first = marginals[len(marginals) - prunable :]
     return np.append(np.cumsum(first[::-1])[::-1], 0.0)
-
-
-def _erk_proportions(convs: Mapping[str, nn.Conv2d], pattern: AnyPattern | None = None) -> dict[str, float]:
-    shapes = {name: conv.weight.shape for name, conv in convs.items()}
-    return {name: sum(shape) / block_size(pattern, shape) for name, shape in shapes.items()}
 
 
 def _known(marginals: Mapping[str, np.ndarray] | None) -> Mapping[str, np.ndarray]:
@@ -251,16 +238,23 @@ def round_to_total(
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         raise InputError("`proportions` holds a number that is negative or not finite; 0 or more is expected")
     weight = np.maximum(weight, weight.max(initial=0) * 1e-12 or 1)
-    # The sum is piecewise linear in the scale. Its corners are where a layer reaches a bound.
-    scales = np.sort(np.concatenate([low / weight, high / weight]))
-    sums = np.clip(scales[:, None] * weight, low, high).sum(axis=1)
-    exact = np.clip(np.interp(total, sums, scales) * weight, low, high)
+    exact = _proportional(weight, low, high, np.ones_like(weight), total)
     counts = np.floor(exact + 1e-6).astype(int)
     upwards = np.argsort(np.where(counts < high, counts - exact, np.inf), kind="stable")
     counts[upwards[: total - counts.sum()]] += 1
     assert counts.sum() == total
     assert ((low <= counts) & (counts <= high)).all()
     return dict(zip(proportions, counts.tolist(), strict=True))
+
+
+def _proportional(
+    weight: np.ndarray, low: np.ndarray, high: np.ndarray, price: np.ndarray, total: int
+) -> np.ndarray:
+    """Return numbers in proportion to weight, clipped to the bounds, whose prices have this sum."""
+    # The sum is piecewise linear in the scale. Its corners are where a layer reaches a bound.
+    scales = np.sort(np.concatenate([low / weight, high / weight]))
+    sums = (np.clip(scales[:, None] * weight, low, high) * price).sum(axis=1)
+    return np.clip(np.interp(total, sums, scales) * weight, low, high)
 
 
 def _round_below_total(
@@ -274,9 +268,7 @@ def _round_below_total(
     low, high, weight, price = (
         np.array([one[name] for name in proportions], float) for one in (lowest, highest, proportions, prices)
     )
-    scales = np.sort(np.concatenate([low / weight, high / weight]))
-    sums = (np.clip(scales[:, None] * weight, low, high) * price).sum(axis=1)
-    exact = np.clip(np.interp(total, sums, scales) * weight, low, high)
+    exact = _proportional(weight, low, high, price, total)
     counts = np.floor(exact + 1e-6).astype(int)
     spare = total - int((counts * price).sum())
     for one in np.argsort(counts - exact, kind="stable"):
@@ -323,11 +315,10 @@ def _check_reachable(
 ) -> None:
     whole, least = _sum_prices(sizes, price), _sum_prices(lowest, price)
     if total < least:
-        most = math.floor((whole - least) / whole * 1e4) / 1e4
         what = ("zeros", "weights") if set(price.values()) == {1} else ("multiply-adds less", "multiply-adds")
         raise InputError(
             f"sparsity {amount} is {whole - total} {what[0]}, but the layers that can be pruned hold "
-            f"{whole - least} of {whole} {what[1]}; {most} at most is expected"
+            f"{whole - least} of {whole} {what[1]}; {_most(whole, least)} at most is expected"
         )
 
 
@@ -366,24 +357,10 @@ def keep_within(
     kept weights is at most this. What is left of it is less than the price of a weight with the next score.
     Weights without a price are all kept.
     """
-    rising = {name: np.asarray(one[::-1], np.float64) for name, one in scores.items() if prices[name]}
     free = {name: len(one) for name, one in scores.items() if not prices[name]}
     left = total - _sum_prices(lowest, prices)
-
-    def above(bits: int) -> Counts:
-        """Return how many weights of each layer score at least this, given as the bits of a float."""
-        least = np.int64(bits).view(np.float64)
-        return {name: len(one) - int(np.searchsorted(one, least)) for name, one in rising.items()}
-
-    # The bits of positive floats are in the order of the floats.
-    low, high = 0, int(np.float64(np.inf).view(np.int64))
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _sum_prices(above(middle), prices) <= left:
-            high = middle
-        else:
-            low = middle
-    kept, tied = above(high), above(low)
+    priced = {name: one for name, one in scores.items() if prices[name]}
+    kept, tied = highest_fitting(priced, lambda counts: _sum_prices(counts, prices) <= left)
     left -= _sum_prices(kept, prices)
     for name, count in kept.items():
         more = min(tied[name] - count, left // prices[name])

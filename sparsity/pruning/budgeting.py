@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from sparsity.pruning.price_curves import LayerPrice
+from sparsity.pruning.price_curves import LayerPrice, sum_prices
 
 Counts = dict[str, int]
 """Name of a Conv2d -> a number of its weights."""
@@ -110,21 +110,35 @@ def keep_highest_within(
     """
     most = {name: lowest[name] + len(one) for name, one in scores.items()}
     free = {name for name in scores if prices[name].at(most[name]) <= prices[name].at(lowest[name])}
+
+    def whole(kept: Counts) -> Counts:
+        return {name: most[name] if name in free else lowest[name] + kept[name] for name in kept}
+
+    kept, tied = highest_fitting(scores, lambda counts: sum_prices(whole(counts), prices) <= total)
+    return _raise(whole(kept), whole(tied), prices, total)
+
+
+def highest_fitting(
+    scores: Mapping[str, np.ndarray], fits: Callable[[Counts], bool]
+) -> tuple[Counts, Counts]:
+    """Return how many weights of each layer have the highest scores: the most that fit, and the next more.
+
+    scores: of each layer, falling, not negative. fits: whether counts are few enough. The second counts
+    include all weights with the next score, and do not fit.
+    """
     rising = {name: np.asarray(one[::-1], np.float64) for name, one in scores.items()}
 
     def above(bits: int) -> Counts:
-        """Return how many weights of each layer are kept if all of this score are: the bits of a float."""
+        """Return how many weights of each layer score at least this, given as the bits of a float."""
         least = np.int64(bits).view(np.float64)
-        kept = {name: len(one) - int(np.searchsorted(one, least)) for name, one in rising.items()}
-        return {name: most[name] if name in free else lowest[name] + kept[name] for name in kept}
+        return {name: len(one) - int(np.searchsorted(one, least)) for name, one in rising.items()}
 
     # The bits of positive floats are in the order of the floats.
     low, high = 0, int(np.float64(np.inf).view(np.int64))
     while high - low > 1:
         middle = (low + high) // 2
-        fits = sum_prices(above(middle), prices) <= total
-        low, high = (low, middle) if fits else (middle, high)
-    return _raise(above(high), above(low), prices, total)
+        low, high = (low, middle) if fits(above(middle)) else (middle, high)
+    return above(high), above(low)
 
 
 def proportional_within(
@@ -154,11 +168,6 @@ def proportional_within(
     rest = {name: count - whole[name] for name, count in exact(low).items()}
     order = sorted(rest, key=rest.__getitem__, reverse=True)
     return _raise(whole, {name: min(highest[name], whole[name] + 1) for name in order}, prices, total)
-
-
-def sum_prices(counts: Mapping[str, float], prices: Mapping[str, LayerPrice]) -> float:
-    """Return the sum of the layers' prices if they keep these counts."""
-    return sum(float(prices[name].at(count)) for name, count in counts.items())
 
 
 def _raise(

@@ -63,7 +63,7 @@ def find_support(
     Source: Meng et al., "ALPS", arXiv:2406.07831.
     """
     basis = basis or diagonalise(h, c)
-    fitted, penalty = _curve(target, h, c), FIRST_PENALTY
+    fitted, penalty = _weighted(target, h, c), FIRST_PENALTY
     chosen = last = select(target.abs())
     sparse, dual = target * chosen, torch.zeros_like(target)
     for step in range(1, steps + 1):
@@ -83,7 +83,7 @@ def find_support(
     return chosen
 
 
-def _curve(weights: Tensor, h: Tensor, c: Tensor | None) -> Tensor:
+def _weighted(weights: Tensor, h: Tensor, c: Tensor | None) -> Tensor:
     return weights @ h if c is None else c @ weights @ h
 
 
@@ -103,11 +103,11 @@ def refit(
     """
     together = (-1,) if c is None else (-2, -1)
     weights = start * support
-    residual = _curve(target - weights, h, c) * support
+    residual = _weighted(target - weights, h, c) * support
     direction, size = residual, residual.square().sum(together, keepdim=True)
     done = size * torch.finfo(size.dtype).eps ** 2
     for _ in range(steps):
-        ahead = _curve(direction, h, c) * support
+        ahead = _weighted(direction, h, c) * support
         curvature = (direction * ahead).sum(together, keepdim=True)
         active = (size > done) & (curvature > 0)
         length = torch.where(active, size / curvature, 0.0)

@@ -69,6 +69,11 @@ class LayerPrice:
         return low
 
 
+def sum_prices(counts: Mapping[str, float], prices: Mapping[str, LayerPrice]) -> float:
+    """Return the sum of the layers' prices if they keep these counts."""
+    return sum(float(prices[name].at(count)) for name, count in counts.items())
+
+
 def per_weight(price: float, weights: int) -> PriceCurve:
     """Return the price curve of a layer in which every weight has this price."""
     return PriceCurve((0.0, 1.0), (0.0, float(price) * weights))
@@ -77,8 +82,8 @@ def per_weight(price: float, weights: int) -> PriceCurve:
 def price_of(network: nn.Module, curves: Mapping[str, PriceCurve]) -> float:
     """Return the sum of the prices of a network's Conv2d, by their weights that are not zero."""
     kept = {name: int(torch.count_nonzero(conv.weight)) for name, conv in convolutions(network)}
-    sizes = {name: conv.weight.numel() for name, conv in convolutions(network)}
-    return sum(float(LayerPrice(curves[name], sizes[name]).at(count)) for name, count in kept.items())
+    prices = {name: LayerPrice(curves[name], conv.weight.numel()) for name, conv in convolutions(network)}
+    return sum_prices(kept, prices)
 
 
 def as_record(curves: Mapping[str, PriceCurve]) -> dict[str, Any]:

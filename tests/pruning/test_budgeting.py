@@ -14,10 +14,9 @@ from sparsity.pruning.budgeting import (
     allocate,
     keep_highest_within,
     proportional_within,
-    sum_prices,
 )
 from sparsity.pruning.layers import convolutions
-from sparsity.pruning.price_curves import LayerPrice, PriceCurve, per_weight
+from sparsity.pruning.price_curves import LayerPrice, PriceCurve, per_weight, sum_prices
 
 
 def random_layers(seed: int):
