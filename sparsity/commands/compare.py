@@ -103,7 +103,7 @@ def _read(args: Namespace) -> Asked:
     if sparse and not finetune_parser("").parse_args(sparse).sparse_train:
         raise InputError("--sparse-training: --sparse-train RATE is expected in it, such as 0.0025")
     method = read_method(args.criterion, args.scope, args.budget)
-    check_budgets([method], pattern="")
+    check_budgets([method])
     return Asked(
         args.weights,
         args.data,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ from sparsity.commands.method_lists import parse_methods
 from sparsity.data.sources import Split
 from sparsity.demo import data as demo
 from sparsity.engines.making import make_engine, make_engines
-from sparsity.engines.table import ENGINES, SPARSE, TORCH
+from sparsity.engines.table import ENGINES, SPARSE, TORCH, need_images
 from sparsity.formats import onnx_file
 from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.formats.saving import check_form
@@ -77,20 +77,23 @@ def read_training(args: Namespace) -> TrainingSettings:
 def read_pruning(args: Namespace) -> Pruning:
     """Return the flags of methods as values. Raises InputError for one that can't be used."""
     methods = parse_methods(args.criterion, args.scope, args.budget)
-    check_budgets(methods, args.pattern)
+    pattern = parse_pattern(args.pattern)
+    check_budgets(methods, pattern)
     calib = args.calib or (demo.NAME if args.demo else "")
     needy = [method for method in methods if method.needs_calibration]
     if needy and not calib:
         raise InputError(no_calibration(needy[0]))
-    pattern = parse_pattern(args.pattern)
     return Pruning(methods, tuple(args.keep), pattern, calib, args.calib_images, args.calib_seed)
 
 
-def check_budgets(methods: Sequence[Method], pattern: str) -> None:
-    """Raise InputError for a budget of time without the engine that it is measured in, or with a pattern."""
+def check_budgets(methods: Sequence[Method], pattern: AnyPattern | None = None) -> None:
+    """Raise InputError for a budget of time without the engine that it is measured in, or with N:M.
+
+    Layers are timed for a minute before the amounts, and N:M with them, are checked.
+    """
     if any(method.budget == LATENCY for method in methods):
         check_engine_of_budget()
-        if pattern:
+        if pattern and pattern.sparsity:
             raise InputError(f"--pattern {pattern} goes with --budget weights only; leave one of them out")
 
 
@@ -185,17 +188,10 @@ def read_engines(text: str) -> tuple[str, ...]:
     return tuple(make_engines([name.strip() for name in text.split(",")]))
 
 
-def check_images(engines: Iterable[str], calib: str) -> None:
-    """Raise InputError where an engine needs images, and --calib names none."""
-    for name in engines:
-        if ENGINES[name].needs_images and not calib:
-            raise InputError(f"`engine` {name} needs images; give some as `calibration` (no labels needed)")
-
-
 def refuse_images(engines: Sequence[str], command: str) -> tuple[str, ...]:
     """Return the engines. Raises InputError for one that needs images, which this command does not give."""
     for name in engines:
-        if ENGINES[name].needs_images:
+        if need_images([name]):
             raise InputError(f"`engine` {name} needs images, and {command} gives it none; sweep and val do")
     return tuple(engines)
 

@@ -12,14 +12,8 @@ from sparsity.base.run_folders import run_folder
 from sparsity.commands.amount_lists import parse_levels
 from sparsity.commands.announcement import announce
 from sparsity.commands.opening import make_pruner, open_data, open_network
-from sparsity.commands.options import (
-    check_images,
-    read_batch_sizes,
-    read_engines,
-    read_options,
-    read_pruning,
-)
-from sparsity.engines.table import ENGINES, TORCH
+from sparsity.commands.options import read_batch_sizes, read_engines, read_options, read_pruning
+from sparsity.engines.table import ENGINES, TORCH, check_images, need_images
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.method import Method
 from sparsity.report.sweep import format_sweep, write_sweep
@@ -54,7 +48,7 @@ def run(args: Namespace, line: str) -> None:
         bootstrap=args.bootstrap,
         save=args.save_networks,
     )
-    check_images(wanted.engines, pruning.calib)
+    check_images(wanted.engines, bool(pruning.calib))
     announce("sweep", args, wanted.validation)
     if chosen:
         print(f"Chosen for the demo: {' '.join(chosen)}\n")
@@ -76,7 +70,7 @@ def run(args: Namespace, line: str) -> None:
                 pruning,
                 wanted.validation,
                 prices,
-                with_images=any(ENGINES[name].needs_images for name in wanted.engines),
+                with_images=need_images(wanted.engines),
             ),
             weights=options.weights,
             command=line,

@@ -14,7 +14,6 @@ from sparsity.commands.announcement import announce
 from sparsity.commands.method_lists import read_method
 from sparsity.commands.opening import make_pruner, open_data, open_network
 from sparsity.commands.options import (
-    check_images,
     read_amount,
     read_exported,
     read_options,
@@ -22,7 +21,7 @@ from sparsity.commands.options import (
     read_saving,
     read_speedup,
 )
-from sparsity.engines.table import ENGINES, SPARSE
+from sparsity.engines.table import SPARSE, check_images, need_images
 from sparsity.evaluation.coco import format_figures
 from sparsity.formats.half import round_to_half
 from sparsity.formats.saving import save
@@ -53,8 +52,8 @@ def run(args: Namespace, _line: str) -> None:
     method = read_method(args.criterion, args.scope, args.budget)
     how = (args.criterion != "l1", args.scope, args.budget != WEIGHTS, args.pattern, args.keep)
     exported = read_exported(options, amount, speedup, *how, args.compact, files)
-    learns = ENGINES[options.settings.engine].needs_images
-    check_images([options.settings.engine], pruning.calib)
+    learns = need_images([options.settings.engine])
+    check_images([options.settings.engine], bool(pruning.calib))
     announce("val", args, options.settings)
 
     with run_folder(options.project, options.name, exist_ok=options.exist_ok) as folder:

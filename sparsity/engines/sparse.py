@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sparsity.base.errors import InputError
 from sparsity.base.optional import optional_module
 from sparsity.engines.engine import Engine
+from sparsity.engines.table import check_images
 from sparsity.yolo.head import Candidates
 from sparsity.yolo.network import Network
 
@@ -112,6 +113,5 @@ class SparseInt8Engine(SparseEngine):
 
     def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> SparseRunner:
         """Return a runner of a copy of the network. Raises InputError without images, too."""
-        if not self._calibration:
-            raise InputError(f"`engine` {self.name} needs images; give some as `calibration`")
+        check_images([self.name], bool(self._calibration))
         return super().prepare(network, device, dtype)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from sparsity.base.errors import InputError
 from sparsity.base.table import Table
 
 if TYPE_CHECKING:
@@ -38,6 +40,18 @@ def engine_packages() -> tuple[str, ...]:
 def check_engine(name: str) -> str:
     """Return the name. Raises InputError if it is not the name of an engine."""
     return ENGINES.check(name, label="`engine`")
+
+
+def need_images(names: Iterable[str]) -> bool:
+    """Whether any of these engines learns from images."""
+    return any(ENGINES[name].needs_images for name in names)
+
+
+def check_images(names: Iterable[str], given: bool) -> None:
+    """Raise InputError for an engine that needs images, where none are given."""
+    for name in names:
+        if ENGINES[name].needs_images and not given:
+            raise InputError(f"`engine` {name} needs images; give some as `calibration` (no labels needed)")
 
 
 def is_cpu_only(name: str) -> bool:

@@ -16,7 +16,7 @@ from sparsity.base.devices import describe_environment, package_version, select_
 from sparsity.base.errors import InputError
 from sparsity.base.files import writing_into
 from sparsity.data.dataset import Dataset
-from sparsity.engines.table import ENGINES, TORCH, engine_packages
+from sparsity.engines.table import ENGINES, TORCH, check_images, engine_packages, need_images
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.budgets import LATENCY
 from sparsity.pruning.criterion import Criterion
@@ -135,9 +135,7 @@ def run_sweep(
         "title": title,
         "environment": describe_environment(device, engine_packages()),
     }
-    for name in dict.fromkeys(wanted.engines):
-        if ENGINES[name].needs_images and not pruner.calibration:
-            raise InputError(f"`engine` {name} needs images; give a `pruner` with `calibration`")
+    check_images(wanted.engines, bool(pruner.calibration))
     if any(method.budget == LATENCY for method in wanted.methods):
         about[PRICES] = as_record(pruner.price_curves())
     store = Store(folder)
@@ -165,7 +163,6 @@ def _identity(
     settings: ValidationSettings,
 ) -> dict[str, Any]:
     """Return the settings that must be equal to resume a sweep, as JSON values."""
-    by_images = any(ENGINES[name].needs_images for name in wanted.engines)
     return {
         "amounts": sorted({level.amount for level in wanted.plan()}),
         "engines": [
@@ -173,7 +170,7 @@ def _identity(
         ],
         "compact": wanted.compact,
         "methods": [method.label for method in dict.fromkeys(wanted.methods)],
-        **({"engine_calibration": pruner.describe_images()} if by_images else {}),
+        **({"engine_calibration": pruner.describe_images()} if need_images(wanted.engines) else {}),
         **pruner.identity(wanted.methods),
         "batch_sizes": list(wanted.batch_sizes),
         **describe_setup(pruner.network, dataset, settings),

@@ -63,6 +63,14 @@ def test_val_prunes_a_share_of_the_time(run, shapes, tmp_path, times):
     assert f"{metrics['predicted_ms']:.2f} ms, before pruning 14.12 ms" in out
 
 
+def test_blocks_go_with_a_budget_of_time(run, shapes, tmp_path):
+    code, _, err = run(val_sparse, "--data", shapes, "--sparsity", 0.3, *BY_TIME, "--pattern", "pair")
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "results" / "exp" / "metrics.json").read_text())
+    assert (metrics["pattern"], metrics["budget"]) == ("pair", "latency")
+    assert metrics["predicted_ms"] == pytest.approx(0.7 * 14.12, rel=0.01)
+
+
 def test_other_budgets_predict_nothing(run, shapes, tmp_path, times):
     assert run(val_sparse, "--data", shapes, "--sparsity", 0.3, "--budget", "flops")[0] == 0
     assert times == []
