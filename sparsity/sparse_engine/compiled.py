@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
 
@@ -18,7 +18,7 @@ from sparsity.base.errors import InputError
 from sparsity.sparse_engine.arrays import aligned_zeros
 from sparsity.sparse_engine.build import load_kernels
 from sparsity.sparse_engine.choices import Choice, Task
-from sparsity.sparse_engine.graph import read_graph
+from sparsity.sparse_engine.graph import trace
 from sparsity.sparse_engine.kernels import COUNTERS
 from sparsity.sparse_engine.packed_graph import pack_halves
 from sparsity.sparse_engine.packing import PACKINGS
@@ -77,12 +77,12 @@ class CompiledNetwork:
             raise InputError(f"`threads` is {threads}; a whole number from 1 on is expected")
         if dtype not in PACKINGS:
             raise InputError(f"`dtype` is {dtype}; one of {', '.join(map(str, PACKINGS))} is expected")
-        self._graph = read_graph(network)
+        traced = trace(network)
+        self._graph = traced.graph
         if dtype is torch.bfloat16:
-            self._graph = pack_halves(self._graph)
+            self._graph = pack_halves(traced.graph)
         elif dtype is torch.int8:
-            self._graph = quantize(self._graph, calibration)
-        self._graph = replace(self._graph, nodes={}, module=None)
+            self._graph = quantize(traced, calibration)
         self._threads = threads
         self._prepared: OrderedDict[tuple[int, int, int], _Prepared] = OrderedDict()
         self.choices: dict[Task, Choice] = {}

@@ -122,7 +122,6 @@ class Graph:
 
     image: the input map. steps: in execution order. outputs: the raw maps. largest: the network's largest
     stride. depths: the number of channels of each raw map; a packed map can hold some more.
-    nodes: the operations of module, the traced network, whose value is a map.
     packing: of all maps but the raw maps, which are float32. pixel: what a pixel is multiplied with.
     """
 
@@ -131,8 +130,6 @@ class Graph:
     outputs: tuple[Map, ...]
     largest: int
     depths: tuple[int, ...]
-    nodes: Mapping[fx.Node, Map] = field(default_factory=dict)
-    module: fx.GraphModule | None = None
     packing: Packing = FLOAT32
     pixel: float = 1.0
 
@@ -152,23 +149,41 @@ def maps_of(graph: Graph) -> list[Map]:
 Value: TypeAlias = "Map | list[Value] | None"
 
 
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A graph beside the operations that it was read from.
+
+    network: the fused network. operations: its own, in order. nodes: those whose value is a map of the graph.
+    """
+
+    graph: Graph
+    network: Network
+    operations: fx.Graph
+    nodes: Mapping[fx.Node, Map]
+
+
 def read_graph(network: Network) -> Graph:
-    """Return the steps of a network, which is not changed.
+    """Return the steps of a network, which is not changed. Raises InputError where trace does."""
+    return trace(network).graph
+
+
+def trace(network: Network) -> Traced:
+    """Return the steps of a network, which is not changed, and its operations.
 
     Raises InputError for a network with operations that the engine does not support.
     """
     fused = fuse(copy.deepcopy(network)).eval().cpu().float()
     reader = _Reader(fused)
     outputs = reader.read()
-    return Graph(
+    graph = Graph(
         image=reader.image,
         steps=tuple(reader.steps),
         outputs=tuple(outputs),
         largest=network.largest_stride,
         depths=tuple(one.channels for one in outputs),
-        nodes={node: value for node, value in reader.values.items() if isinstance(value, Map)},
-        module=fx.GraphModule(fused, reader.trace),
     )
+    nodes = {node: value for node, value in reader.values.items() if isinstance(value, Map)}
+    return Traced(graph, fused, reader.trace, nodes)
 
 
 @dataclass(eq=False)

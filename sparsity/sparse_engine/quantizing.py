@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from sparsity.base.errors import InputError
-from sparsity.sparse_engine.graph import Convolution, Graph, Map, maps_of
+from sparsity.sparse_engine.graph import Convolution, Graph, Map, Traced, maps_of
 from sparsity.sparse_engine.packed_graph import pack_channels, pack_numbers, spread
 from sparsity.sparse_engine.packing import INT8, LARGEST, ZERO_POINT
 from sparsity.sparse_engine.ranges import Range, measure_ranges
@@ -26,8 +26,8 @@ Between them, neither the bytes of small channels nor the weights of large ones 
 TINIEST = 1e-12
 
 
-def quantize(graph: Graph, batches: Sequence[Tensor]) -> Graph:
-    """Return the graph with maps and weights of 8 bits. The raw maps stay float32.
+def quantize(traced: Traced, batches: Sequence[Tensor]) -> Graph:
+    """Return the graph of a network with maps and weights of 8 bits. The raw maps stay float32.
 
     batches: images [n, 3, height, width], RGB in 0 to 1; the ranges of the maps on them set the scales.
     Biases compensate for the change in the mean outputs.
@@ -38,7 +38,7 @@ def quantize(graph: Graph, batches: Sequence[Tensor]) -> Graph:
     """
     if not batches:
         raise InputError("int8 needs images; give some as `calibration` (no labels needed)")
-    return quantize_by(graph, measure_ranges(graph, batches))
+    return quantize_by(traced.graph, measure_ranges(traced, batches))
 
 
 def quantize_by(graph: Graph, ranges: Mapping[Map, Range]) -> Graph:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from sparsity.sparse_engine.graph import Graph, Map
+from sparsity.sparse_engine.graph import Map, Traced
 
 
 @dataclass
@@ -22,10 +22,12 @@ class Range:
     mean: np.ndarray
 
 
-def measure_ranges(graph: Graph, batches: Sequence[Tensor]) -> dict[Map, Range]:
-    """Return the range of each map that is the value of a node, on images [n, 3, height, width]."""
-    last = {one: node for node, one in graph.nodes.items()}
-    recorder = _Recorder(graph.module, {node: one for one, node in last.items()})
+def measure_ranges(traced: Traced, batches: Sequence[Tensor]) -> dict[Map, Range]:
+    """Return the range of each map that is the value of an operation, on images [n, 3, height, width]."""
+    # The last operation on a map completes it: an activation or an addition comes after the convolution.
+    last = {one: node for node, one in traced.nodes.items()}
+    module = fx.GraphModule(traced.network, traced.operations)
+    recorder = _Recorder(module, {node: one for one, node in last.items()})
     with torch.inference_mode():
         for batch in batches:
             recorder.run(batch)
