@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsity.base.files import cache_folder, write_text
 from sparsity.sparse_engine.choices import Choice, Task, fits, ranked, with_block
 from sparsity.sparse_engine.compiled import CompiledNetwork, make_workspace, run
 from sparsity.sparse_engine.machine import MACHINE
 from sparsity.sparse_engine.program import Program
+from sparsity.sparse_engine.stored import read_stored, stored_path, write_stored
 
 STREAMED, DENSE = 4, 2
 """Number of choices that are tried, the estimated fastest: of those that skip zeros, and of dense ones."""
@@ -109,17 +108,16 @@ def _key(task: Task) -> str:
 
 
 def _file() -> Path | None:
-    folder = cache_folder()
     name = "".join(letter if letter.isalnum() else "-" for letter in MACHINE.name)
-    return None if folder is None else folder / "engine" / f"choices-2-{name}-{MACHINE.lanes}.json"
+    return stored_path(f"choices-2-{name}-{MACHINE.lanes}.json")
 
 
 def _read() -> dict[str, Choice]:
     """Return the choices on disk; none where the file is missing or damaged."""
+    content = read_stored(_file())
     try:
-        content = json.loads(_file().read_text(encoding="utf-8"))
         return {str(key): _choice(value) for key, value in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError):
         return {}
 
 
@@ -130,12 +128,5 @@ def _choice(value: Sequence[int]) -> Choice:
 
 def _write(choices: Mapping[str, Choice]) -> None:
     """Store the choices where that is possible. A failure is ignored: they can be measured again."""
-    path = _file()
-    if path is None:
-        return
     rows = {key: [*choice.tile, choice.block, choice.spans, choice.group] for key, choice in choices.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(rows, indent=0))
-    except OSError:
-        return
+    write_stored(_file(), rows)
