@@ -75,7 +75,6 @@ class SparseBf16Engine(SparseEngine):
 
     name = "sparse-bf16"
     title = "the sparse engine in bfloat16"
-    memory = 5.0
     computes_in = torch.bfloat16
 
     def __init__(self) -> None:
@@ -97,7 +96,6 @@ class SparseInt8Engine(SparseEngine):
 
     name = "sparse-int8"
     title = "the sparse engine in int8"
-    memory = 4.0
     needs_images = True
     computes_in = torch.int8
 
