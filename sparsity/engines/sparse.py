@@ -31,16 +31,16 @@ class SparseRunner:
         self._head = copy.deepcopy(network.head)
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
-        """Return the raw maps of images."""
-        return self._compiled(images)
+        """Return the raw maps of images, not copied from the engine's memory before someone reads them."""
+        return self._compiled.compute(images)
 
     def settle(self, images: Tensor) -> None:
         """Measure which kernels are fastest for images of this size."""
         self._engine.tune(self._compiled, *images.shape[2:])
 
     def candidates(self, maps: Sequence[Tensor], conf_thres: float) -> Candidates:
-        """Return the boxes in the raw maps."""
-        return self._head.candidates(maps, conf_thres)
+        """Return the boxes in the raw maps. Only the cells that hold some are copied."""
+        return self._head.candidates(maps.cells(), conf_thres)
 
 
 class SparseEngine(Engine):

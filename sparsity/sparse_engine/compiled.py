@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from threading import Lock
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sparsity.base.arguments import require_network
 from sparsity.base.errors import InputError
-from sparsity.sparse_engine.arrays import aligned_zeros
-from sparsity.sparse_engine.build import load_kernels
 from sparsity.sparse_engine.choices import Choice, Task
 from sparsity.sparse_engine.graph import trace
-from sparsity.sparse_engine.kernels import COUNTERS
+from sparsity.sparse_engine.lane_maps import LaneMaps
 from sparsity.sparse_engine.packed_graph import pack_halves
 from sparsity.sparse_engine.packing import PACKINGS
 from sparsity.sparse_engine.program import Program, make_program
 from sparsity.sparse_engine.quantizing import quantize
-from sparsity.sparse_engine.team import Team
+from sparsity.sparse_engine.running import NOTHING, Workspace, make_workspace, run
 from sparsity.yolo.network import Network
 
 MOST_PROGRAMS = 2
 """Number of image sizes whose programs are kept. Each program holds a copy of the nonzero weights."""
-
-
-@dataclass(eq=False)
-class Workspace:
-    """The memory and the threads of one call. Calls that run at the same time have separate workspaces."""
-
-    memory: np.ndarray
-    sums: list[np.ndarray]
-    scratch: list[np.ndarray]
-    team: Team
-    kernels: Callable[..., None]
 
 
 @dataclass(eq=False)
@@ -88,22 +72,27 @@ class CompiledNetwork:
         self.choices: dict[Task, Choice] = {}
         self._lock = Lock()
 
-    @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Return the raw maps of images.
 
         images: float32 [batch, 3, height, width] on the CPU. Height and width are multiples of the network's
         largest stride. Raises InputError for other images.
         """
+        return self.compute(images).tensors()
+
+    @torch.inference_mode()
+    def compute(self, images: Tensor) -> LaneMaps:
+        """Return the raw maps of images where the engine computed them, which takes no time for a copy.
+
+        images: see __call__.
+        """
         self._check(images)
         batch, _, height, width = images.shape
         pixels = images.detach().contiguous().numpy().reshape(-1)
-        with self._workspace(height, width) as (program, workspace):
-            sizes = [batch * int(np.prod(sizes)) for sizes in program.outputs]
-            maps = torch.empty(sum(sizes))
-            run(program, program.for_batch(batch), workspace, batch, pixels, maps.numpy())
-        parts = maps.split(sizes)
-        return [part.view(batch, *size) for part, size in zip(parts, program.outputs, strict=True)]
+        program, workspace, release = self._take_workspace(height, width, batch)
+        maps = LaneMaps(program, workspace, batch, release)
+        run(program, program.rows, workspace, batch, pixels, NOTHING)
+        return maps
 
     @property
     def threads(self) -> int:
@@ -141,18 +130,20 @@ class CompiledNetwork:
                 f"height, width] on the CPU is expected, with height and width multiples of {largest}"
             )
 
-    @contextmanager
-    def _workspace(self, height: int, width: int) -> Iterator[tuple[Program, Workspace]]:
+    def _take_workspace(
+        self, height: int, width: int, batch: int
+    ) -> tuple[Program, Workspace, Callable[[Workspace], None]]:
+        """Return the program, memory for it that no other call uses, and what gives the memory back."""
         threads = self.threads
         prepared = self._get(height, width, threads)
         with self._lock:
-            workspace = prepared.free.pop() if prepared.free else None
-        workspace = workspace or make_workspace(prepared.program, threads)
-        try:
-            yield prepared.program, workspace
-        finally:
-            with self._lock:
-                prepared.free.append(workspace)
+            fitting = [one for one in prepared.free if one.batch >= batch]
+            if fitting:
+                prepared.free.remove(fitting[0])
+            elif prepared.free:
+                prepared.free.pop()
+        workspace = fitting[0] if fitting else make_workspace(prepared.program, threads, batch)
+        return prepared.program, workspace, prepared.free.append
 
     def _get(self, height: int, width: int, threads: int) -> _Prepared:
         key = (height, width, threads)
@@ -164,48 +155,3 @@ class CompiledNetwork:
                     self._prepared.popitem(last=False)
             self._prepared.move_to_end(key)
             return self._prepared[key]
-
-
-def make_workspace(program: Program, threads: int) -> Workspace:
-    """Return memory and threads for one call of a program."""
-    return Workspace(
-        aligned_zeros(program.floats, program.packing.arena),
-        [aligned_zeros(program.sums) for _ in range(threads)],
-        [aligned_zeros(program.scratch, program.packing.arena) for _ in range(threads)],
-        Team(threads),
-        load_kernels(program.packing.arena),
-    )
-
-
-def run(
-    program: Program,
-    rows: np.ndarray,
-    workspace: Workspace,
-    batch: int,
-    images: np.ndarray,
-    maps: np.ndarray,
-) -> None:
-    """Run rows of a program on a batch.
-
-    rows: int64 [operations, WIDTH], all rows of the program or some of them.
-    images: float32, flat: the pixels of the whole batch. maps: float32, flat: the raw maps are written here.
-    """
-    team = workspace.team
-    counters = np.zeros(COUNTERS * batch * len(rows), np.int64)
-    tables = tuple(program.tables)
-    team.run(partial(_run_thread, rows, team.count, counters, batch, workspace, images, maps, tables))
-
-
-def _run_thread(
-    rows: np.ndarray,
-    threads: int,
-    counters: np.ndarray,
-    batch: int,
-    workspace: Workspace,
-    images: np.ndarray,
-    maps: np.ndarray,
-    tables: tuple[np.ndarray, ...],
-    number: int,
-) -> None:
-    sums, scratch = workspace.sums[number], workspace.scratch[number]
-    workspace.kernels(rows, threads, counters, batch, workspace.memory, sums, scratch, images, maps, tables)

@@ -35,7 +35,17 @@ OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 
 
 @njit(inline="always", **OPTIONS)
-def _convolve(op, item, memory, values, offsets, starts, sums, slopes):  # noqa: ANN001, ANN202
+def _source(op, image, channel):  # noqa: ANN001, ANN202
+    return op[At.SOURCE] + image * op[At.SOURCE_STEP] + channel * op[At.SOURCE_PLANE]
+
+
+@njit(inline="always", **OPTIONS)
+def _result(op, image, channel):  # noqa: ANN001, ANN202
+    return op[At.RESULT] + image * op[At.RESULT_STEP] + channel * op[At.RESULT_PLANE]
+
+
+@njit(inline="always", **OPTIONS)
+def _convolve(op, item, image, memory, values, offsets, starts, sums, slopes):  # noqa: ANN001, ANN202
     """Compute one tile, or one span of its outputs. item: tile * spans + span."""
     spans, blocks, outputs = op[Conv.SPANS], op[Conv.BLOCKS], op[At.CHANNELS]
     height, width, stride = op[Conv.TILE_ROWS], op[Conv.TILE_COLUMNS], op[Conv.STRIDE]
@@ -47,12 +57,14 @@ def _convolve(op, item, memory, values, offsets, starts, sums, slopes):  # noqa:
     groups = outputs // op[Conv.GROUP]
     first, last = groups * span // spans, groups * (span + 1) // spans
     begin, end = first * op[Conv.GROUP], last * op[Conv.GROUP]
-    source = op[At.SOURCE] + row * stride * op[At.SOURCE_PITCH] + column * stride * LANES
+    source = op[At.SOURCE] + image * op[At.SOURCE_STEP]
+    source += row * stride * op[At.SOURCE_PITCH] + column * stride * LANES
     channel = begin // op[Conv.SHARED]
-    result = op[At.RESULT] + row * op[At.RESULT_PITCH] + column * LANES + channel * op[At.RESULT_PLANE]
+    result = op[At.RESULT] + image * op[At.RESULT_STEP]
+    result += row * op[At.RESULT_PITCH] + column * LANES + channel * op[At.RESULT_PLANE]
     residual = np.int64(-1)
     if op[Conv.RESIDUAL] >= 0:
-        inside = row * op[Conv.RESIDUAL_PITCH] + column * LANES
+        inside = image * op[Conv.RESIDUAL_STEP] + row * op[Conv.RESIDUAL_PITCH] + column * LANES
         residual = op[Conv.RESIDUAL] + inside + channel * op[Conv.RESIDUAL_PLANE]
     for block in range(blocks):
         convolve_tile(
@@ -83,10 +95,10 @@ def _convolve(op, item, memory, values, offsets, starts, sums, slopes):  # noqa:
 
 
 @njit(**OPTIONS)
-def _move(op, channel, memory):  # noqa: ANN001, ANN202
+def _move(op, image, channel, memory):  # noqa: ANN001, ANN202
     step, shift = op[Move.STEP], op[Move.SHIFT]
-    source = op[At.SOURCE] + channel * op[At.SOURCE_PLANE]
-    result = op[At.RESULT] + channel * op[At.RESULT_PLANE]
+    source = _source(op, image, channel)
+    result = _result(op, image, channel)
     for y in range(op[At.ROWS]):
         begin = source + ((y * step >> shift) + op[Move.ROW]) * op[At.SOURCE_PITCH]
         for x in range(op[At.COLUMNS]):
@@ -160,7 +172,7 @@ def _input(op, image, channel, memory, scratch, images, slopes):  # noqa: ANN001
     place = op[Whole.IMAGE] + (image * depth + channel * share) * cells
     row = op[At.COLUMNS] * LANES
     for y in range(op[At.ROWS]):
-        to = op[At.RESULT] + channel * op[At.RESULT_PLANE] + y * op[At.RESULT_PITCH]
+        to = _result(op, image, channel) + y * op[At.RESULT_PITCH]
         _scatter_row(op, y, images, place, memory, to)
         for other in range(1, share):
             if channel * share + other < depth:
@@ -176,12 +188,11 @@ def _input(op, image, channel, memory, scratch, images, slopes):  # noqa: ANN001
 @njit(inline="always", **OPTIONS)
 def _output(op, image, channel, memory, maps):  # noqa: ANN001, ANN202
     place = op[Whole.IMAGE] + (image * op[Whole.DEPTH] + channel) * op[Whole.HEIGHT] * op[Whole.WIDTH]
-    plane = op[At.SOURCE] + channel * op[At.SOURCE_PLANE]
-    _gather(op, memory, plane, op[At.SOURCE_PITCH], maps, place)
+    _gather(op, memory, _source(op, image, channel), op[At.SOURCE_PITCH], maps, place)
 
 
 @njit(**OPTIONS)
-def _pool(op, channel, memory, scratch, moves, edges):  # noqa: ANN001, ANN202
+def _pool(op, image, channel, memory, scratch, moves, edges):  # noqa: ANN001, ANN202
     """Max-pool a channel. Cells outside the map do not count.
 
     The channel is copied into scratch with a halo, which is -inf beyond the map's edge. moves and edges hold
@@ -190,7 +201,7 @@ def _pool(op, channel, memory, scratch, moves, edges):  # noqa: ANN001, ANN202
     rows, columns, reach = op[At.ROWS], op[At.COLUMNS], op[Halo.REACH]
     pitch = (columns + 2 * reach) * LANES
     inner, across = reach * (pitch + LANES), (rows + 2 * reach) * pitch
-    _copy_plane(op, memory, op[At.SOURCE] + channel * op[At.SOURCE_PLANE], scratch, inner, pitch)
+    _copy_plane(op, memory, _source(op, image, channel), scratch, inner, pitch)
     _fill_halo(op, scratch, inner, moves, edges, 1)
     for y in range(rows + 2 * reach):
         for x in range(columns):
@@ -198,7 +209,7 @@ def _pool(op, channel, memory, scratch, moves, edges):  # noqa: ANN001, ANN202
             move(scratch, across + place, scratch, place)
             for step in range(1, 2 * reach + 1):
                 keep_larger(scratch, across + place, place + step * LANES)
-    result = op[At.RESULT] + channel * op[At.RESULT_PLANE]
+    result = _result(op, image, channel)
     for y in range(rows):
         for x in range(columns):
             place = across + y * pitch + x * LANES
@@ -219,16 +230,16 @@ def _run_item(op, item, image, memory, sums, scratch, images, maps, tables):  # 
     values, offsets, starts, slopes, moves, edges = tables
     kind = op[At.KIND]
     if kind == Kind.CONVOLVE:
-        _convolve(op, item, memory, values, offsets, starts, sums, slopes)
+        _convolve(op, item, image, memory, values, offsets, starts, sums, slopes)
         return
     begin = item * op[At.PER_ITEM]
     for channel in range(begin, min(begin + op[At.PER_ITEM], op[At.CHANNELS])):
         if kind == Kind.MOVE:
-            _move(op, channel, memory)
+            _move(op, image, channel, memory)
         elif kind == Kind.HALO:
-            _fill_halo(op, memory, op[At.RESULT] + channel * op[At.RESULT_PLANE], moves, edges, 0)
+            _fill_halo(op, memory, _result(op, image, channel), moves, edges, 0)
         elif kind == Kind.POOL:
-            _pool(op, channel, memory, scratch, moves, edges)
+            _pool(op, image, channel, memory, scratch, moves, edges)
         elif kind == Kind.INPUT:
             _input(op, image, channel, memory, scratch, images, slopes)
         else:

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from sparsity.sparse_engine.compiled import CompiledNetwork, Workspace, make_workspace, run
+from sparsity.sparse_engine.compiled import CompiledNetwork
 from sparsity.sparse_engine.operations import At, Kind
 from sparsity.sparse_engine.program import Program
-from sparsity.sparse_engine.tuning import random_inputs, tune
+from sparsity.sparse_engine.running import NOTHING, Workspace, make_workspace, run
+from sparsity.sparse_engine.tuning import random_image, tune
 from sparsity.yolo.network import Network
 
 DENSITIES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -34,7 +35,7 @@ class LayerTimes:
     """The time of a network's layers at several densities, for one image.
 
     densities: shares of nonzero weights, rising from 0 to 1. layers: the name of a Conv2d -> its seconds at
-    these densities, rising. rest: the seconds of all other operations: halos, moves, poolings, input, output.
+    these densities, rising. rest: the seconds of all other operations: halos, moves, poolings, input.
     """
 
     densities: tuple[float, ...]
@@ -52,8 +53,8 @@ class Clock:
     alone: list[list[float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Make the memory that runs read and write."""
-        self._arrays = random_inputs(self.program)
+        """Make the image that runs read."""
+        self._image = random_image(self.program)
 
     def turn(self) -> None:
         """Time the program once, behind runs that warm up the caches and the threads."""
@@ -65,7 +66,7 @@ class Clock:
 
     def _seconds(self, rows: np.ndarray) -> float:
         start = time.perf_counter()
-        run(self.program, rows, self.workspace, 1, *self._arrays)
+        run(self.program, rows, self.workspace, 1, self._image, NOTHING)
         return time.perf_counter() - start
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -46,6 +47,7 @@ class Place:
     """A map's place in the arena, in floats.
 
     offset: of the first cell. pitch: from row to row. plane: from channel to channel. halo: in cells.
+    step: from image to image of a batch; 0 for a map that all images use in turn.
     The order in memory is [row][channel][column][lane]: a row of all channels, then the next row.
     """
 
@@ -54,14 +56,19 @@ class Place:
     pitch: int
     plane: int
     halo: int
+    step: int = 0
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The places of all maps. floats: the size of the arena."""
+    """The places of all maps.
+
+    floats, per_image: the arena has floats + batch x per_image. The raw maps of all images of a batch stay.
+    """
 
     places: Mapping[Map, Place]
     floats: int
+    per_image: int
 
 
 def choose_grid(height: int, width: int) -> tuple[int, int]:
@@ -72,6 +79,8 @@ def choose_grid(height: int, width: int) -> tuple[int, int]:
 def lay_out(graph: Graph, height: int, width: int) -> Layout:
     """Return a place for each map. Maps that are not needed at the same time can share memory.
 
+    The raw maps come last, those of one image after those of another, since a caller reads them later.
+
     height, width: of the images, multiples of graph.largest.
     Raises InputError where a map is too small for the halo that a convolution needs.
     """
@@ -80,17 +89,20 @@ def lay_out(graph: Graph, height: int, width: int) -> Layout:
     lives = _lives(graph)
     homes = {home: cells.of(home.shrink) for home in lives}
     sizes = {home: _sizes(homes[home], halos.get(home, 0), home.channels) for home in lives}
-    offsets, floats = _pack(
-        {home: sizes[home][0] * (homes[home].rows + 2 * halos.get(home, 0)) for home in lives}, lives
-    )
+    spans = {home: sizes[home][0] * (homes[home].rows + 2 * halos.get(home, 0)) for home in lives}
+    kept = dict.fromkeys(one.home()[0] for one in graph.outputs)
+    offsets, floats = _pack({home: span for home, span in spans.items() if home not in kept}, lives)
+    begins = accumulate((spans[home] for home in kept), initial=floats)
+    offsets |= zip(kept, begins, strict=False)
+    per_image = sum(spans[home] for home in kept)
     places = {}
     for one in maps_of(graph):
         home, first = one.home()
         pitch, plane = sizes[home]
         halo = halos.get(home, 0)
         begin = offsets[home] + first * plane + halo * (pitch + LANES)
-        places[one] = Place(homes[home], begin, pitch, plane, halo)
-    return Layout(places, floats)
+        places[one] = Place(homes[home], begin, pitch, plane, halo, per_image if home in kept else 0)
+    return Layout(places, floats, per_image)
 
 
 def place_alone(cells: Cells, halo: int) -> Place:

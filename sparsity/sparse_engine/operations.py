@@ -29,7 +29,8 @@ class Kind(IntEnum):
 class At(IntEnum):
     """Columns of all operations.
 
-    SOURCE and RESULT are offsets in the arena, in floats. ROWS and COLUMNS are cells of one block.
+    SOURCE and RESULT are offsets in the arena, in floats. Those of the next image of a batch lie STEP floats
+    further on, 0 for maps that all images use in turn. ROWS and COLUMNS are cells of one block.
     ITEMS: the number of work items. CHANNELS: channels of the result. PER_ITEM: channels per work item.
     """
 
@@ -45,6 +46,8 @@ class At(IntEnum):
     COLUMNS = 9
     CHANNELS = 10
     PER_ITEM = 11
+    SOURCE_STEP = 12
+    RESULT_STEP = 13
 
 
 class Conv(IntEnum):
@@ -55,22 +58,23 @@ class Conv(IntEnum):
     SHARED: outputs that share a number of the result (see packing).
     """
 
-    TILE_ROWS = 12
-    TILE_COLUMNS = 13
-    SHAPE = 14
-    STRIDE = 15
-    SPANS = 16
-    BLOCKS = 17
-    STARTS = 18
-    BIAS = 19
-    ACTIVATION = 20
-    RESIDUAL = 21
-    RESIDUAL_PITCH = 22
-    RESIDUAL_PLANE = 23
-    SLOPE = 24
-    GROUP = 25
-    STREAMS = 26
-    SHARED = 27
+    TILE_ROWS = 14
+    TILE_COLUMNS = 15
+    SHAPE = 16
+    STRIDE = 17
+    SPANS = 18
+    BLOCKS = 19
+    STARTS = 20
+    BIAS = 21
+    ACTIVATION = 22
+    RESIDUAL = 23
+    RESIDUAL_PITCH = 24
+    RESIDUAL_PLANE = 25
+    RESIDUAL_STEP = 26
+    SLOPE = 27
+    GROUP = 28
+    STREAMS = 29
+    SHARED = 30
 
 
 class Move(IntEnum):
@@ -79,10 +83,10 @@ class Move(IntEnum):
     The result's row y is the source's row (y * STEP >> SHIFT) + ROW. The same applies to columns.
     """
 
-    STEP = 12
-    SHIFT = 13
-    ROW = 14
-    COLUMN = 15
+    STEP = 14
+    SHIFT = 15
+    ROW = 16
+    COLUMN = 17
 
 
 class Whole(IntEnum):
@@ -93,14 +97,14 @@ class Whole(IntEnum):
     SCALE: the index in slopes of what pixels are multiplied with.
     """
 
-    HEIGHT = 12
-    WIDTH = 13
-    GRID_ROWS = 14
-    GRID_COLUMNS = 15
-    IMAGE = 16
-    DEPTH = 17
-    SHARED = 18
-    SCALE = 19
+    HEIGHT = 14
+    WIDTH = 15
+    GRID_ROWS = 16
+    GRID_COLUMNS = 17
+    IMAGE = 18
+    DEPTH = 19
+    SHARED = 20
+    SCALE = 21
 
 
 class Halo(IntEnum):
@@ -111,12 +115,12 @@ class Halo(IntEnum):
     REACH: how many cells POOL covers on each side.
     """
 
-    MOVES = 12
-    MOVE_COUNT = 13
-    EDGES = 14
-    EDGE_COUNT = 15
-    REACH = 16
+    MOVES = 14
+    MOVE_COUNT = 15
+    EDGES = 16
+    EDGE_COUNT = 17
+    REACH = 18
 
 
-WIDTH = 28
+WIDTH = 31
 """The number of columns of a program."""

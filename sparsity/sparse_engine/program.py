@@ -39,17 +39,22 @@ class Program:
     """A program for images of one size.
 
     rows: int64 [operations, WIDTH]. names: one per operation. tasks, choices: of the convolutions, by row.
-    floats: the size of the arena. sums, scratch: the sizes of these arrays, one of each per thread.
+    copying: rows that copy the raw maps out of the arena, for one image (see for_batch).
+    places: of the raw maps, in floats. floats, per_image: the arena has floats + batch x per_image.
+    sums, scratch: the sizes of these arrays, one of each per thread.
     outputs: (channels, height, width) of each raw map. pixels: the number of values in an image.
     packing: of the maps in the arena.
     """
 
     rows: np.ndarray
+    copying: np.ndarray
+    places: tuple[Place, ...]
     names: tuple[str, ...]
     tasks: Mapping[int, Task]
     choices: Mapping[int, Choice]
     tables: Tables
     floats: int
+    per_image: int
     sums: int
     scratch: int
     outputs: tuple[tuple[int, int, int], ...]
@@ -57,9 +62,9 @@ class Program:
     packing: Packing
 
     def for_batch(self, batch: int) -> np.ndarray:
-        """Return rows, with the offsets of the raw maps of a batch of this size."""
-        rows = self.rows.copy()
-        rows[rows[:, At.KIND] == Kind.OUTPUT, Whole.IMAGE] *= batch
+        """Return copying, with the offsets of the raw maps of a batch of this size."""
+        rows = self.copying.copy()
+        rows[:, Whole.IMAGE] *= batch
         return rows
 
 
@@ -79,9 +84,10 @@ def make_program(
     maker.add_input(graph.image, graph.pixel)
     for step in graph.steps:
         maker.add_step(step)
-    for number, (one, depth) in enumerate(zip(graph.outputs, graph.depths, strict=True)):
-        maker.add_output(one, depth, number)
-    return maker.program(IMAGE_CHANNELS * height * width)
+    for one, depth in zip(graph.outputs, graph.depths, strict=True):
+        maker.add_output(one, depth)
+    places = tuple(layout.places[one] for one in graph.outputs)
+    return maker.program(IMAGE_CHANNELS * height * width, places)
 
 
 @dataclass(eq=False)
@@ -91,6 +97,7 @@ class _Maker:
     given: Mapping[Task, Choice]
     packing: Packing
     rows: list[np.ndarray] = field(default_factory=list)
+    copying: list[np.ndarray] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     tasks: dict[int, Task] = field(default_factory=dict)
     choices: dict[int, Choice] = field(default_factory=dict)
@@ -114,10 +121,11 @@ class _Maker:
         # Scratch holds a row of each channel but the first that share a number.
         self.scratch = max(self.scratch, (self.packing.share - 1) * place.cells.columns * LANES)
 
-    def add_output(self, one: Map, depth: int, number: int) -> None:
+    def add_output(self, one: Map, depth: int) -> None:
         """Add the operation that copies the first depth channels of a raw map out of the arena."""
         cells = self.layout.places[one].cells
-        row = self._add(Kind.OUTPUT, f"output {number}", one, one, None)
+        row = self._row(Kind.OUTPUT, one, one, None)
+        self.copying.append(row)
         row[list(_WHOLE)] = _whole(self.layout.places[one], depth)
         row[At.CHANNELS] = depth
         row[Whole.IMAGE] = sum(math.prod(sizes) for sizes in self.outputs)
@@ -176,8 +184,7 @@ class _Maker:
         row[[Conv.ACTIVATION, Conv.SLOPE]] = step.activation, len(self.slopes)
         row[[Conv.GROUP, Conv.STREAMS, Conv.SHARED]] = kernel.outputs, kernel.streams, step.shared
         row[At.CHANNELS] = len(step.weight)
-        added = (-1, 0, 0) if residual is None else (residual.offset, residual.pitch, residual.plane)
-        row[[Conv.RESIDUAL, Conv.RESIDUAL_PITCH, Conv.RESIDUAL_PLANE]] = added
+        row[_RESIDUAL] = (-1, 0, 0, 0) if residual is None else _where(residual)
         self.slopes.append(step.slope)
         self._add_stream(row, stream, np.concatenate([step.bias, step.scales.reshape(-1)]))
         self.sums = max(self.sums, len(step.weight) * math.prod(choice.tile) * LANES)
@@ -195,6 +202,12 @@ class _Maker:
 
     def _add(self, kind: Kind, name: str, shape: Map, source: Map | None, result: Map | None) -> np.ndarray:
         """Add a row with the columns of all operations. shape: the map whose cells and channels it covers."""
+        row = self._row(kind, shape, source, result)
+        self.rows.append(row)
+        self.names.append(name)
+        return row
+
+    def _row(self, kind: Kind, shape: Map, source: Map | None, result: Map | None) -> np.ndarray:
         row = np.zeros(WIDTH, np.int64)
         cells = self.layout.places[shape].cells
         per_item = math.ceil(shape.channels / (PIECES * self.threads)) if self.threads > 1 else shape.channels
@@ -203,14 +216,11 @@ class _Maker:
         row[[At.CHANNELS, At.PER_ITEM]] = shape.channels, per_item
         for one, columns in ((source, _SOURCE), (result, _RESULT)):
             if one is not None:
-                place = self.layout.places[one]
-                row[columns] = place.offset, place.pitch, place.plane
-        self.rows.append(row)
-        self.names.append(name)
+                row[columns] = _where(self.layout.places[one])
         return row
 
-    def program(self, pixels: int) -> Program:
-        """Return the program of all operations that were added."""
+    def program(self, pixels: int, places: tuple[Place, ...]) -> Program:
+        """Return the program of all operations that were added. places: of the raw maps."""
         tables = Tables(
             _joined(self.values, np.float32),
             _joined(self.offsets, np.int32),
@@ -221,11 +231,14 @@ class _Maker:
         )
         return Program(
             rows=np.stack(self.rows),
+            copying=np.stack(self.copying),
+            places=places,
             names=tuple(self.names),
             tasks=self.tasks,
             choices=self.choices,
             tables=tables,
             floats=self.layout.floats,
+            per_image=self.layout.per_image,
             sums=self.sums,
             scratch=self.scratch,
             outputs=tuple(self.outputs),
@@ -234,9 +247,14 @@ class _Maker:
         )
 
 
-_SOURCE = [At.SOURCE, At.SOURCE_PITCH, At.SOURCE_PLANE]
-_RESULT = [At.RESULT, At.RESULT_PITCH, At.RESULT_PLANE]
+_SOURCE = [At.SOURCE, At.SOURCE_PITCH, At.SOURCE_PLANE, At.SOURCE_STEP]
+_RESULT = [At.RESULT, At.RESULT_PITCH, At.RESULT_PLANE, At.RESULT_STEP]
+_RESIDUAL = [Conv.RESIDUAL, Conv.RESIDUAL_PITCH, Conv.RESIDUAL_PLANE, Conv.RESIDUAL_STEP]
 _WHOLE = (Whole.HEIGHT, Whole.WIDTH, Whole.GRID_ROWS, Whole.GRID_COLUMNS, Whole.IMAGE, Whole.DEPTH)
+
+
+def _where(place: Place) -> tuple[int, int, int, int]:
+    return place.offset, place.pitch, place.plane, place.step
 
 
 def _whole(place: Place, depth: int) -> tuple[int, ...]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from sparsity.sparse_engine.choices import Choice, Task, fits, ranked, with_block
-from sparsity.sparse_engine.compiled import CompiledNetwork, make_workspace, run
+from sparsity.sparse_engine.compiled import CompiledNetwork
 from sparsity.sparse_engine.machine import MACHINE
 from sparsity.sparse_engine.program import Program
+from sparsity.sparse_engine.running import NOTHING, make_workspace, run
 from sparsity.sparse_engine.stored import read_stored, stored_path, write_stored
 
 STREAMED, DENSE = 4, 2
@@ -53,22 +54,21 @@ def time_operations(program: Program, threads: int, rounds: int, indices: Iterab
     """
     begun = time.perf_counter()
     workspace = make_workspace(program, threads)
-    images, maps = random_inputs(program)
+    image = random_image(program)
     spent = np.full((rounds, len(program.rows)), np.inf)
     for number in range(rounds):
         if number >= 2 and time.perf_counter() - begun > PATIENCE:
             break
         for index in range(len(program.rows)):
             start = time.perf_counter()
-            run(program, program.rows[index : index + 1], workspace, 1, images, maps)
+            run(program, program.rows[index : index + 1], workspace, 1, image, NOTHING)
             spent[number, index] = time.perf_counter() - start
     return spent.min(0)[list(indices)]
 
 
-def random_inputs(program: Program) -> tuple[np.ndarray, np.ndarray]:
-    """Return a random image, and the memory for the raw maps, as run takes them."""
-    pixels = np.random.default_rng(0).random(program.pixels, np.float32)
-    return pixels, np.zeros(sum(int(np.prod(sizes)) for sizes in program.outputs), np.float32)
+def random_image(program: Program) -> np.ndarray:
+    """Return a random image, as run takes it."""
+    return np.random.default_rng(0).random(program.pixels, np.float32)
 
 
 def _measure(network: CompiledNetwork, height: int, width: int, tasks: Sequence[Task]) -> dict[Task, Choice]:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from sparsity.yolo.cell_map import CellMap, Cells
 from sparsity.yolo.spec import ModuleSpec
 
 MOST_CLASSES = 100_000
@@ -68,8 +69,27 @@ class Head(nn.Module):
         """Raw maps -> the box of every cell, in pixels, and its confidences, float32."""
         raise NotImplementedError
 
-    def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
-        """Raw maps -> the boxes whose confidence is above conf_thres, always decoded in float32."""
+    def candidates(self, raw: Sequence[Tensor | CellMap], conf_thres: float) -> Candidates:
+        """Raw maps -> the boxes whose confidence is above conf_thres.
+
+        Only cells whose confidence is above conf_thres are decoded, always in float32.
+        """
+        found = []
+        for index, one in enumerate(raw):
+            cells = one if isinstance(one, CellMap) else CellMap.of(one)
+            passing = cells.select(self.confidence(cells.values).float().sigmoid() > conf_thres)
+            found.append(self.decode_cells(passing, index, conf_thres))
+        return Candidates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def confidence(self, raw: Tensor) -> Tensor:
+        """A raw map [batch, channels, ...] -> the logit of each cell's largest confidence [batch, ...].
+
+        No score of a cell is above its confidence.
+        """
+        raise NotImplementedError
+
+    def decode_cells(self, cells: Cells, index: int, conf_thres: float) -> tuple[Tensor, ...]:
+        """Cells of raw map number index -> the fields of Candidates, for scores above conf_thres."""
         raise NotImplementedError
 
     def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:

@@ -404,3 +404,37 @@ def test_what_goes_wrong_in_a_thread_is_raised():
     seen = []
     team.run(seen.append)
     assert sorted(seen) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("side", [64, 96])
+def test_cells_where_the_engine_computed_them_are_those_of_the_raw_maps(tiny, dtype, side):
+    images = torch.rand(3, 3, 64, side)
+    maps = CompiledNetwork(tiny, 2, dtype=dtype).compute(images)
+    raw = maps.tensors()
+    expected = tiny.candidates(raw, 0.1)
+    found = tiny.candidates(maps.cells(), 0.1)
+    assert len(expected.scores) > 0
+    for name in ("image", "boxes_xyxy", "scores", "classes"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    assert len(maps) == len(raw)
+    assert torch.equal(maps[0], raw[0])
+
+
+def test_raw_maps_stay_while_the_network_runs_again(tiny):
+    images = torch.rand(2, 3, 64, 64)
+    compiled = CompiledNetwork(tiny, 1)
+    held = compiled.compute(images)
+    before = compiled(images)
+    compiled(images + 1)
+    assert all(map(torch.equal, held.tensors(), before))
+
+
+def test_the_memory_of_raw_maps_is_used_again_once_they_are_gone(tiny):
+    compiled = CompiledNetwork(tiny, 1)
+    addresses = set()
+    for _ in range(4):
+        addresses.add(compiled.compute(torch.rand(1, 3, 64, 64)).cells()[0].values.data_ptr())
+    assert len(addresses) == 1
+    compiled(torch.rand(5, 3, 64, 64))
+    assert torch.equal(compiled(torch.ones(2, 3, 64, 64))[0][:1], compiled(torch.ones(1, 3, 64, 64))[0])

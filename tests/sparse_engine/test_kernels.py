@@ -16,7 +16,6 @@ from torch.nn import functional
 pytest.importorskip("numba")
 
 from sparsity.sparse_engine.choices import ranked
-from sparsity.sparse_engine.compiled import make_workspace, run
 from sparsity.sparse_engine.graph import Convolution, Graph, Map, Moving, Pooling
 from sparsity.sparse_engine.machine import MACHINE
 from sparsity.sparse_engine.operations import Activation
@@ -25,6 +24,7 @@ from sparsity.sparse_engine.packing import ZERO_POINT
 from sparsity.sparse_engine.program import Tables, make_program
 from sparsity.sparse_engine.quantizing import quantize_by
 from sparsity.sparse_engine.ranges import Range
+from sparsity.sparse_engine.running import NOTHING, make_workspace, run
 
 ACTIVATIONS = {
     Activation.NONE: lambda x: x,
@@ -39,7 +39,7 @@ GUARDED, CASES = "--guarded", "--cases"
 def compute(graph, images, threads, choices=None, place=lambda array: array):
     """Run a graph on images. place: called with each buffer, returns the one to use."""
     program = make_program(graph, *images.shape[2:], threads, choices)
-    workspace = make_workspace(program, threads)
+    workspace = make_workspace(program, threads, len(images))
     workspace.memory = place(workspace.memory)
     workspace.sums = [place(one) for one in workspace.sums]
     workspace.scratch = [place(one) for one in workspace.scratch]
@@ -47,8 +47,9 @@ def compute(graph, images, threads, choices=None, place=lambda array: array):
     pixels = place(images.numpy().reshape(-1))
     sizes = [len(images) * int(np.prod(size)) for size in program.outputs]
     maps = place(np.full(sum(sizes), np.nan, np.float32))
-    rows = program.for_batch(len(images))
-    run(replace(program, tables=tables), rows, workspace, len(images), pixels, maps)
+    placed = replace(program, tables=tables)
+    run(placed, program.rows, workspace, len(images), pixels, NOTHING)
+    run(placed, program.for_batch(len(images)), workspace, len(images), NOTHING, maps)
     parts = torch.from_numpy(maps.copy()).split(sizes)
     return [part.view(len(images), *size) for part, size in zip(parts, program.outputs, strict=True)]
 

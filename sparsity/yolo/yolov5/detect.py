@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from sparsity.yolo.cell_map import Cells
 from sparsity.yolo.head import Candidates, Head, cells_xy, corners_xyxy, is_count
 from sparsity.yolo.importance import raw_map_importance
 from sparsity.yolo.spec import ModuleSpec
@@ -69,13 +70,9 @@ class Detect(Head):
             decoded.append(torch.cat((boxes, values[..., 4:]), 4).flatten(1, 3))
         return torch.cat(decoded, 1)
 
-    def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
-        """Raw maps -> the boxes whose objectness, and objectness x class, are above conf_thres.
-
-        Only cells whose objectness is above conf_thres are decoded, always in float32.
-        """
-        found = [self._map_candidates(cells, i, conf_thres) for i, cells in enumerate(self._cells(raw))]
-        return Candidates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    def confidence(self, raw: Tensor) -> Tensor:
+        """Return the largest objectness of the anchors of each cell."""
+        return raw[:, 4 :: 5 + self.nc].amax(1)
 
     def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
         return raw_map_importance(raw, self.na)
@@ -85,13 +82,13 @@ class Detect(Head):
         shapes = [(x.shape[0], x.shape[2], x.shape[3], self.na, 5 + self.nc) for x in raw]
         return [x.permute(0, 2, 3, 1).reshape(shape) for x, shape in zip(raw, shapes, strict=True)]
 
-    def _map_candidates(self, cells: Tensor, index: int, conf_thres: float) -> tuple[Tensor, ...]:
-        objectness = cells[..., 4].float().sigmoid()
-        image, row, column, anchor = (objectness > conf_thres).nonzero().unbind(1)
-        values = cells[image, row, column, anchor].float().sigmoid()
-        cell_xy = torch.stack((column, row), 1)
+    def decode_cells(self, cells: Cells, index: int, conf_thres: float) -> tuple[Tensor, ...]:
+        values = cells.values.unflatten(1, (self.na, 5 + self.nc)).sigmoid()
+        cell, anchor = (values[..., 4] > conf_thres).nonzero().unbind(1)
+        cell_xy = torch.stack((cells.column, cells.row), 1)[cell]
+        values = values[cell, anchor]
         boxes = self._boxes_cxcywh(values[:, :4], cell_xy, self.anchors[index][anchor], index)
-        return _passing(image, boxes, values[:, 4:], conf_thres)
+        return _passing(cells.image[cell], boxes, values[:, 4:], conf_thres)
 
     def _boxes_cxcywh(self, values: Tensor, cell_xy: Tensor, anchors: Tensor, index: int) -> Tensor:
         """Sigmoids [..., 4], their cells [..., 2] and anchors [..., 2] in strides -> boxes in pixels."""

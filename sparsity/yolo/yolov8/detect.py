@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sparsity.yolo.cell_map import Cells
 from sparsity.yolo.head import Candidates, Head, cells_xy, corners_xyxy, is_count
 from sparsity.yolo.importance import anchor_free_importance
 from sparsity.yolo.spec import ModuleSpec
@@ -117,27 +118,20 @@ class AnchorFreeDetect(Head):
             decoded.append(torch.cat((boxes, x[:, self.box_numbers :].sigmoid()), 1).flatten(2))
         return torch.cat(decoded, 2)
 
-    def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
-        """Raw maps -> the boxes of every class whose score is above conf_thres.
-
-        Only cells whose best score is above conf_thres are decoded, always in float32.
-        """
-        pairs = zip(raw, self.strides, strict=True)
-        found = [self._map_candidates(x, stride, conf_thres) for x, stride in pairs]
-        return Candidates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    def confidence(self, raw: Tensor) -> Tensor:
+        """Return the score of each cell's best class."""
+        return raw[:, self.box_numbers :].amax(1)
 
     def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
         return anchor_free_importance(raw, self.box_numbers)
 
-    def _map_candidates(self, x: Tensor, stride: int, conf_thres: float) -> tuple[Tensor, ...]:
-        best = x[:, self.box_numbers :].amax(1).float().sigmoid()
-        image, row, column = (best > conf_thres).nonzero().unbind(1)
-        values = x.permute(0, 2, 3, 1)[image, row, column].float()
-        scores = values[:, self.box_numbers :].sigmoid()
-        sides = self.dfl(values[:, : self.box_numbers].unflatten(1, (SIDES, self.reg_max)), 2)
-        boxes_xyxy = corners_xyxy(boxes_cxcywh(sides, torch.stack((column, row), 1), 1) * stride)
+    def decode_cells(self, cells: Cells, index: int, conf_thres: float) -> tuple[Tensor, ...]:
+        scores = cells.values[:, self.box_numbers :].sigmoid()
+        sides = self.dfl(cells.values[:, : self.box_numbers].unflatten(1, (SIDES, self.reg_max)), 2)
+        places_xy = torch.stack((cells.column, cells.row), 1)
+        boxes_xyxy = corners_xyxy(boxes_cxcywh(sides, places_xy, 1) * self.strides[index])
         box, label = (scores > conf_thres).nonzero().unbind(1)
-        return image[box], boxes_xyxy[box], scores[box, label], label
+        return cells.image[box], boxes_xyxy[box], scores[box, label], label
 
 
 def boxes_cxcywh(sides: Tensor, places_xy: Tensor, dim: int) -> Tensor:
