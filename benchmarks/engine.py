@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from sparsity import InputError, load, prune, save
 from sparsity.base.devices import describe_environment
 from sparsity.base.memory import peak_memory
+from sparsity.base.threads import one_thread
 from sparsity.engines.engine import Engine, Runner
 from sparsity.engines.making import make_engines
 from sparsity.engines.table import ENGINES
@@ -41,6 +42,7 @@ DENSE = ("torch", "onnxruntime", "openvino", "openvino-bf16")
 OURS = ("sparse", "sparse-bf16", "sparse-int8")
 COCO_CLASSES = 80
 INT8_IMAGES = 64
+CONFIDENCE = 0.25
 MIB = 2**20
 
 
@@ -181,9 +183,11 @@ def pruned(options: argparse.Namespace, amount: float) -> Network:
 
 
 def run(runner: Runner, images: Tensor) -> None:
-    """One pass."""
+    """One pass: images to the boxes above the threshold."""
     with torch.inference_mode():
-        runner(images.contiguous(memory_format=runner.memory_format))
+        maps = runner(images.contiguous(memory_format=runner.memory_format))
+        with one_thread():
+            runner.candidates(maps, CONFIDENCE)
 
 
 def print_memory(options: argparse.Namespace) -> None:

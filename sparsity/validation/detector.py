@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sparsity.base.devices import device_name, select_precision, synchronize
 from sparsity.base.errors import InputError
 from sparsity.base.memory import is_out_of_memory
+from sparsity.base.threads import one_thread
 from sparsity.engines.engine import Engine
 from sparsity.engines.pytorch import TorchEngine
 from sparsity.validation.inputs import Detectable
@@ -176,17 +177,18 @@ class Detector:
             self.lanes.map(self.runner.settle, pieces[:1])
 
     def forward(self, images: Tensor) -> None:
-        """Run the network only, to be timed. images: as place returns them.
+        """Run the network and decode the boxes above the threshold, to be timed.
 
-        Fewer images than lanes run in one piece. Raises InputError where memory does not hold them.
+        images: as place returns them. Fewer images than lanes run in one piece. Raises InputError where
+        memory does not hold them.
         """
         pieces = self.lanes.split(images)
         with self._fitting("batch_sizes", len(images), images.shape[2:]):
             if len(pieces) < self.lanes.count:
                 with torch.inference_mode():
-                    self.runner(images)
+                    self._candidates(images)
             else:
-                self.lanes.map(lambda piece: len(self.runner(piece)), pieces)
+                self.lanes.map(self._candidates, pieces)
 
     @contextmanager
     def _fitting(self, argument: str, images: int, shape: Sequence[int]) -> Iterator[None]:
@@ -219,11 +221,16 @@ class Detector:
         images = pixels.to(self.lanes.device).permute(0, 3, 1, 2)
         images = images.to(self.dtype, memory_format=self.runner.memory_format).div_(255)
         self._mark(times)
-        candidates = self.runner.candidates(self.runner(images), self.thresholds.conf)
+        candidates = self._candidates(images)
         self._mark(times)
         detections = [one.cpu() for one in self._suppress(candidates, len(pixels))]
         self._mark(times)
         return _Piece(detections, times)
+
+    def _candidates(self, images: Tensor) -> Candidates:
+        maps = self.runner(images)
+        with one_thread():
+            return self.runner.candidates(maps, self.thresholds.conf)
 
     def _mark(self, times: list[float]) -> None:
         synchronize(self.lanes.device)
