@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sparsity.data import labels, letterbox
 from sparsity.data.labels import LabelTolerance
@@ -40,13 +40,17 @@ class Counting:
         )
 
 
+_YOLOV5 = Counting("YOLOv5", 32, 0.65, letterbox.YOLOV5, True, average_precision.YOLOV5, labels.YOLOV5)
+_YOLOV8 = Counting("YOLOv8", 16, 0.7, letterbox.YOLOV8, False, average_precision.YOLOV8, labels.YOLOV8)
 COUNTING: Mapping[str, Counting] = {
-    "yolov5": Counting("YOLOv5", 32, 0.65, letterbox.YOLOV5, True, average_precision.YOLOV5, labels.YOLOV5),
-    "yolov8": Counting("YOLOv8", 16, 0.7, letterbox.YOLOV8, False, average_precision.YOLOV8, labels.YOLOV8),
+    "yolov5": _YOLOV5,
+    "yolov8": _YOLOV8,
+    "yolo26": replace(_YOLOV8, name="YOLO26"),
+    "yolo26_one2one": replace(_YOLOV8, name="YOLO26"),
 }
-"""Key of the family (see yolo.families) -> its rules. YOLOv5's IoU is that of the published COCO figures."""
+"""Key of the dialect (see yolo.families) -> its rules. YOLOv5's IoU is that of the published COCO figures."""
 
 
 def counting_of(network: Network | OnnxNetwork) -> Counting:
-    """Return the rules of a network's family."""
+    """Return the rules of a network's dialect."""
     return COUNTING[network.dialect]
