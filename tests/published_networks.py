@@ -13,7 +13,7 @@ from sparsity.yolo.network import Network
 from sparsity.yolo.registry import KINDS
 from sparsity.yolo.spec import ModuleSpec
 from sparsity.yolo.yolo12.published import AREA_ATTENTION
-from sparsity.yolo.yolo26.detect import KIND_OF
+from sparsity.yolo.yolo26.branches import KIND_OF
 from sparsity.yolo.yolov8.published import DETECT, ONE_FILE
 
 NAMED_OTHERWISE = {DETECT: "AnchorFreeDetect", AREA_ATTENTION: "AAttn"}

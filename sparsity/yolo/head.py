@@ -39,7 +39,6 @@ class Head(nn.Module):
     other one.
     kinds: of a head with several branches, of which one runs: the name of each branch -> the kind of head
     that runs it. branch: the one that runs, "" where there are no branches.
-    needs_nms: whether several candidates can be the same object.
     nc: number of classes. strides: pixels per cell of each raw map.
     """
 
@@ -48,7 +47,6 @@ class Head(nn.Module):
     cells_dim: ClassVar[int]
     kinds: ClassVar[Mapping[str, str]] = {}
     branch: ClassVar[str] = ""
-    needs_nms: ClassVar[bool] = True
     nc: int
     strides: tuple[int, ...]
 

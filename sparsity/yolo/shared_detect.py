@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sparsity.yolo.yolo26.detect import BRANCHES, KIND_OF, ONE2MANY, ONE2ONE
+from sparsity.yolo.yolo26.branches import BRANCHES, KIND_OF, ONE2MANY, ONE2ONE
 from sparsity.yolo.yolov8.detect import CHILDREN
 
 

@@ -17,7 +17,8 @@ from sparsity.yolo.yolo11.architectures import (
     psa_block,
     stem,
 )
-from sparsity.yolo.yolo26.detect import BRANCHES, KIND_OF, ONE2MANY, SIDES
+from sparsity.yolo.yolo26.branches import BRANCHES, KIND_OF, ONE2MANY
+from sparsity.yolo.yolo26.detect import SIDES
 from sparsity.yolo.yolov8.architectures import STRIDES, Scale, box_branch, branches
 
 SCALES: Mapping[str, Scale] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -11,16 +11,9 @@ from torch import Tensor, nn
 from sparsity.yolo.head import Candidates, Head, cells_xy, corners_xyxy, is_count
 from sparsity.yolo.importance import anchor_free_importance
 from sparsity.yolo.spec import ModuleSpec
+from sparsity.yolo.yolo26.branches import BRANCHES, KIND_OF, ONE2MANY, ONE2ONE
 from sparsity.yolo.yolov8.detect import SIDES, AnchorFreeDetect, boxes_cxcywh, last_widths
 
-ONE2MANY, ONE2ONE = "one2many", "one2one"
-BRANCHES: Mapping[str, tuple[str, str]] = {
-    ONE2MANY: ("cv2", "cv3"),
-    ONE2ONE: ("one2one_cv2", "one2one_cv3"),
-}
-"""Name of a branch -> its children that give boxes and classes."""
-KIND_OF: Mapping[str, str] = {ONE2MANY: "OneToManyDetect", ONE2ONE: "OneToOneDetect"}
-"""Name of a branch -> the kind of head that runs it."""
 MOST_DETECTIONS = 300
 """The most detections of an image that the one-to-one branch gives."""
 DETECTION_NUMBERS = 6
@@ -145,7 +138,6 @@ class OneToOneDetect(TwoBranchDetect):
     dialect = "yolo26_one2one"
     branch = ONE2ONE
     cells_dim: ClassVar[int] = 1
-    needs_nms = False
 
     @classmethod
     def cell_numbers(cls, nc: int) -> int:

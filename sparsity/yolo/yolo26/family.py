@@ -5,7 +5,8 @@ from __future__ import annotations
 from sparsity.yolo.family import Dialect, Family
 from sparsity.yolo.kind import Kind
 from sparsity.yolo.yolo26 import architectures
-from sparsity.yolo.yolo26.detect import KIND_OF, OneToManyDetect, OneToOneDetect, TwoBranchDetect
+from sparsity.yolo.yolo26.branches import KIND_OF
+from sparsity.yolo.yolo26.detect import OneToManyDetect, OneToOneDetect, TwoBranchDetect
 from sparsity.yolo.yolov8.family import ATTRIBUTES, NOTES
 
 
