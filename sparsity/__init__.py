@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sparsity.validation.metrics import Metrics
     from sparsity.validation.settings import ValidationSettings
     from sparsity.validation.validate import Origin, Validation, validate
+    from sparsity.yolo.heads import choose_head, keep_head
     from sparsity.yolo.network import Network
 
     __version__ = installed_version()
@@ -64,9 +65,11 @@ _PLACES = {
     "TrainingSettings": "training.settings",
     "Validation": "validation.validate",
     "ValidationSettings": "validation.settings",
+    "choose_head": "yolo.heads",
     "compact": "channels.compacting",
     "count_sparsity": "pruning.zeros",
     "finetune": "training.finetune",
+    "keep_head": "yolo.heads",
     "layer_sparsity": "pruning.zeros",
     "load": "formats.loading",
     "prune": "pruning.magnitude",
@@ -101,9 +104,11 @@ __all__ = [
     "Validation",
     "ValidationSettings",
     "__version__",
+    "choose_head",
     "compact",
     "count_sparsity",
     "finetune",
+    "keep_head",
     "layer_sparsity",
     "load",
     "prune",

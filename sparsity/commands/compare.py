@@ -45,6 +45,7 @@ from sparsity.report.validation import format_model
 from sparsity.timing.latency import Rounds
 from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.setup import describe_setup
+from sparsity.yolo.heads import choose_head
 from sparsity.yolo.network import has_norms
 
 ABOUT = "compare.json"
@@ -62,6 +63,7 @@ def run(args: Namespace, line: str) -> None:
     made_folder = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
     with made_folder as folder:
         network = load(ensure_weights(options.weights, progress=True), fused=False)
+        network = choose_head(network, options.head) if options.head else network
         print(format_model(count_sparsity(network)))
         dataset, fitted = open_data(options, network, on_cpu)
         if asked.calib:

@@ -37,6 +37,7 @@ def run(args: Namespace, line: str) -> None:
         images=args.images,
         teacher=args.teacher,
         ignore_names=args.ignore_names,
+        head=args.head,
     )
     is_main = join_processes(options.settings)
     tell = say if is_main else _keep_quiet

@@ -16,6 +16,7 @@ from sparsity.pruning.scopes import SCOPES
 from sparsity.sweeping.defaults import BOOTSTRAP
 from sparsity.training.settings import RECIPES, TrainingSettings
 from sparsity.validation.settings import ValidationSettings
+from sparsity.yolo.yolo26.branches import BRANCHES
 
 DEFAULT_WEIGHTS = "yolov5x.pt"
 DEFAULT_DATA = "coco.yaml"
@@ -32,7 +33,8 @@ def add_data_flags(parser: Parser, *, weights: str = DEFAULT_WEIGHTS, data: str 
         "--weights",
         default=weights,
         metavar="FILE",
-        help="checkpoint; yolov5n.pt to yolov5x.pt and yolov8n.pt to yolov8x.pt are downloaded",
+        help="checkpoint; yolov5, yolov8, yolo11, yolo12 and yolo26 in the sizes n, s, m, l and x, such as "
+        "yolo11n.pt, are downloaded",
     )
     add("--data", default=data, metavar="YAML", help="data yaml or folder; coco.yaml is downloaded")
     add("--demo", action="store_true", help="use a small detector and drawn images; nothing is downloaded")
@@ -66,7 +68,7 @@ def add_validation_flags(parser: Parser, *, batch_size: bool = True) -> None:
             type=int,
             default=d.batch_size,
             metavar="N",
-            help="images in a batch, padded to one shape (default: 32 for YOLOv5, 16 for YOLOv8)",
+            help="images in a batch, padded to one shape (default: 32 for YOLOv5, 16 for others)",
         )
     add("--conf-thres", type=float, default=d.conf_thres, metavar="C", help="minimum confidence")
     add(
@@ -74,10 +76,17 @@ def add_validation_flags(parser: Parser, *, batch_size: bool = True) -> None:
         type=float,
         default=d.iou_thres,
         metavar="IOU",
-        help="NMS suppresses boxes above this IoU (default: 0.65 for YOLOv5, 0.7 for YOLOv8)",
+        help="NMS suppresses boxes above this IoU (default: 0.65 for YOLOv5, 0.7 for others)",
     )
     add("--max-det", type=int, default=d.max_det, metavar="N", help="maximum detections per image")
     add("--single-cls", action="store_true", help="count all classes as one")
+    add(
+        "--head",
+        default="",
+        choices=tuple(BRANCHES),
+        help="head of a YOLO26 that is counted: one2many, with NMS, or one2one, without (default: one2many, "
+        "if the file has it)",
+    )
 
 
 def add_hardware_flags(parser: Parser) -> None:

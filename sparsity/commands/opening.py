@@ -23,12 +23,23 @@ from sparsity.timing.layer_prices import layer_prices
 from sparsity.validation.counting import counting_of
 from sparsity.validation.inputs import Detectable, decoding_threads, fit, read_calibration, read_data
 from sparsity.validation.settings import ValidationSettings
+from sparsity.yolo.heads import held_heads, keep_head
 from sparsity.yolo.network import Network
 
 
-def open_network(weights: str) -> Network:
-    """Load a checkpoint, fused; a published one is downloaded."""
+def open_network(weights: str, head: str = "") -> Network:
+    """Load a checkpoint, fused; a published one is downloaded.
+
+    head: the branch of a YOLO26's head to keep; "" for the one that runs by default. The other is dropped.
+    Raises InputError for a head that the network does not have.
+    """
     network = load(ensure_weights(weights, progress=True), fused=True)
+    held = held_heads(network)
+    if head or held:
+        head = head or network.head.branch
+        network = keep_head(network, head)
+        dropped = "".join(f"; {other} is dropped" for other in held if other != head)
+        print(f"Head: {head}{dropped}")
     print("Fusing layers...")
     print(format_model(count_sparsity(network)))
     return network

@@ -46,6 +46,7 @@ class Options:
     task: Split
     ignore_names: bool
     settings: ValidationSettings
+    head: str
     project: Path
     name: str
     exist_ok: bool
@@ -160,10 +161,10 @@ def read_exported(options: Options, *changes: object) -> OnnxNetwork | None:
     """
     if not options.weights.endswith(".onnx"):
         return None
-    if any(changes):
+    if any(changes) or options.head:
         raise InputError(
             f"{options.weights}: an exported network is validated as it is, without --sparsity and the flags "
-            "of how, --compact or --save; give the .pt or .safetensors it was made from"
+            "of how, --compact, --head or --save; give the .pt or .safetensors it was made from"
         )
     if not ENGINES[options.settings.engine].needs_graph:
         *others, last = (name for name in ENGINES if ENGINES[name].needs_graph)
@@ -226,6 +227,7 @@ def read_options(args: Namespace) -> Options:
         task=getattr(args, "task", "val"),
         ignore_names=args.ignore_names,
         settings=settings,
+        head=args.head,
         project=args.project,
         name=args.name,
         exist_ok=args.exist_ok,

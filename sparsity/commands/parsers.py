@@ -26,7 +26,7 @@ def val_parser(prog: str) -> Parser:
     """Return the parser of val."""
     parser = Parser(
         prog,
-        "Prune a YOLOv5 or YOLOv8 checkpoint, validate it and save it.",
+        "Prune a YOLO checkpoint, validate it and save it.",
         [
             "--weights yolov5x.pt --sparsity 0.3",
             "--weights best.pt --data my.yaml --sparsity 0.5 --criterion obs --calib images/ --save p.pt",
@@ -52,7 +52,7 @@ def sweep_parser(prog: str) -> Parser:
     """Return the parser of sweep."""
     parser = Parser(
         prog,
-        "Prune a YOLOv5 or YOLOv8 checkpoint at many sparsities, validate each, and time it.",
+        "Prune a YOLO checkpoint at many sparsities, validate each, and time it.",
         [
             "0.1:0.9 --demo",
             "0.3:0.9 --weights best.pt --data my.yaml --criterion obs --calib images/ --engines torch,sparse",
@@ -99,7 +99,7 @@ def finetune_parser(prog: str) -> Parser:
     """Return the parser of finetune."""
     parser = Parser(
         prog,
-        "Prune a YOLOv5 or YOLOv8 checkpoint and train it; its zeros stay zero.",
+        "Prune a YOLO checkpoint and train it; its zeros stay zero.",
         [
             "--weights best.pt --data my.yaml --sparsity 0.5 --epochs 10",
             "--weights best.pt --images folder/ --sparsity 0.5 --teacher best.pt",
@@ -111,7 +111,8 @@ def finetune_parser(prog: str) -> Parser:
         "--cfg",
         default="",
         metavar="NAME",
-        help="start from random weights instead of --weights: yolov5n to yolov5x, yolov8n to yolov8x",
+        help="start from random weights instead of --weights: yolov5, yolov8, yolo11 or yolo12, and "
+        "n, s, m, l or x, such as yolov8n",
     )
     add(
         "--images",
@@ -144,7 +145,7 @@ def slim_parser(prog: str) -> Parser:
     """Return the parser of slim."""
     parser = Parser(
         prog,
-        "Cut the least important channels of a YOLOv5 or YOLOv8 checkpoint, and save the smaller network.",
+        "Cut the least important channels of a YOLO checkpoint, and save the smaller network.",
         ["--weights results/train/last.pt --percent 0.5 --data my.yaml"],
     )
     flags.add_data_flags(parser, data="")

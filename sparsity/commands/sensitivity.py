@@ -38,7 +38,7 @@ def run(args: Namespace, line: str) -> None:
     announce("sensitivity", args, options.settings)
     place = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
     with place as folder:
-        network = open_network(options.weights)
+        network = open_network(options.weights, options.head)
         layers = choose_layers(network, args.layers)
         dataset, settings = open_data(options, network, options.settings)
         dataset = some_images(dataset, args.val_images)

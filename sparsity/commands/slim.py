@@ -22,6 +22,7 @@ from sparsity.report.slimming import format_channels, format_extent, format_figu
 from sparsity.report.validation import format_saved
 from sparsity.validation.inputs import fit
 from sparsity.validation.validate import validate
+from sparsity.yolo.heads import choose_head
 from sparsity.yolo.network import Network, fuse
 
 
@@ -33,6 +34,7 @@ def run(args: Namespace, _line: str) -> None:
 
     with run_folder(options.project, options.name, exist_ok=options.exist_ok) as folder:
         network = load(ensure_weights(options.weights, progress=True), fused=False)
+        network = choose_head(network, options.head) if options.head else network
         measure = _measure_by(network, options)
         found = slim(network, asked)
         print(format_channels(found.layers) + "\n")

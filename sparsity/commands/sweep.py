@@ -57,7 +57,7 @@ def run(args: Namespace, line: str) -> None:
 
     place = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
     with place as folder:
-        network = open_network(options.weights)
+        network = open_network(options.weights, options.head)
         dataset, _ = open_data(options, network, options.settings)
         print(f"Sweeping into {folder}; if it is stopped, --resume {folder} goes on")
         done = run_sweep(

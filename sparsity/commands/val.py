@@ -57,7 +57,7 @@ def run(args: Namespace, _line: str) -> None:
     announce("val", args, options.settings)
 
     with run_folder(options.project, options.name, exist_ok=options.exist_ok) as folder:
-        network = exported or open_network(options.weights)
+        network = exported or open_network(options.weights, options.head)
         if exported:
             print(f"An ONNX file, run by {options.settings.engine}")
             print(report.format_model(count_sparsity(exported)))

@@ -14,7 +14,7 @@ class ComparedRow:
     validating process, in 1e6 bytes. file: the file's name. file_mb: its size, in 1e6 bytes. parameters,
     gflops: zeros are included. sparsity: zeros of the convolutions' weights, as a fraction. seconds: the time
     to make the file, with the validation that is part of val_sparse.py --save. commands: those that made and
-    validated it.
+    validated it. head: the branch of a YOLO26's head that was counted; "" for other networks.
     """
 
     technique: str
@@ -33,3 +33,4 @@ class ComparedRow:
     seconds: float
     note: str
     commands: str
+    head: str = ""

@@ -30,6 +30,7 @@ from sparsity.pruning.multiply_adds import count_gflops
 from sparsity.timing.latency import Latency, Rounds
 from sparsity.timing.networks import time_networks
 from sparsity.validation.inputs import Detectable
+from sparsity.yolo.heads import choose_head
 
 PACKAGE_PARENT = Path(__file__).parents[2]
 PROGRAM = ("python", "-m", "sparsity")
@@ -168,7 +169,9 @@ def rows(made: Sequence[Made], imgsz: int, rounds: Rounds) -> list[ComparedRow]:
 def _network(one: Made) -> Detectable:
     if one.file.suffix == ".onnx":
         return onnx_file.read(one.file)
-    return load(one.file, fused=not one.plan.unfused)
+    network = load(one.file, fused=not one.plan.unfused)
+    head = one.metrics.get("head", "")
+    return choose_head(network, head) if head else network
 
 
 def _count(file: str, imgsz: int) -> Counted:
@@ -192,6 +195,7 @@ def _row(one: Made, latency: Latency, counted: Counted) -> ComparedRow:
         parameters=one.metrics["parameters"],
         gflops=counted.gflops,
         sparsity=one.metrics["sparsity_conv"],
+        head=one.metrics.get("head", ""),
         seconds=one.seconds,
         note=_note(one, counted.linear),
         commands="; ".join(map(shown, one.commands)),

@@ -18,12 +18,16 @@ from sparsity.demo import data as demo
 
 YOLOV5_URL = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
 YOLOV8_URL = "https://github.com/ultralytics/assets/releases/download/v8.1.0"
+NEWER_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
+"""YOLO11, YOLO12 and YOLO26."""
 COCO_URL = "http://images.cocodataset.org"
-WEIGHTS = {
-    f"{family}{size}.pt": url
-    for family, url in (("yolov5", YOLOV5_URL), ("yolov8", YOLOV8_URL))
-    for size in "nsmlx"
+FAMILIES = {
+    "yolov5": YOLOV5_URL,
+    "yolov8": YOLOV8_URL,
+    **dict.fromkeys(("yolo11", "yolo12", "yolo26"), NEWER_URL),
 }
+"""Family of published checkpoints -> the address of the folder that has them."""
+WEIGHTS = {f"{family}{size}.pt": url for family, url in FAMILIES.items() for size in "nsmlx"}
 """Published checkpoint -> the address of its folder."""
 COCO_NAMES = ("coco", "coco.yaml")
 COCO_FOLDER = Path("datasets/coco")
@@ -86,21 +90,23 @@ def _refuse_published(name: str) -> None:
     found = _PUBLISHED.fullmatch(path.stem if path.suffix.lower() == ".pt" else name)
     if found is None:
         return
-    near = f"{path.stem if path.suffix else name}.pt".lower()
-    if near in WEIGHTS:
+    plain = f"{path.stem if path.suffix else name}.pt".lower()
+    spelt = (plain, plain.replace("yolov", "yolo"), plain.replace("yolo", "yolov"))
+    near = next((one for one in spelt if one in WEIGHTS), "")
+    if near:
         raise InputError(f"{name}: no such file; {near} can be downloaded")
     family, _, variant, task = found.groups()
     if task:
         reason = f"the task of {task} is not supported" if task.lower() in _TASKS else "it is another variant"
     elif variant:
         reason = _VARIANTS[variant.lower()]
-    elif family.lower() in ("yolov5", "yolov8"):
+    elif family.lower() in FAMILIES:
         reason = "there is no such size"
     else:
         reason = "it is of another family"
     raise InputError(
-        f"{name}: no such file, and it cannot be downloaded: {reason}. yolov5 and yolov8 in the sizes n, s, "
-        "m, l and x can be downloaded, such as yolov5n.pt; give other checkpoints as files"
+        f"{name}: no such file, and it cannot be downloaded: {reason}. {', '.join(FAMILIES)} in the sizes n, "
+        "s, m, l and x can be downloaded, such as yolov5n.pt; give other checkpoints as files"
     )
 
 

@@ -60,7 +60,10 @@ def _module(stored: object, name: str) -> ModuleSpec:
     kind, attributes, children = (stored.get(key) for key in ("kind", "attributes", "children"))
     if not isinstance(kind, str) or kind not in KINDS:
         raise UnreadableError(f"names an unknown kind of module at {name}")
-    if not isinstance(attributes, dict) or set(attributes) != set(KINDS[kind].attributes):
+    known = KINDS[kind]
+    if isinstance(attributes, dict):
+        attributes = {**known.defaults, **attributes}
+    if not isinstance(attributes, dict) or set(attributes) != set(known.all_attributes):
         raise UnreadableError(f"has attributes at {name} that differ from those of a {kind}")
     if not isinstance(children, dict) or not all(isinstance(child, str) for child in children):
         raise UnreadableError(f"has no submodules by name at {name}")

@@ -12,8 +12,10 @@ from sparsity.yolo.network import Network, fuse
 
 
 def load(weights: str | PathLike[str], *, fused: bool = True) -> Network:
-    """Load a YOLOv5 (v5 to v7) or YOLOv8 detection checkpoint, or our .safetensors, as a float32 network.
+    """Load a detection checkpoint, or our .safetensors, as a float32 network.
 
+    Checkpoints of YOLOv5 (v5 to v7), YOLOv8, YOLO11, YOLO12 and YOLO26 are read. A YOLO26 keeps both branches
+    of its head, as far as the file has them; of two, the one-to-many branch runs (see choose_head).
     The network is in evaluation mode. From a checkpoint, `ema` is loaded if it has one, else `model`. With
     fused, each batch norm is folded into its convolution, as pruning expects. Raises InputError if the file
     is missing, damaged, not a detection checkpoint, or names anything except the classes of one.

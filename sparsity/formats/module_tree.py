@@ -9,7 +9,7 @@ from sparsity.formats.architecture import UnreadableError
 from sparsity.formats.torch_file import StoredFile
 from sparsity.formats.unpickle import Record, StoredTensor
 from sparsity.yolo.attributes import misfit, shown
-from sparsity.yolo.families import CHOICES, OTHER_TASKS
+from sparsity.yolo.families import CHOICES, OTHER_TASKS, family_names
 from sparsity.yolo.registry import HEADS, KINDS
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec, Value
 from sparsity.yolo.yolov5.published import LEGACY_BUFFERS
@@ -64,14 +64,14 @@ class TreeReader:
         if self._modules_left < 0 or name.count(".") > DEEPEST_MODULE:
             raise UnreadableError("its modules are nested without end")
         if not isinstance(record, Record):
-            raise UnreadableError(f"{name} is not a module of a YOLOv5 or YOLOv8 network")
+            raise UnreadableError(f"{name} is not a module of a detector")
         if record.class_name not in KINDS.keys() | CHOICES.keys():
             raise UnreadableError(refusal(record.class_name, self.stored, name))
         kind = _kind(record, name)
         _check_hooks(record, name)
         _check_attributes(record, kind, name)
         self._gather_tensors(record, name)
-        attributes = {key: self._attribute(record, kind, key, name) for key in KINDS[kind].attributes}
+        attributes = {key: self._attribute(record, kind, key, name) for key in KINDS[kind].all_attributes}
         children = {key: self._read(child, f"{name}.{key}") for key, child in _children(record).items()}
         return ModuleSpec(kind, attributes, {} if KINDS[kind].whole else children)
 
@@ -91,10 +91,13 @@ class TreeReader:
 
     def _attribute(self, record: Record, kind: str, key: str, name: str) -> Value:
         state = record.state
-        if kind in ("Conv2d", "Linear") and key == "bias":
-            return "bias" in dict(_tensors(record)) or "bias" in _masked(record)
+        if key in KINDS[kind].present:
+            parameter = KINDS[kind].present[key]
+            return parameter in dict(_tensors(record)) or parameter in _masked(record)
         if kind in HEADS and key == "strides":
             return self._strides(state.get("stride"))
+        if key not in state and key in KINDS[kind].defaults:
+            return KINDS[kind].defaults[key]
         if key not in state:
             raise UnreadableError(f"{name} has no attribute {key}")
         value = _plain(state[key], f"{name}.{key}")
@@ -116,12 +119,12 @@ def refusal(name: str, stored: StoredFile, module: str = "") -> str:
     """Return why a file is refused whose network, or the module called module, is of the class name."""
     tasks = [one for one in (name, *sorted(stored.unknown)) if one in OTHER_TASKS]
     if tasks:
-        expected = "a YOLOv5 detection checkpoint (v5 to v7) or a YOLOv8 one is expected"
+        expected = f"a detection checkpoint of {family_names()} is expected"
         return f"{OTHER_TASKS[tasks[0]]} ({tasks[0]}); {expected}"
     where = f" as {module}" if module else ""
     return (
-        f"refused: it names {name[:200]}{where}, which no YOLOv5 or YOLOv8 detection checkpoint needs; "
-        "nothing in the file was run. If you trust it, save its weights again with YOLOv5's or YOLOv8's own "
+        f"refused: it names {name[:200]}{where}, which no detection checkpoint of {family_names()} "
+        "needs; nothing in the file was run. If you trust it, save its weights again with the family's own "
         "classes"
     )
 
@@ -199,7 +202,7 @@ def _check_attributes(record: Record, kind: str, name: str) -> None:
         if key in known.fixed:
             if not any(type(value) is type(one) and value == one for one in known.fixed[key]):
                 raise UnreadableError(f"{name} has {key} {shown(value)}; {known.fixed[key][0]} is expected")
-        elif not (key.startswith("_") or key in NOTES or key in known.attributes or key in known.notes):
+        elif not (key.startswith("_") or key in NOTES or key in known.notes or key in known.all_attributes):
             raise UnreadableError(
                 f"{name} ({kind}) has an attribute {key[:100]!r} that is not supported; it could change what "
                 "the module computes"

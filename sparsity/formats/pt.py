@@ -12,7 +12,10 @@ from sparsity.formats.pt_reader import read_checkpoint
 from sparsity.formats.saved_form import SavedForm
 from sparsity.yolo.network import Network
 
-WRITERS: Mapping[str, ModuleType] = {"yolov5": yolov5_pt, "yolov8": yolov8_pt}
+WRITERS: Mapping[str, ModuleType] = {
+    "yolov5": yolov5_pt,
+    **dict.fromkeys(("yolov8", "yolo26", "yolo26_one2one"), yolov8_pt),
+}
 """Key of a dialect -> the module that writes its .pt (see yolo.families)."""
 
 

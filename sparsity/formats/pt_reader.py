@@ -11,7 +11,7 @@ from sparsity.formats.checkpoint import Checkpoint, checked_head
 from sparsity.formats.module_tree import TreeReader, refusal
 from sparsity.formats.torch_file import StoredFile, read_file
 from sparsity.formats.unpickle import Record
-from sparsity.yolo.families import CLASS_NAMES
+from sparsity.yolo.families import CLASS_NAMES, family_names
 
 
 def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
@@ -49,11 +49,16 @@ def _model_record(stored: StoredFile) -> Record:
     if _is_record(root):
         root = {"model": root}
     if not isinstance(root, dict):
-        raise InputError(f"{stored.path}: not a YOLOv5 or YOLOv8 checkpoint: it holds no dict at its root")
+        raise InputError(f"{stored.path}: not a checkpoint of {family_names()}: no dict at its root")
     if root.get("format") == "sparsity":
         raise InputError(
             f"{stored.path}: a .pt form of an early finetune.py, which is no longer read; train again, or "
             "convert it with the version that wrote it"
+        )
+    if root.get("modelopt") is not None:
+        raise InputError(
+            f"{stored.path}: holds the state of quantisation-aware training (modelopt), so its weights are "
+            "fake-quantised; give a checkpoint that was trained without quantisation"
         )
     candidates = [root.get(key) for key in ("ema", "model")]
     models = [one for one in candidates if isinstance(one, Record) and one.class_name == "Model"]
@@ -63,8 +68,8 @@ def _model_record(stored: StoredFile) -> Record:
     if not models:
         keys = ", ".join(str(key) for key in list(root)[:8]) or "nothing"
         raise InputError(
-            f"{stored.path}: no YOLOv5 or YOLOv8 detection model under 'ema' or 'model' (it holds: {keys}); "
-            "a bare state dict is not enough: give the checkpoint that training wrote"
+            f"{stored.path}: no detection model of {family_names()} under 'ema' or 'model' (it holds: "
+            f"{keys}); a bare state dict is not enough: give the checkpoint that training wrote"
         )
     return models[0]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sparsity.base.errors import InputError
 from sparsity.formats.half import to_half
 from sparsity.formats.stand_ins import StandIn, stand_in
+from sparsity.yolo import torch_kinds
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
 from sparsity.yolo.registry import HEADS, KINDS
@@ -59,6 +60,8 @@ class Publisher:
     def _module(self, spec: ModuleSpec) -> nn.Module:
         children = {name: self._module(child) for name, child in spec.children.items()}
         if spec.kind not in self.names:
+            if spec.kind not in torch_kinds.KINDS:
+                raise InputError(f"a .pt cannot hold {spec.kind} yet; save the network as .safetensors")
             return KINDS[spec.kind].make(**spec.attributes, **children)
         parts: Parts = dict(spec.attributes) | children
         if spec.kind in self.made:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from sparsity.base.errors import InputError
 from sparsity.base.files import write_bytes
 from sparsity.formats.published_pt import Parts, Publisher, half_strides
 from sparsity.formats.stand_ins import StandIn, saved, stand_in
@@ -48,11 +49,18 @@ def encode(network: Network) -> memoryview:
 
 
 def _model(network: Network) -> StandIn:
-    made = {"TransformerBlock": _transformer_block, "Detect": _head}
+    made = {"SPPF": _sppf, "TransformerBlock": _transformer_block, "Detect": _head}
     whole = Publisher(PUBLISHED, made).model(MODEL, network)
     whole.inplace, strides = True, whole.stride.float()[:, None, None]
     whole.yaml = describe(current_architecture(network), whole.model[-1].anchors.float() * strides)
     return whole
+
+
+def _sppf(parts: Parts) -> StandIn:
+    """Return a SPPF without its attributes, which YOLOv5's class does not have."""
+    if (parts.pop("n", 3), parts.pop("add", False)) != (3, False):
+        raise InputError("a .pt of YOLOv5 cannot hold an SPPF that adds its input or has other than 3 pools")
+    return stand_in(*PUBLISHED["SPPF"], **parts)
 
 
 def _transformer_block(parts: Parts) -> StandIn:

@@ -49,7 +49,7 @@ VERSION = "8.0.0"
 
 
 def _model(network: Network) -> StandIn:
-    made = {"C2f": _c2f, "DFL": _dfl, "SPPF": _sppf, "AnchorFreeDetect": _head}
+    made = {"C2f": _c2f, "DFL": _dfl, "AnchorFreeDetect": _head}
     whole = Publisher(PUBLISHED, made).model(MODEL, network)
     whole.inplace, whole.task, whole.criterion = True, "detect", None
     whole.args = {"task": "detect", "model": None, "data": None, "imgsz": 640, "single_cls": False}
@@ -59,10 +59,6 @@ def _model(network: Network) -> StandIn:
 
 def _c2f(parts: Parts) -> StandIn:
     return stand_in(*PUBLISHED["C2f"], c=parts["cv1"].conv.out_channels // 2, **parts)
-
-
-def _sppf(parts: Parts) -> StandIn:
-    return stand_in(*PUBLISHED["SPPF"], **parts, n=3, add=False)
 
 
 def _dfl(parts: Parts) -> StandIn:

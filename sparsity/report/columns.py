@@ -17,6 +17,8 @@ DENSE = "dense"
 """The method's name in rows of amount 0. The CSV repeats the dense row for each method."""
 MULTIPLY_ADDS = "gmacs_left"
 """The column of the remaining multiply-adds, in 1e9. It is shown if the frame has it."""
+HEAD = "head"
+"""The column of the branch of the head that was counted. It is shown if a row has one."""
 PREDICTED, PREDICTED_TITLE = "predicted_ms", "predicted ms"
 """The column of the predicted time in the sparse engine, and its title. It is shown if a row has one."""
 
@@ -43,6 +45,11 @@ class Summary:
         return [[cell.text for cell in row] for row in self.rows]
 
 
+def has_heads(frame: pd.DataFrame) -> bool:
+    """Whether the rows say which branch of the head was counted: those of a YOLO26 do."""
+    return HEAD in frame and frame[HEAD].fillna("").astype(bool).any()
+
+
 def distinct_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows without repeated dense rows; the method of a dense row is "dense".
 
@@ -66,6 +73,8 @@ def summarise(frame: pd.DataFrame) -> Summary:
 def _row(row: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, Cell]:
     """Return the cells of a row, by title."""
     cells = {"engine": Cell(row["engine"], row["engine"])} if frame.engine.nunique() > 1 else {}
+    if has_heads(frame):
+        cells[HEAD] = Cell(row[HEAD], row[HEAD])
     cells |= {
         "method": Cell(row["method"], row["method"]),
         "sparsity": Cell(f"{row['amount']:.9g}", row["amount"]),

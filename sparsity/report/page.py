@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sparsity.formats.sizes import SIZE_COLUMNS
-from sparsity.report.columns import Cell, distinct_rows, summarise
+from sparsity.report.columns import HEAD, Cell, distinct_rows, has_heads, summarise
 from sparsity.report.findings import findings
 from sparsity.report.rendering import embed, embed_figure, render
 from sparsity.sweeping.table import Sweep, batch_sizes
@@ -56,6 +56,7 @@ def _table(sweep: Sweep) -> dict[str, Any]:
     """Return the column heads, and the rows of cells."""
     frame = distinct_rows(sweep.frame)
     shown = ["engine"] if frame.engine.nunique() > 1 else []
+    shown += [HEAD] if has_heads(frame) else []
     shown += ["method", "amount", "sparsity_conv", "AP", "AP_drop"]
     shown += [name for name in ("AP_change_low", "AP_change_high", "AP_share_above") if name in frame]
     shown += ["AP50", "AP75", "AP_small", "AP_medium"]

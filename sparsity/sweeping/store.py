@@ -130,7 +130,9 @@ class Store:
         try:
             read_layers(folder)
             row = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-            metrics = Metrics(**{field.name: row[field.name] for field in fields(Metrics)})
+            # Fields that older sweeps lack have defaults.
+            names = {field.name for field in fields(Metrics)} & row.keys()
+            metrics = Metrics(**{name: row[name] for name in names})
             _check_numbers(metrics)
             sizes = Sizes(*(float(row[name]) for name in SIZE_COLUMNS))
             return Finished(metrics, sizes, float(row["seconds"]), float(row["prune_seconds"]))

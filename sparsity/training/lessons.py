@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from sparsity.base.errors import InputError
 from sparsity.training.anchor_free_distillation import anchor_free_distillation_loss
 from sparsity.training.anchor_free_loss import AnchorFreeLoss
 from sparsity.training.distillation import distillation_loss
@@ -125,6 +126,11 @@ def _yolov8_initialise(head: AnchorFreeDetect, imgsz: int) -> None:
         classes[-1].bias.fill_(math.log(5 / head.nc / (imgsz / stride) ** 2))
 
 
+def _refuse(*_arguments: object) -> NoReturn:
+    raise InputError("a YOLO26 cannot be trained yet")
+
+
+_UNTAUGHT = Lesson(_refuse, _refuse, _refuse, _refuse, "")
 LESSONS: Mapping[str, Lesson] = {
     "yolov5": Lesson(
         _yolov5_losses,
@@ -140,5 +146,7 @@ LESSONS: Mapping[str, Lesson] = {
         lambda teacher, student: [("bins per side", teacher.head.reg_max, student.head.reg_max)],
         "classes (in order), strides and bins",
     ),
+    "yolo26": _UNTAUGHT,
+    "yolo26_one2one": _UNTAUGHT,
 }
 """Key of a dialect -> how its networks are trained (see yolo.families)."""

@@ -32,6 +32,7 @@ from sparsity.training.trainer import Trainer
 from sparsity.validation.inputs import read_data
 from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.families import DIALECTS, published_architecture, sizes
+from sparsity.yolo.heads import choose_head
 from sparsity.yolo.network import Network, build, fuse, has_norms
 
 Location = str | PathLike[str]
@@ -49,6 +50,7 @@ class Material:
     data: labelled images (train and val of a data yaml, or a folder).
     images: a folder of images without labels, for distillation only, instead of data or in addition to it.
     teacher: the dense checkpoint to distil from. ignore_names: see data.dataset.read_dataset.
+    head: the branch of a YOLO26's head that is validated; "" for the one that runs by default.
     """
 
     weights: Location = ""
@@ -57,6 +59,7 @@ class Material:
     images: Location = ""
     teacher: Location = ""
     ignore_names: bool = False
+    head: str = ""
 
     def __post_init__(self) -> None:
         """Raise InputError if something is missing or contradictory."""
@@ -174,6 +177,7 @@ def _accelerator(validation: ValidationSettings) -> Accelerator:
 def _network(material: Material, settings: TrainingSettings) -> Network:
     if material.weights:
         network = load(material.weights, fused=False)
+        network = choose_head(network, material.head) if material.head else network
         if not has_norms(network):
             raise InputError(
                 f"{material.weights}: its batch norms are already folded in, so it cannot be trained; give "
@@ -250,7 +254,8 @@ def _identity(
     content = {"weights": _digest(material.weights), "teacher": _digest(material.teacher)}
     images = {"labelled": _describe(labelled), "unlabelled": _describe(unlabelled)}
     shared = {k: v for k, v in asdict(settings).items() if k not in ("workers", "patience")}
-    return {"cfg": material.cfg, **content, **images, **shared}
+    head = {"head": material.head} if material.head else {}
+    return {"cfg": material.cfg, **content, **images, **shared, **head}
 
 
 def _describe(images: tuple[DatasetImage, ...]) -> str:

@@ -19,8 +19,9 @@ from sparsity.base.memory import is_out_of_memory
 from sparsity.base.threads import one_thread
 from sparsity.engines.engine import Engine
 from sparsity.engines.pytorch import TorchEngine
+from sparsity.validation.counting import counting_of
 from sparsity.validation.inputs import Detectable
-from sparsity.validation.nms import Detections, non_maximum_suppression
+from sparsity.validation.nms import Detections, best_detections, non_maximum_suppression
 from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.head import Candidates
 
@@ -139,7 +140,8 @@ class Detector:
     """Detects with a copy of a network, prepared by an engine on the device of the lanes.
 
     dtype: the precision of the network. Boxes are always decoded in float32.
-    agnostic: whether NMS ignores classes. engine: the engine that prepares the copy.
+    agnostic: whether NMS ignores classes. nms: whether there is any.
+    engine: the engine that prepares the copy.
     """
 
     network: InitVar[nn.Module]
@@ -147,6 +149,7 @@ class Detector:
     dtype: torch.dtype = torch.float32
     thresholds: Thresholds = field(default_factory=Thresholds)
     agnostic: bool = False
+    nms: bool = True
     engine: Engine = field(default_factory=TorchEngine)
 
     def __post_init__(self, network: nn.Module) -> None:
@@ -237,6 +240,15 @@ class Detector:
         times.append(time.perf_counter())
 
     def _suppress(self, found: Candidates, images: int) -> list[Detections]:
+        if not self.nms:
+            return best_detections(
+                found.image,
+                found.boxes_xyxy,
+                found.scores,
+                found.classes,
+                images=images,
+                max_det=self.thresholds.max_det,
+            )
         return non_maximum_suppression(
             found.image,
             found.boxes_xyxy,
@@ -263,7 +275,10 @@ class _Piece:
 def make_detector(
     network: Detectable, lanes: Lanes, settings: ValidationSettings, engine: Engine
 ) -> Detector:
-    """Return a detector on the lanes' device, with the precision and thresholds of the settings."""
+    """Return a detector on the lanes' device, with the precision and thresholds of the settings.
+
+    The rules of the network's dialect say whether there is NMS.
+    """
     return Detector(
         network,
         lanes,
@@ -271,4 +286,5 @@ def make_detector(
         dtype=select_precision(lanes.device, settings.half),
         thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
         agnostic=settings.single_cls,
+        nms=counting_of(network).nms,
     )

@@ -23,6 +23,9 @@ class Metrics:
     P, R, mAP50, mAP50_95: the own metric of the network's family.
     AP to AR_large: the twelve figures of pycocotools; -1 where the data have no true box of that size.
     preprocess_ms, inference_ms, nms_ms: milliseconds per image.
+    iou_thres: of NMS; without effect where there is none.
+    head: the branch of a YOLO26's head that was counted: one2many, with NMS, or one2one, without. "" for
+    networks whose head has no branches.
     engine: the engine that ran the network: torch, onnxruntime, openvino or sparse.
     """
 
@@ -73,3 +76,4 @@ class Metrics:
     conf_thres: float
     iou_thres: float
     torch: str
+    head: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,17 @@ class Detections:
         return Detections(self.boxes_xyxy.cpu(), self.scores.cpu(), self.classes.cpu())
 
 
+def best_detections(
+    image: Tensor, boxes_xyxy: Tensor, scores: Tensor, classes: Tensor, *, images: int, max_det: int
+) -> list[Detections]:
+    """Keep the max_det best boxes of each image, without suppression.
+
+    The arguments are those of non_maximum_suppression.
+    """
+    orders = _orders(image, scores, images)
+    return [Detections(boxes_xyxy[i], scores[i], classes[i]) for i in (one[:max_det] for one in orders)]
+
+
 def non_maximum_suppression(
     image: Tensor,
     boxes_xyxy: Tensor,
@@ -54,17 +66,21 @@ def non_maximum_suppression(
     Only the 30,000 best candidates of each image are considered, and the max_det best are kept.
     The result is exactly that of the textbook loop over boxes by falling score. There is no time limit.
     """
-    order = torch.argsort(scores, descending=True, stable=True)
-    order = order[torch.argsort(image[order], stable=True)]
-    counts = torch.bincount(image, minlength=images).tolist()
     detections = []
-    for index in torch.split(order, counts):
+    for index in _orders(image, scores, images):
         index = index[:MOST_CANDIDATES]
         boxes, labels = boxes_xyxy[index], classes[index]
         groups = torch.zeros_like(scores[index]) if agnostic else labels.to(scores.dtype)
         kept = _greedy(boxes, groups, iou_thres, max_det)
         detections.append(Detections(boxes[kept], scores[index][kept], labels[kept]))
     return detections
+
+
+def _orders(image: Tensor, scores: Tensor, images: int) -> Sequence[Tensor]:
+    """Return the indices of each image's boxes, best score first."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    order = order[torch.argsort(image[order], stable=True)]
+    return torch.split(order, torch.bincount(image, minlength=images).tolist())
 
 
 def _greedy(boxes_xyxy: Tensor, groups: Tensor, iou_thres: float, max_det: int) -> Tensor:

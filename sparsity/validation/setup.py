@@ -18,6 +18,7 @@ from sparsity.yolo.network import Network
 def describe_setup(network: Network, dataset: Dataset, settings: ValidationSettings) -> dict[str, Any]:
     """Return network, data, device, precision, version of torch and validation settings.
 
+    Where the head has branches, the one that runs is named, too.
     Figures are comparable where these are equal.
     """
     device = select_device(settings.device)
@@ -31,6 +32,7 @@ def describe_setup(network: Network, dataset: Dataset, settings: ValidationSetti
         "precision": str(select_precision(device, settings.half)).removeprefix("torch."),
         "torch": torch.__version__,
         **validation,
+        **({"head": network.head.branch} if network.head.branch else {}),
     }
 
 

@@ -21,6 +21,7 @@ from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.budgets import WEIGHTS
 from sparsity.pruning.multiply_adds import BILLION, MultiplyAdds, count_multiply_adds
 from sparsity.pruning.zeros import Sparsity, count_sparsity
+from sparsity.validation.counting import counting_of
 from sparsity.validation.detector import Detector, Lanes, PhaseSeconds, make_detector
 from sparsity.validation.evaluator import counted_categories, make_evaluator
 from sparsity.validation.inputs import Detectable, fit, make_loader, read_data
@@ -111,17 +112,29 @@ def _bar(data: Dataset, *, shown: bool) -> tqdm:
 
 @dataclass(frozen=True)
 class Counted:
-    """What is counted in a network: its zeros and its multiply-adds, None where these are not known."""
+    """What is counted in a network.
+
+    multiply_adds: None where they are not known. head: the branch of the head whose boxes are counted; "" if
+    the head has no branches.
+    """
 
     sparsity: Sparsity
     multiply_adds: MultiplyAdds | None
+    head: str = ""
 
 
 def count(network: Detectable, settings: ValidationSettings) -> Counted:
-    """Count a network's zeros, and its multiply-adds for one image as the settings have it."""
+    """Count a network's zeros, and its multiply-adds for one image as the settings have it.
+
+    The zeros are those of all its layers, and of both branches of a head that holds two.
+    """
     known = isinstance(network, Network)
     sides = (settings.imgsz, settings.imgsz)
-    return Counted(count_sparsity(network), count_multiply_adds(network, sides) if known else None)
+    return Counted(
+        count_sparsity(network),
+        count_multiply_adds(network, sides) if known else None,
+        counting_of(network).head,
+    )
 
 
 def make_metrics(
@@ -174,4 +187,5 @@ def make_metrics(
         conf_thres=settings.conf_thres,
         iou_thres=settings.iou_thres,
         torch=torch.__version__,
+        head=counted.head,
     )

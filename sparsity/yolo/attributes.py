@@ -12,6 +12,8 @@ LARGEST_SIZE = 256
 MOST_STRIDES = 16
 LARGEST_STRIDE = 1024
 LARGEST_FACTOR = 64
+MOST_PARTS = 64
+"""The most pools in a row, and the most areas of a map."""
 MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 
 Test = Callable[[object], bool]
@@ -89,15 +91,19 @@ def _factor(value: object) -> bool:
 _CHANNELS = (_channels, f"a whole number from 1 to {MOST_CHANNELS}")
 _SIZE = (_size, f"a whole number from 1 to {LARGEST_SIZE}, or two")
 _COUNT = (is_count, "a whole number above 0")
+_PARTS = (lambda value: _is_whole(value, 1, MOST_PARTS), f"a whole number from 1 to {MOST_PARTS}")
 _FRACTION = (_fraction, "a number from 0 to 1")
 _BOOL = (_is_bool, "True or False")
 _TESTS: dict[str, tuple[Test, str]] = {
     **dict.fromkeys(("in_channels", "out_channels", "groups", "num_features"), _CHANNELS),
     **dict.fromkeys(("in_features", "out_features", "embed_dim", "num_heads"), _CHANNELS),
+    **dict.fromkeys(("head_dim", "key_dim"), _CHANNELS),
     **dict.fromkeys(("kernel_size", "stride", "dilation"), _SIZE),
     "padding": (_padding, f"a whole number from 0 to {LARGEST_SIZE}, or two"),
     **dict.fromkeys(("nc", "na", "reg_max", "c1"), _COUNT),
-    **dict.fromkeys(("bias", "add"), _BOOL),
+    **dict.fromkeys(("bias", "add", "residual"), _BOOL),
+    **dict.fromkeys(("n", "area"), _PARTS),
+    "scale": _FRACTION,
     "strides": (_strides, f"whole numbers from 1 to {LARGEST_STRIDE}, one for each raw map"),
     "eps": _FRACTION,
     "momentum": (lambda value: value is None or _fraction(value), "a number from 0 to 1, or None"),

@@ -60,17 +60,21 @@ class C3(nn.Module):
 
 
 class SPPF(nn.Module):
-    """Spatial pyramid pooling as in SPP, but by one small max pool that runs three times."""
+    """Spatial pyramid pooling as in SPP, but by one small max pool that runs n times.
 
-    def __init__(self, cv1: nn.Module, cv2: nn.Module, m: nn.Module) -> None:
+    The input is added to the output if add is set.
+    """
+
+    def __init__(self, cv1: nn.Module, cv2: nn.Module, m: nn.Module, n: int = 3, add: bool = False) -> None:
         super().__init__()
-        self.cv1, self.cv2, self.m = cv1, cv2, m
+        self.cv1, self.cv2, self.m, self.n, self.add = cv1, cv2, m, n, add
 
     def forward(self, x: Tensor) -> Tensor:
         maps = [self.cv1(x)]
-        for _ in range(3):
+        for _ in range(self.n):
             maps.append(self.m(maps[-1]))
-        return self.cv2(torch.cat(maps, 1))
+        y = self.cv2(torch.cat(maps, 1))
+        return x + y if self.add else y
 
 
 class Concat(nn.Module):
@@ -88,7 +92,7 @@ KINDS: dict[str, Kind] = {
     "Conv": Kind(Conv),
     "Bottleneck": Kind(Bottleneck, ("add",)),
     "C3": Kind(C3),
-    "SPPF": Kind(SPPF, fixed={"n": (3,), "add": (False,)}),
+    "SPPF": Kind(SPPF, defaults={"n": 3, "add": False}),
     "Concat": Kind(Concat, ("d",)),
 }
 """Name of a kind -> how its modules are made."""

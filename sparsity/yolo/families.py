@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from sparsity.yolo.family import ChooseKind, Dialect, Family
 from sparsity.yolo.spec import Architecture
+from sparsity.yolo.yolo11.family import YOLO11
+from sparsity.yolo.yolo12.family import YOLO12
+from sparsity.yolo.yolo26.family import YOLO26
 from sparsity.yolo.yolov5.family import YOLOV5
 from sparsity.yolo.yolov8.family import YOLOV8
 
-FAMILIES: Mapping[str, Family] = {family.key: family for family in (YOLOV5, YOLOV8)}
-DIALECTS: Mapping[str, Dialect] = {family.dialect.key: family.dialect for family in FAMILIES.values()}
+FAMILIES: Mapping[str, Family] = {family.key: family for family in (YOLOV5, YOLOV8, YOLO11, YOLO12, YOLO26)}
+DIALECTS: Mapping[str, Dialect] = {
+    dialect.key: dialect for family in FAMILIES.values() for dialect in family.dialects
+}
 CLASS_NAMES: dict[tuple[str, str], str] = {}
 """(module, name) of a class in any family's checkpoints -> a kind, "Model", or a key of CHOICES."""
 CHOICES: dict[str, ChooseKind] = {}
@@ -21,6 +26,12 @@ for _family in FAMILIES.values():
     CLASS_NAMES |= _family.class_names
     CHOICES |= _family.choices
     OTHER_TASKS |= _family.other_tasks
+
+
+def family_names(last: str = "or") -> str:
+    """Return the names of all families as a text, with this word before the last one."""
+    *names, final = (family.name for family in FAMILIES.values())
+    return f"{', '.join(names)} {last} {final}"
 
 
 def sizes() -> list[str]:
@@ -39,10 +50,12 @@ def published_architecture(name: str, nc: int) -> Architecture:
 def dialect_by_output(dims: Sequence[int], nc: int) -> str | None:
     """Return the key of the dialect whose heads decode to an output of these dimensions for nc classes.
 
-    dims: the output's dimensions, 0 where unknown. Returns None if no dialect fits, or more than one.
+    dims: the output's dimensions, 0 where unknown. Returns None if no dialect fits, or more than one. Those
+    of YOLO26 are left out: the outputs of its heads look like those of others.
     """
     if len(dims) != 3:
         return None
-    numbers = {key: dims[3 - dialect.head.cells_dim] for key, dialect in DIALECTS.items()}
+    single = {key: dialect for key, dialect in DIALECTS.items() if not dialect.head.kinds}
+    numbers = {key: dims[3 - dialect.head.cells_dim] for key, dialect in single.items()}
     fitting = [key for key in numbers if numbers[key] == DIALECTS[key].head.cell_numbers(nc)]
     return fitting[0] if len(fitting) == 1 else None

@@ -34,6 +34,7 @@ class Dialect:
 class Family:
     """One family: its architectures, its blocks, and the class names in its published checkpoints.
 
+    name: as users write it. dialects: of its heads. Several families can share one.
     sizes: the names that architecture accepts, together with a number of classes.
     kinds: the kinds of module that the family adds.
     class_names: (module, name) as pickled -> a kind, "Model" for the whole network, or a key of choices.
@@ -43,7 +44,8 @@ class Family:
     """
 
     key: str
-    dialect: Dialect
+    name: str
+    dialects: tuple[Dialect, ...]
     sizes: Mapping[str, object]
     architecture: Callable[[str, int], Architecture]
     kinds: Mapping[str, Kind]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,12 +38,16 @@ class Head(nn.Module):
     exact: buffers that stay float32, whatever the type of the weights.
     cells_dim: the dimension of decode's output along which the cells lie. The numbers of a cell lie along the
     other one.
+    kinds: of a head with several branches, of which one runs: the name of each branch -> the kind of head
+    that runs it. branch: the one that runs, "" where there are no branches.
     nc: number of classes. strides: pixels per cell of each raw map.
     """
 
     dialect: ClassVar[str]
     exact: ClassVar[tuple[str, ...]] = ()
     cells_dim: ClassVar[int]
+    kinds: ClassVar[Mapping[str, str]] = {}
+    branch: ClassVar[str] = ""
     nc: int
     strides: tuple[int, ...]
 
@@ -64,6 +68,16 @@ class Head(nn.Module):
     def decoded_candidates(cls, decoded: Tensor, conf_thres: float) -> Candidates:
         """Output of decode -> the boxes that candidates gives for the same raw maps."""
         raise NotImplementedError
+
+    @classmethod
+    def held(cls, children: Sequence[str]) -> tuple[str, ...]:
+        """Return the branches that a head with these children holds."""
+        return ()
+
+    @classmethod
+    def children_of(cls, branch: str) -> tuple[str, ...]:
+        """Return the names of the children that a branch consists of."""
+        return ()
 
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
         """Raw maps -> the box of every cell, in pixels, and its confidences, float32."""

@@ -21,7 +21,8 @@ def _attention(embed_dim: int, num_heads: int) -> nn.MultiheadAttention:
     return nn.MultiheadAttention(embed_dim, num_heads)
 
 
-_CONV2D = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias")
+_CONV2D = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+_BIAS = {"bias": "bias"}
 KINDS: dict[str, Kind] = {
     "Sequential": Kind(_sequential),
     "ModuleList": Kind(_module_list),
@@ -33,6 +34,7 @@ KINDS: dict[str, Kind] = {
     "Conv2d": Kind(
         nn.Conv2d,
         _CONV2D,
+        present=_BIAS,
         fixed={"transposed": (False,), "padding_mode": ("zeros",)},
         notes=("output_padding",),
     ),
@@ -54,7 +56,7 @@ KINDS: dict[str, Kind] = {
         fixed={"align_corners": (None, False), "recompute_scale_factor": (None, False, True)},
         notes=("name",),
     ),
-    "Linear": Kind(nn.Linear, ("in_features", "out_features", "bias")),
+    "Linear": Kind(nn.Linear, ("in_features", "out_features"), present=_BIAS),
     "MultiheadAttention": Kind(
         _attention,
         ("embed_dim", "num_heads"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sparsity.yolo.attention import SelfAttention
 from sparsity.yolo.network import Network
 from sparsity.yolo.spec import Architecture
 
@@ -31,6 +32,8 @@ class _Trial:
         for module in network.modules():
             if not list(module.children()):
                 module.register_forward_hook(self._count)
+            if isinstance(module, SelfAttention):
+                module.register_forward_hook(self._count_products)
 
     def _enter(self, index: int) -> None:
         self.layer = index
@@ -42,7 +45,15 @@ class _Trial:
     def _count(self, module: nn.Module, _inputs: object, output: object) -> None:
         """Add the work of a module, and raise ValueError if the network is too expensive."""
         values = output.numel() if isinstance(output, Tensor) else 0
-        self.work += values * _operations(module)
+        self._add(values, values * _operations(module))
+
+    def _count_products(self, module: SelfAttention, inputs: tuple[Tensor], _output: object) -> None:
+        """Add the work of an attention's products: of queries and keys, and of their weights and values."""
+        products = module.products(inputs[0].shape[2] * inputs[0].shape[3])
+        self._add(products, products * (module.key_dim + module.head_dim))
+
+    def _add(self, values: int, work: int) -> None:
+        self.work += work
         if values > MOST_VALUES * self.pixels or self.work > MOST_WORK * self.pixels:
             raise ValueError(
                 f"it needs over {MOST_WORK} multiplications, or over {MOST_VALUES} values, for each pixel"

@@ -606,7 +606,7 @@ CHANGES = [
     ),
     pytest.param(
         replacing("model.2.m.0", lambda: nn.Dropout(0.1)),
-        "refused: it names torch.nn.modules.dropout.Dropout as model.2.m.0, which no YOLOv5",
+        "refused: it names torch.nn.modules.dropout.Dropout as model.2.m.0, which no detection",
         id="an unknown module, by name",
     ),
     pytest.param(setting(CONV, "_parameters", [1]), "model.0.conv", id="parameters in a list"),
@@ -671,8 +671,8 @@ def test_heads_that_do_not_divide_are_refused(tmp_path: Path) -> None:
         pytest.param({"model": None, "ema": None}, "'ema' or 'model'", id="no model"),
         pytest.param({"model": nn.Sequential()}, "detection model", id="another module"),
         pytest.param(torch.zeros(2), "dict at its root", id="a tensor"),
-        pytest.param({"a\nb\x1b[2J": 1}, "no YOLOv5", id="a key of two lines"),
-        pytest.param({"a" * 10**5: 1}, "no YOLOv5", id="a long key"),
+        pytest.param({"a\nb\x1b[2J": 1}, "no detection model of YOLOv5", id="a key of two lines"),
+        pytest.param({"a" * 10**5: 1}, "no detection model of YOLOv5", id="a long key"),
     ],
 )
 def test_another_root_is_refused(tmp_path: Path, root: object, words: str) -> None:
@@ -704,7 +704,7 @@ def test_a_checkpoint_of_another_task_is_named(tmp_path: Path, module: str, name
     message = refusal(save(tmp_path / "a.pt", other))
     assert f"{module}.{name}" in message
     assert words in message
-    assert "YOLOv5 detection" in message
+    assert "a detection checkpoint of YOLOv5" in message
 
 
 # --- the real thing --------------------------------------------------------------------------------

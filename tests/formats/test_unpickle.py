@@ -119,7 +119,7 @@ def test_code_in_the_place_of_the_network_is_refused_by_name_and_never_run(
     torch.save({"model": payload(sentinel), "ema": None}, path, pickle_protocol=protocol)
     message = refusal(path)
     assert name.format(builtins="__builtin__" if protocol == 2 else "builtins") in message
-    assert ("nothing in the file was run" if name else "no YOLOv5 or YOLOv8 detection model") in message
+    assert ("nothing in the file was run" if name else "no detection model of YOLOv5, YOLOv8") in message
     assert not sentinel.exists()
 
 
@@ -292,7 +292,7 @@ def test_a_file_cannot_change_the_reader(tmp_path: Path, function: str) -> None:
 def test_a_memo_index_costs_no_memory(tmp_path: Path, pickled: bytes) -> None:
     path = write_archive(tmp_path / "a.pt", pickled)
     tracemalloc.start()
-    assert "no YOLOv5 or YOLOv8 detection model" in refusal(path)
+    assert "no detection model of YOLOv5, YOLOv8" in refusal(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000
@@ -602,13 +602,13 @@ def write_list(path: Path) -> None:
         pytest.param(write_garbage, "damaged", id="a zip's first bytes, then garbage"),
         pytest.param(write_images, "no data.pkl", id="another zip"),
         pytest.param(write_two_roots, "data.pkl", id="two roots"),
-        pytest.param(write_legacy, "no YOLOv5 or YOLOv8 detection model", id="torch.save before 1.6"),
+        pytest.param(write_legacy, "no detection model of YOLOv5, YOLOv8", id="torch.save before 1.6"),
         pytest.param(write_torchscript, "TorchScript", id="TorchScript"),
         pytest.param(write_big_endian, "big-endian", id="big-endian"),
         pytest.param(write_compressed, "compressed", id="a compressed member"),
         pytest.param(write_encrypted, "damaged", id="an encrypted member"),
         pytest.param(write_unreadable_name, "damaged", id="a member's name that is no text"),
-        pytest.param(write_list, "not a YOLOv5 or YOLOv8 checkpoint", id="a list at its root"),
+        pytest.param(write_list, "not a checkpoint of YOLOv5, YOLOv8", id="a list at its root"),
     ],
 )
 def test_another_file_is_refused_with_what_it_is(

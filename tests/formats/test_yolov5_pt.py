@@ -20,6 +20,7 @@ from sparsity.formats.pt_reader import read_checkpoint
 from sparsity.formats.yolov5_pt import write
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import build, fuse
+from sparsity.yolo.parts import sppf
 from sparsity.yolo.spec import Layer, ModuleSpec
 from sparsity.yolo.yolov5.architectures import c3, concat, conv, yolov5
 
@@ -257,7 +258,7 @@ BLOCKS = {
     "Bottleneck": bottleneck(8),
     "BottleneckCSP": csp(8),
     "SPP": spp(8),
-    "SPPF": module("SPPF", cv1=conv(8, 4), cv2=conv(16, 8), m=pool(5)),
+    "SPPF": sppf(8, 8, 5),
     "C3": c3(8, 8, 2),
     "C3 of SPP": with_m(spp(4)),
     "C3 of ghosts": with_m(

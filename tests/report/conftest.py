@@ -28,6 +28,7 @@ TEXTS = {
     "device": "CPU",
     "precision": "float32",
     "torch": "2.13.0+cpu",
+    "head": "",
 }
 Levels = dict[tuple[str, float], tuple[float, tuple[float, float, float]]]
 METHODS = {method.label: method for method in parse_methods("l1,obs", "layer,global,lamp,erk,measured")}

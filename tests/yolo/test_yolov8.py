@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,21 @@ from sparsity.base.errors import InputError
 from sparsity.formats.half import round_to_half
 from sparsity.formats.pt_reader import read_checkpoint
 from sparsity.formats.saving import save
-from sparsity.formats.stand_ins import StandIn, saved, stand_in
+from sparsity.formats.stand_ins import stand_in
 from sparsity.pruning.layers import convolutions
 from sparsity.yolo.current import current_architecture
-from sparsity.yolo.families import CLASS_NAMES, FAMILIES, dialect_by_output, published_architecture, sizes
-from sparsity.yolo.network import Network, build, fuse
+from sparsity.yolo.families import FAMILIES, dialect_by_output, published_architecture, sizes
+from sparsity.yolo.network import build, fuse
 from sparsity.yolo.parts import conv, layer, sppf
-from sparsity.yolo.registry import HEADS, KINDS
-from sparsity.yolo.spec import Layer, ModuleSpec
+from sparsity.yolo.registry import HEADS
+from sparsity.yolo.spec import Layer
 from sparsity.yolo.yolov5.architectures import c3
 from sparsity.yolo.yolov8.architectures import SCALES, Scale, detect, yolov8
 from sparsity.yolo.yolov8.blocks import C2f
 from sparsity.yolo.yolov8.detect import DFL, AnchorFreeDetect
 from sparsity.yolo.yolov8.published import DETECT, ONE_FILE
+from tests import published_networks
+from tests.published_networks import CLASSES, model, other, write
 
 NC = 3
 
@@ -86,12 +87,13 @@ def test_weights_are_named_as_published() -> None:
 
 
 def test_families_are_told_apart_by_their_heads() -> None:
-    assert {family.dialect.head for family in FAMILIES.values()} == set(HEADS.values())
-    assert sizes() == [f"yolov{v}{size}" for v in (5, 8) for size in "nsmlx"]
-    for name in sizes():
-        head = published_architecture(name, 7)[-1].module
-        assert name.startswith(HEADS[head.kind].dialect)
-        assert not HEADS[head.kind].misfit(head)
+    assert {one.head for family in FAMILIES.values() for one in family.dialects} == set(HEADS.values())
+    assert sizes() == [f"yolo{v}{size}" for v in ("v5", "v8", 11, 12, 26) for size in "nsmlx"]
+    for family in FAMILIES.values():
+        for name in family.sizes:
+            head = published_architecture(name, 7)[-1].module
+            assert HEADS[head.kind].dialect in {dialect.key for dialect in family.dialects}
+            assert not HEADS[head.kind].misfit(head)
 
 
 @pytest.mark.parametrize(
@@ -246,58 +248,6 @@ def test_fusing_keeps_the_outputs(unfused_yolov8) -> None:
 
 # --- checkpoints -----------------------------------------------------------------------------------
 
-CLASSES = {
-    "AnchorFreeDetect" if kind == DETECT else kind: path
-    for path, kind in CLASS_NAMES.items()
-    if path[0].startswith("ultralytics") and "DW" not in path[1] and path not in ONE_FILE
-}
-
-
-def published(spec: ModuleSpec) -> nn.Module:
-    """The module as the ultralytics package would hold it."""
-    children = {name: published(child) for name, child in spec.children.items()}
-    if spec.kind not in CLASSES:
-        return KINDS[spec.kind].make(**spec.attributes, **children)
-    attributes = dict(spec.attributes)
-    if spec.kind == "DFL":
-        children = {"conv": nn.Conv2d(attributes["c1"], 1, 1, bias=False)}
-        children["conv"].weight.data[:] = torch.arange(attributes["c1"]).view(1, -1, 1, 1)
-    if "strides" in attributes:
-        attributes["stride"] = torch.tensor(attributes.pop("strides"), dtype=torch.float32)
-        attributes |= {"anchors": torch.zeros(2, 5), "shape": torch.Size((1, 67, 8, 8)), "_end2end": False}
-    if spec.kind == "SPPF":
-        attributes |= {"n": 3, "add": False}
-    return stand_in(*CLASSES[spec.kind], **attributes, **children)
-
-
-def model(network: Network) -> StandIn:
-    """The whole, with the network's weights."""
-    layers = [published(one.module) for one in network.architecture]
-    for module, one in zip(layers, network.architecture, strict=True):
-        module.f = list(one.sources) if len(one.sources) > 1 else one.sources[0]
-    whole = stand_in(*CLASSES["Model"], model=nn.Sequential(*layers), names=dict(enumerate(network.names)))
-    whole.args, whole.criterion = {"imgsz": 320, "lr0": 0.01}, None
-    whole.load_state_dict(network.state_dict(), strict=True)
-    return whole.half()
-
-
-def other(module: str, name: str) -> StandIn:
-    """An object of a class that no reader knows."""
-    return stand_in(module, name, topk=10, nested=stand_in(module, f"{name}Part"))
-
-
-def write(path: Path, whole: nn.Module, **more: object) -> Path:
-    root = {
-        "date": "2026",
-        "version": "8.4",
-        "epoch": -1,
-        "model": whole,
-        "ema": None,
-        "train_args": {"a": 1},
-    }
-    path.write_bytes(saved(root | {"train_metrics": {"fitness": 0.5}, "scaler": None, **more}))
-    return path
-
 
 def test_a_checkpoint_is_read_whole(tmp_path, unfused_yolov8) -> None:
     read = read_checkpoint(write(tmp_path / "a.pt", model(unfused_yolov8)))
@@ -342,9 +292,10 @@ def fewer_classes(whole: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        pytest.param(set_attribute("model.9", "add", True), "model.9 has add True; False", id="SPPF adds"),
-        pytest.param(set_attribute("model.9", "n", 5), "model.9 has n 5; 3 is expected", id="SPPF of 5"),
-        pytest.param(set_attribute("model.9", "n", "3"), "has n '3'; 3 is expected", id="SPPF of a word"),
+        pytest.param(set_attribute("model.9", "add", 1), "add is 1; True or False", id="SPPF adds a number"),
+        pytest.param(set_attribute("model.9", "n", 5), "layer 9 cannot run", id="SPPF of 5"),
+        pytest.param(set_attribute("model.9", "n", 10**6), "a whole number from 1 to 64", id="SPPF of many"),
+        pytest.param(set_attribute("model.9", "n", "3"), "n is '3'; a whole number", id="SPPF of a word"),
         pytest.param(set_attribute("model.22", "_end2end", True), "_end2end True", id="without NMS"),
         pytest.param(another_child, "one2one_cv2", id="a second head"),
         pytest.param(fewer_classes, "[3, 2, 3] channels", id="a map of fewer classes"),
@@ -364,7 +315,6 @@ def test_a_model_that_does_not_hold_together_is_refused(tmp_path, unfused_yolov8
 @pytest.mark.parametrize(
     ("module", "name", "words"),
     [
-        pytest.param("block", "C3k2", "YOLO11", id="YOLO11"),
         pytest.param("head", "v10Detect", "YOLOv10", id="YOLOv10"),
         pytest.param("block", "RepNCSPELAN4", "YOLOv9", id="YOLOv9"),
     ],
@@ -374,7 +324,7 @@ def test_a_third_family_is_named(tmp_path, unfused_yolov8, module: str, name: st
     whole.model[2] = stand_in(f"ultralytics.nn.modules.{module}", name)
     message = refusal(write(tmp_path / "a.pt", whole))
     assert words in message
-    assert "YOLOv8 one is expected" in message
+    assert "a detection checkpoint of YOLOv5, YOLOv8, YOLO11, YOLO12 or YOLO26 is expected" in message
 
 
 @pytest.mark.parametrize(
@@ -400,7 +350,7 @@ def test_the_first_releases_had_one_file_of_modules(tmp_path, unfused_yolov8, mo
     before = read_checkpoint(write(tmp_path / "a.pt", model(unfused_yolov8)))
     one_file = {"AnchorFreeDetect" if kind == DETECT else kind: path for path, kind in ONE_FILE.items()}
     one_file["Conv"] = ("ultralytics.nn.modules", "Conv")
-    monkeypatch.setattr(sys.modules[__name__], "CLASSES", CLASSES | one_file)
+    monkeypatch.setattr(published_networks, "CLASSES", CLASSES | one_file)
     path = write(tmp_path / "b.pt", model(unfused_yolov8))
     assert b"ultralytics.nn.modules\n" in path.read_bytes()
     assert read_checkpoint(path).architecture == before.architecture

@@ -9,7 +9,8 @@ from sparsity.yolo.yolov5.detect import Detect
 
 YOLOV5 = Family(
     key="yolov5",
-    dialect=Dialect(Detect.dialect, "YOLOv5", Detect),
+    name="YOLOv5",
+    dialects=(Dialect(Detect.dialect, "YOLOv5", Detect),),
     sizes=architectures.SCALES,
     architecture=architectures.yolov5,
     kinds={

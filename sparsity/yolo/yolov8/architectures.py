@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sparsity.yolo.parts import concat, conv, conv2d, layer, numbered, rounded_to_eights, sppf, upsample
 from sparsity.yolo.spec import Architecture, ModuleSpec, Value
@@ -39,6 +40,8 @@ SCALES: Mapping[str, Scale] = {
 STRIDES = (8, 16, 32)
 REG_MAX = 16
 """Bins in the distribution of a box side."""
+Branch: TypeAlias = "Callable[[int, int, int], ModuleSpec]"
+"""Channels of a map, those between the layers, and those at the end -> the layers of one map."""
 
 
 def yolov8(name: str, nc: int = 80) -> Architecture:
@@ -87,16 +90,29 @@ def c2f(c1: int, c2: int, n: int, shortcut: bool = True) -> ModuleSpec:
 
 def detect(channels: tuple[int, ...], nc: int, strides: tuple[int, ...] = STRIDES) -> ModuleSpec:
     """Return a head over feature maps with these channel counts."""
+    return detect_of(channels, nc, strides, box_branch)
+
+
+def detect_of(
+    channels: tuple[int, ...], nc: int, strides: tuple[int, ...], class_branch: Branch
+) -> ModuleSpec:
+    """Return a head over feature maps with these channel counts, with these branches for the classes."""
     box, classes = max(16, channels[0] // 4, 4 * REG_MAX), max(channels[0], min(nc, 100))
     attributes: dict[str, Value] = {"nc": nc, "reg_max": REG_MAX, "strides": strides}
     children = {
-        "cv2": numbered("ModuleList", [_branch(c, box, 4 * REG_MAX) for c in channels]),
-        "cv3": numbered("ModuleList", [_branch(c, classes, nc) for c in channels]),
+        "cv2": branches(channels, box, 4 * REG_MAX, box_branch),
+        "cv3": branches(channels, classes, nc, class_branch),
         "dfl": ModuleSpec("DFL", {"c1": REG_MAX}),
     }
     return ModuleSpec("AnchorFreeDetect", attributes, children)
 
 
-def _branch(c1: int, hidden: int, c2: int) -> ModuleSpec:
+def branches(channels: tuple[int, ...], hidden: int, c2: int, branch: Branch) -> ModuleSpec:
+    """Return a branch for each map of a head: hidden channels between its layers, and c2 at its end."""
+    return numbered("ModuleList", [branch(c, hidden, c2) for c in channels])
+
+
+def box_branch(c1: int, hidden: int, c2: int) -> ModuleSpec:
+    """Return two 3x3 convolutions and a 1x1 convolution for one map."""
     last = conv2d(hidden, c2, 1, 1, 0, bias=True)
     return numbered("Sequential", [conv(c1, hidden, 3), conv(hidden, hidden, 3), last])

@@ -81,7 +81,7 @@ class AnchorFreeDetect(Head):
             return f"has {', '.join(sorted(spec.children))}; {', '.join(CHILDREN)} are expected"
         if spec.children["dfl"].attributes.get("c1") != bins:
             return f"has reg_max {bins}, but its dfl has another number of bins"
-        widths = [_widths(spec.children[name]) for name in ("cv2", "cv3")]
+        widths = [last_widths(spec.children[name]) for name in ("cv2", "cv3")]
         if not isinstance(strides, tuple) or widths != [[n] * len(strides) for n in (SIDES * bins, nc)]:
             return (
                 f"has raw maps of {widths[0]} and {widths[1]} channels, strides {strides}; {SIDES * bins} "
@@ -143,7 +143,7 @@ def boxes_cxcywh(sides: Tensor, places_xy: Tensor, dim: int) -> Tensor:
     return torch.cat((places_xy.to(sides.dtype) + 0.5 + (after - before) / 2, before + after), dim)
 
 
-def _widths(branches: ModuleSpec) -> list[object]:
+def last_widths(branches: ModuleSpec) -> list[object]:
     """Return the output channels of the last layer of each map's branch."""
     last = [list(branch.children.values())[-1] for branch in branches.children.values() if branch.children]
     return [module.attributes.get("out_channels") for module in last]

@@ -1,38 +1,26 @@
-"""The family YOLOv8."""
+"""The family YOLOv8, and the dialect of its head, which later families share."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
-
 from sparsity.yolo.family import Dialect, Family
 from sparsity.yolo.kind import Kind
+from sparsity.yolo.shared_detect import choose_head
 from sparsity.yolo.yolov8 import architectures, published
 from sparsity.yolo.yolov8.blocks import C2f
-from sparsity.yolo.yolov8.detect import CHILDREN, DFL, AnchorFreeDetect
+from sparsity.yolo.yolov8.detect import DFL, AnchorFreeDetect
 
-
-def choose_head(children: Collection[str], attributes: Mapping[str, Any]) -> str:
-    """Return the kind of an ultralytics Detect. Several families share this class, so its content decides.
-
-    Raises ValueError for a head that is not supported.
-    """
-    one_to_one = [name for name in children if name.startswith("one2one_")]
-    if one_to_one:
-        raise ValueError(
-            f"holds {one_to_one[0]}, a one-to-one branch as in YOLOv10 and YOLO26; this head is not supported"
-        )
-    if attributes.get("reg_max") == 1:
-        raise ValueError("has reg_max 1, as in YOLO26; this head is not supported")
-    if not set(children) <= set(CHILDREN):
-        more = ", ".join(sorted(set(children) - set(CHILDREN)))
-        raise ValueError(f"holds {more} besides {', '.join(CHILDREN)}; this head is not supported")
-    return "AnchorFreeDetect"
-
+ANCHOR_FREE = Dialect(AnchorFreeDetect.dialect, "YOLOv8", AnchorFreeDetect)
+ATTRIBUTES = ("nc", "reg_max", "strides")
+NOTES = (
+    *("no", "nl", "stride", "anchors", "inplace", "shape", "max_det"),
+    *("export", "dynamic", "format", "legacy", "xyxy", "agnostic_nms"),
+)
+"""The attributes of an ultralytics Detect, and those that have no effect on what is computed here."""
 
 YOLOV8 = Family(
     key="yolov8",
-    dialect=Dialect(AnchorFreeDetect.dialect, "YOLOv8", AnchorFreeDetect),
+    name="YOLOv8",
+    dialects=(ANCHOR_FREE,),
     sizes=architectures.SCALES,
     architecture=architectures.yolov8,
     kinds={
@@ -40,12 +28,9 @@ YOLOV8 = Family(
         "DFL": Kind(DFL, ("c1",), whole=True),
         "AnchorFreeDetect": Kind(
             AnchorFreeDetect,
-            ("nc", "reg_max", "strides"),
+            ATTRIBUTES,
             fixed={"_end2end": (False, None), "end2end": (False, None)},
-            notes=(
-                *("no", "nl", "stride", "anchors", "inplace", "shape", "max_det"),
-                *("export", "dynamic", "format", "legacy", "xyxy", "agnostic_nms"),
-            ),
+            notes=NOTES,
         ),
     },
     class_names=published.CLASS_NAMES,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 _MODULES = "ultralytics.nn.modules"
+BLOCK = f"{_MODULES}.block"
+"""The module that has the blocks."""
 DETECT = "ultralytics Detect"
 """The class that several families use for their heads. The content of the module decides its kind."""
 
@@ -19,7 +21,10 @@ _CLASSES = {
     "DFL": ("block", "DFL"),
     "Detect": ("head", DETECT),
 }
-"""Name of a class -> the module that has it, and its kind. YOLOv5u has C3, and YOLOv8 the others."""
+"""Name of a class -> the module that has it, and its kind.
+
+YOLOv5u has C3, and YOLO11, YOLO12 and YOLO26 have DWConv. YOLOv8 has the others.
+"""
 ONE_FILE = {(_MODULES, name): kind for name, (_, kind) in _CLASSES.items()}
 """The classes as the first releases, up to 8.0.9x, named them: their modules were one file."""
 
@@ -29,6 +34,12 @@ CLASS_NAMES: dict[tuple[str, str], str] = {
     **DETECTION_MODELS,
 }
 """(module, name) as pickled -> a kind, "Model" for the whole network, or DETECT."""
+
+
+def blocks_of(*kinds: str) -> dict[tuple[str, str], str]:
+    """Return the classes of blocks as pickled -> their kinds, which have the same names."""
+    return {(BLOCK, kind): kind for kind in kinds}
+
 
 OTHER_TASKS: dict[str, str] = {
     **{
@@ -41,16 +52,23 @@ OTHER_TASKS: dict[str, str] = {
         )
     },
     **{
+        f"{_MODULES}.head.{name}": f"a {task} checkpoint of {family}"
+        for head, task in (
+            ("Segment", "segmentation"),
+            ("Classify", "classification"),
+            ("Pose", "pose"),
+            ("OBB", "oriented boxes"),
+        )
+        for name, family in ((head, "YOLOv8 (or later)"), (f"{head}26", "YOLO26"))
+    },
+    **{
         f"{_MODULES}.{name}": f"a checkpoint of {family}"
         for name, family in (
-            ("block.C3k2", "YOLO11 (or later)"),
-            ("block.C2PSA", "YOLO11 (or later)"),
             ("block.SCDown", "YOLOv10"),
             ("block.C2fCIB", "YOLOv10"),
             ("block.PSA", "YOLOv10"),
             ("head.v10Detect", "YOLOv10"),
             ("block.RepNCSPELAN4", "YOLOv9"),
-            ("block.A2C2f", "YOLO12"),
             ("head.RTDETRDecoder", "RT-DETR"),
             ("head.WorldDetect", "YOLO-World"),
         )

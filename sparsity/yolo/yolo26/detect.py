@@ -1,0 +1,171 @@
+"""The Detect heads of YOLO26: raw maps of one of two branches, and the boxes that they encode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sparsity.yolo.head import Candidates, Head, cells_xy, corners_xyxy, is_count
+from sparsity.yolo.importance import anchor_free_importance
+from sparsity.yolo.spec import ModuleSpec
+from sparsity.yolo.yolo26.branches import BRANCHES, KIND_OF, ONE2MANY, ONE2ONE
+from sparsity.yolo.yolov8.detect import SIDES, AnchorFreeDetect, boxes_cxcywh, last_widths
+
+MOST_DETECTIONS = 300
+"""The most detections of an image that the one-to-one branch gives."""
+DETECTION_NUMBERS = 6
+"""Box, score and class of a detection."""
+
+
+class TwoBranchDetect(Head):
+    """Anchor-free head with one or both of two branches, of which one runs.
+
+    A branch gives 4 box numbers and nc class numbers for each cell of each map. The box numbers are the
+    distances of the left, top, right and bottom side from the cell's centre, in strides. They can be
+    negative. A raw map has both, boxes first.
+    """
+
+    kinds = KIND_OF
+
+    def __init__(
+        self,
+        nc: int,
+        reg_max: int,
+        strides: Sequence[int],
+        dfl: nn.Module | None = None,
+        **branches: nn.ModuleList,
+    ) -> None:
+        super().__init__()
+        self.nc, self.reg_max, self.strides = nc, reg_max, tuple(strides)
+        for name, branch in branches.items():
+            setattr(self, name, branch)
+        self.dfl = dfl
+
+    @property
+    def box_numbers(self) -> int:
+        """The number of channels of a raw map that encode boxes. They come first."""
+        return SIDES
+
+    @classmethod
+    def held(cls, children: Sequence[str]) -> tuple[str, ...]:
+        return tuple(branch for branch, names in BRANCHES.items() if set(names) <= set(children))
+
+    @classmethod
+    def children_of(cls, branch: str) -> tuple[str, ...]:
+        return BRANCHES[branch]
+
+    @classmethod
+    def misfit(cls, spec: ModuleSpec) -> str:
+        nc, reg_max, strides = (spec.attributes[name] for name in ("nc", "reg_max", "strides"))
+        if not is_count(nc) or reg_max != 1:
+            return f"has nc {nc!r} and reg_max {reg_max!r}; a whole number and 1 are expected"
+        held = cls.held(list(spec.children))
+        expected = {name for branch in held for name in BRANCHES[branch]}
+        if cls.branch not in held or set(spec.children) - {"dfl"} != expected:
+            both = " and ".join(BRANCHES[cls.branch])
+            return f"has {', '.join(sorted(spec.children))}; {both}, or both branches, are expected"
+        if "dfl" in spec.children and spec.children["dfl"].kind != "Identity":
+            return f"has a dfl that is {spec.children['dfl'].kind}; Identity is expected"
+        for branch in held:
+            widths = [last_widths(spec.children[name]) for name in BRANCHES[branch]]
+            if not isinstance(strides, tuple) or widths != [[n] * len(strides) for n in (SIDES, nc)]:
+                return (
+                    f"has raw maps of {widths[0]} and {widths[1]} channels in its branch {branch}, strides "
+                    f"{strides}; {SIDES} for boxes and {nc} for classes are expected in each"
+                )
+        return ""
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps, one per stride -> raw maps [batch, 4 + nc, height, width] of the branch that runs."""
+        return self.raw(maps, self.branch)
+
+    def raw(self, maps: Sequence[Tensor], branch: str) -> list[Tensor]:
+        """Feature maps, one per stride -> the raw maps of a branch that the head holds."""
+        boxes, classes = (getattr(self, name) for name in BRANCHES[branch])
+        steps = zip(boxes, classes, maps, strict=True)
+        return [torch.cat((box(x), score(x)), 1) for box, score, x in steps]
+
+    def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
+        return anchor_free_importance(raw, SIDES)
+
+    def _all_boxes(self, raw: Sequence[Tensor]) -> Tensor:
+        """Raw maps -> float32 [batch, 4 + nc, cells]: cx, cy, w, h in pixels, classes.
+
+        Cells are ordered by map, row, column.
+        """
+        decoded = []
+        for x, stride in zip(raw, self.strides, strict=True):
+            x = x.float()
+            places = cells_xy(x.shape[2], x.shape[3], x.device).permute(2, 0, 1)
+            boxes = boxes_cxcywh(x[:, :SIDES], places, 1) * stride
+            decoded.append(torch.cat((boxes, x[:, SIDES:].sigmoid()), 1).flatten(2))
+        return torch.cat(decoded, 2)
+
+
+class OneToManyDetect(TwoBranchDetect):
+    """Runs the branch that finds each object in several cells. NMS keeps one of them."""
+
+    dialect = "yolo26"
+    branch = ONE2MANY
+    cells_dim = 2
+
+    @classmethod
+    def cell_numbers(cls, nc: int) -> int:
+        return SIDES + nc
+
+    @classmethod
+    def decoded_candidates(cls, decoded: Tensor, conf_thres: float) -> Candidates:
+        return AnchorFreeDetect.decoded_candidates(decoded, conf_thres)
+
+    def decode(self, raw: Sequence[Tensor]) -> Tensor:
+        """Raw maps -> float32 [batch, 4 + nc, cells]: cx, cy, w, h in pixels, classes.
+
+        Cells are ordered by map, row, column.
+        """
+        return self._all_boxes(raw)
+
+    def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
+        """Raw maps -> the boxes of every class whose score is above conf_thres."""
+        return self.decoded_candidates(self.decode(raw), conf_thres)
+
+
+class OneToOneDetect(TwoBranchDetect):
+    """Runs the branch that finds each object in one cell. Its best boxes are the detections, without NMS."""
+
+    dialect = "yolo26_one2one"
+    branch = ONE2ONE
+    cells_dim: ClassVar[int] = 1
+
+    @classmethod
+    def cell_numbers(cls, nc: int) -> int:
+        return DETECTION_NUMBERS
+
+    @classmethod
+    def decoded_candidates(cls, decoded: Tensor, conf_thres: float) -> Candidates:
+        image, row = (decoded[..., SIDES] > conf_thres).nonzero().unbind(1)
+        rows = decoded[image, row]
+        return Candidates(image, rows[:, :SIDES], rows[:, SIDES], rows[:, SIDES + 1].long())
+
+    def decode(self, raw: Sequence[Tensor]) -> Tensor:
+        """Raw maps -> float32 [batch, 300, 6]: x1, y1, x2, y2 in pixels, score, class. The best come first.
+
+        The 300 cells of the best scores are chosen, and of these the 300 best pairs of cell and class. An
+        image with fewer cells gives as many rows as it has cells.
+        """
+        decoded = self._all_boxes(raw).transpose(1, 2)
+        most = min(MOST_DETECTIONS, decoded.shape[1])
+        cells = decoded[..., SIDES:].amax(2).topk(most, 1).indices
+        best = decoded.gather(1, cells[..., None].expand(-1, -1, SIDES + self.nc))
+        scores, pairs = best[..., SIDES:].flatten(1).topk(most, 1)
+        rows = torch.div(pairs, self.nc, rounding_mode="floor")
+        boxes_cxcywh = best[..., :SIDES].gather(1, rows[..., None].expand(-1, -1, SIDES))
+        boxes_xyxy = corners_xyxy(boxes_cxcywh.flatten(0, 1)).unflatten(0, (-1, most))
+        labels = (pairs - rows * self.nc).to(scores.dtype)
+        return torch.cat((boxes_xyxy, scores[..., None], labels[..., None]), 2)
+
+    def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
+        """Raw maps -> the detections whose score is above conf_thres."""
+        return self.decoded_candidates(self.decode(raw), conf_thres)
