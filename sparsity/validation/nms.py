@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sparsity.base.boxes import box_iou_xyxy
+from sparsity.yolo.head import orders_by_score
 
 MOST_CANDIDATES = 30_000
 BLOCK = {"cpu": 256}
@@ -42,7 +42,7 @@ def best_detections(
 
     The arguments are those of non_maximum_suppression.
     """
-    orders = _orders(image, scores, images)
+    orders = orders_by_score(image, scores, images)
     return [Detections(boxes_xyxy[i], scores[i], classes[i]) for i in (one[:max_det] for one in orders)]
 
 
@@ -67,20 +67,13 @@ def non_maximum_suppression(
     The result is exactly that of the textbook loop over boxes by falling score. There is no time limit.
     """
     detections = []
-    for index in _orders(image, scores, images):
+    for index in orders_by_score(image, scores, images):
         index = index[:MOST_CANDIDATES]
         boxes, labels = boxes_xyxy[index], classes[index]
         groups = torch.zeros_like(scores[index]) if agnostic else labels.to(scores.dtype)
         kept = _greedy(boxes, groups, iou_thres, max_det)
         detections.append(Detections(boxes[kept], scores[index][kept], labels[kept]))
     return detections
-
-
-def _orders(image: Tensor, scores: Tensor, images: int) -> Sequence[Tensor]:
-    """Return the indices of each image's boxes, best score first."""
-    order = torch.argsort(scores, descending=True, stable=True)
-    order = order[torch.argsort(image[order], stable=True)]
-    return torch.split(order, torch.bincount(image, minlength=images).tolist())
 
 
 def _greedy(boxes_xyxy: Tensor, groups: Tensor, iou_thres: float, max_det: int) -> Tensor:

@@ -126,3 +126,13 @@ def cells_xy(height: int, width: int, device: torch.device) -> Tensor:
     """Return the column and row of each cell, [height, width, 2]."""
     rows, columns = (torch.arange(n, device=device) for n in (height, width))
     return torch.stack((columns.expand(height, width), rows[:, None].expand(height, width)), 2)
+
+
+def orders_by_score(image: Tensor, scores: Tensor, images: int) -> Sequence[Tensor]:
+    """Return the indices of each image's boxes, best score first.
+
+    image: int64 [n], the image of each box. images: the number of images.
+    """
+    order = torch.argsort(scores, descending=True, stable=True)
+    order = order[torch.argsort(image[order], stable=True)]
+    return torch.split(order, torch.bincount(image, minlength=images).tolist())

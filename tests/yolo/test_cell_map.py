@@ -1,8 +1,12 @@
 """Cells of a raw map that lies in blocks are those of the map itself."""
 
+import pytest
 import torch
 
 from sparsity.yolo.cell_map import CellMap
+from sparsity.yolo.heads import keep_head
+from sparsity.yolo.network import build
+from sparsity.yolo.yolo26.architectures import yolo26
 
 HEIGHT, WIDTH, ROWS, COLUMNS = 5, 7, 2, 4
 """Of a map that 3 x 2 blocks of 2 x 4 cells cover; the last blocks extend beyond it."""
@@ -39,3 +43,16 @@ def test_no_cell_passes():
         )
         == 0
     )
+
+
+@pytest.mark.parametrize("head", ["one2many", "one2one"])
+def test_the_cells_that_pass_are_those_of_all_cells_decoded(head):
+    network = keep_head(build(yolo26("yolo26n", nc=3), "abc"), head)
+    generator = torch.Generator().manual_seed(0)
+    raw = [torch.randn(2, 7, side, side, generator=generator) for side in (16, 8, 4)]
+    decoded = network.head.decoded_candidates(network.head.decode(raw), 0.3)
+    found = network.candidates(raw, 0.3)
+    assert len(found.scores) == len(decoded.scores) > 300
+    mine, theirs = (one.scores.argsort() for one in (found, decoded))
+    torch.testing.assert_close(found.scores[mine], decoded.scores[theirs])
+    torch.testing.assert_close(found.boxes_xyxy[mine], decoded.boxes_xyxy[theirs])

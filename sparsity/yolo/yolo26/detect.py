@@ -8,11 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sparsity.yolo.head import Candidates, Head, cells_xy, corners_xyxy, is_count
+from sparsity.yolo.cell_map import CellMap, Cells
+from sparsity.yolo.head import Candidates, Head, cells_xy, corners_xyxy, is_count, orders_by_score
 from sparsity.yolo.importance import anchor_free_importance
 from sparsity.yolo.spec import ModuleSpec
 from sparsity.yolo.yolo26.branches import BRANCHES, KIND_OF, ONE2MANY, ONE2ONE
-from sparsity.yolo.yolov8.detect import SIDES, AnchorFreeDetect, boxes_cxcywh, last_widths
+from sparsity.yolo.yolov8.detect import SIDES, AnchorFreeDetect, boxes_above, boxes_cxcywh, last_widths
 
 MOST_DETECTIONS = 300
 """The most detections of an image that the one-to-one branch gives."""
@@ -88,6 +89,14 @@ class TwoBranchDetect(Head):
         steps = zip(boxes, classes, maps, strict=True)
         return [torch.cat((box(x), score(x)), 1) for box, score, x in steps]
 
+    def confidence(self, raw: Tensor) -> Tensor:
+        """Return the score of each cell's best class."""
+        return raw[:, SIDES:].amax(1)
+
+    def decode_cells(self, cells: Cells, index: int, conf_thres: float) -> tuple[Tensor, ...]:
+        sides, scores = cells.values[:, :SIDES], cells.values[:, SIDES:].sigmoid()
+        return boxes_above(conf_thres, cells, sides, scores, self.strides[index])
+
     def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
         return anchor_free_importance(raw, SIDES)
 
@@ -127,10 +136,6 @@ class OneToManyDetect(TwoBranchDetect):
         """
         return self._all_boxes(raw)
 
-    def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
-        """Raw maps -> the boxes of every class whose score is above conf_thres."""
-        return self.decoded_candidates(self.decode(raw), conf_thres)
-
 
 class OneToOneDetect(TwoBranchDetect):
     """Runs the branch that finds each object in one cell. Its best boxes are the detections, without NMS."""
@@ -166,6 +171,13 @@ class OneToOneDetect(TwoBranchDetect):
         labels = (pairs - rows * self.nc).to(scores.dtype)
         return torch.cat((boxes_xyxy, scores[..., None], labels[..., None]), 2)
 
-    def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
-        """Raw maps -> the detections whose score is above conf_thres."""
-        return self.decoded_candidates(self.decode(raw), conf_thres)
+    def candidates(self, raw: Sequence[Tensor | CellMap], conf_thres: float) -> Candidates:
+        """Raw maps -> the detections whose score is above conf_thres.
+
+        The best 300 pairs of cell and class lie in the best 300 cells, so that cells need not be ranked.
+        """
+        found = super().candidates(raw, conf_thres)
+        images = int(found.image.max()) + 1 if len(found.image) else 0
+        kept = [order[:MOST_DETECTIONS] for order in orders_by_score(found.image, found.scores, images)]
+        best = torch.cat(kept) if kept else found.image
+        return Candidates(found.image[best], found.boxes_xyxy[best], found.scores[best], found.classes[best])

@@ -126,12 +126,22 @@ class AnchorFreeDetect(Head):
         return anchor_free_importance(raw, self.box_numbers)
 
     def decode_cells(self, cells: Cells, index: int, conf_thres: float) -> tuple[Tensor, ...]:
-        scores = cells.values[:, self.box_numbers :].sigmoid()
         sides = self.dfl(cells.values[:, : self.box_numbers].unflatten(1, (SIDES, self.reg_max)), 2)
-        places_xy = torch.stack((cells.column, cells.row), 1)
-        boxes_xyxy = corners_xyxy(boxes_cxcywh(sides, places_xy, 1) * self.strides[index])
-        box, label = (scores > conf_thres).nonzero().unbind(1)
-        return cells.image[box], boxes_xyxy[box], scores[box, label], label
+        scores = cells.values[:, self.box_numbers :].sigmoid()
+        return boxes_above(conf_thres, cells, sides, scores, self.strides[index])
+
+
+def boxes_above(
+    conf_thres: float, cells: Cells, sides: Tensor, scores: Tensor, stride: int
+) -> tuple[Tensor, ...]:
+    """Return the fields of Candidates for the scores of these cells that are above conf_thres.
+
+    sides: [n, 4], see boxes_cxcywh. scores: [n, nc]. stride: pixels per cell.
+    """
+    places_xy = torch.stack((cells.column, cells.row), 1)
+    boxes_xyxy = corners_xyxy(boxes_cxcywh(sides, places_xy, 1) * stride)
+    box, label = (scores > conf_thres).nonzero().unbind(1)
+    return cells.image[box], boxes_xyxy[box], scores[box, label], label
 
 
 def boxes_cxcywh(sides: Tensor, places_xy: Tensor, dim: int) -> Tensor:
