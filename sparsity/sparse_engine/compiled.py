@@ -13,12 +13,12 @@ from torch import Tensor
 from sparsity.base.arguments import require_network
 from sparsity.base.errors import InputError
 from sparsity.sparse_engine.choices import Choice, Task
-from sparsity.sparse_engine.graph import trace
 from sparsity.sparse_engine.lane_maps import LaneMaps
 from sparsity.sparse_engine.packed_graph import pack_halves
 from sparsity.sparse_engine.packing import PACKINGS
 from sparsity.sparse_engine.program import Program, make_program
 from sparsity.sparse_engine.quantizing import quantize
+from sparsity.sparse_engine.reading import trace
 from sparsity.sparse_engine.running import NOTHING, Workspace, make_workspace, run
 from sparsity.yolo.network import Network
 

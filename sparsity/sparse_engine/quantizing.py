@@ -14,10 +14,11 @@ import numpy as np
 from torch import Tensor
 
 from sparsity.base.errors import InputError
-from sparsity.sparse_engine.graph import Convolution, Graph, Map, Traced, maps_of
+from sparsity.sparse_engine.graph import Convolution, Graph, Map, maps_of
 from sparsity.sparse_engine.packed_graph import pack_channels, pack_numbers, spread
 from sparsity.sparse_engine.packing import INT8, LARGEST, ZERO_POINT
 from sparsity.sparse_engine.ranges import Range, measure_ranges
+from sparsity.sparse_engine.reading import Traced
 
 LARGEST_WEIGHT, LARGEST_BIAS = 127, 2**28
 EVENNESS = 0.75

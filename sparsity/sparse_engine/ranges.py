@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from sparsity.sparse_engine.graph import Map, Traced
+from sparsity.sparse_engine.graph import Map
+from sparsity.sparse_engine.reading import Traced
 
 
 @dataclass

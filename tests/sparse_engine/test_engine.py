@@ -23,10 +23,11 @@ from sparsity.base.errors import InputError
 from sparsity.engines.making import make_engine
 from sparsity.sparse_engine import CompiledNetwork, build, compile, explain, format_lines, tuning
 from sparsity.sparse_engine.choices import Choice, fits
-from sparsity.sparse_engine.graph import Convolution, Graph, Map, read_graph
+from sparsity.sparse_engine.graph import Convolution, Graph, Map
 from sparsity.sparse_engine.layout import lay_out
 from sparsity.sparse_engine.machine import MACHINE, this_machine
 from sparsity.sparse_engine.private_folder import open_private, reason_against
+from sparsity.sparse_engine.reading import read_graph
 from sparsity.sparse_engine.team import Team
 
 UNKNOWN = {
