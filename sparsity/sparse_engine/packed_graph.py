@@ -18,8 +18,8 @@ from sparsity.sparse_engine.graph import Convolution, Graph, Map, Step, maps_in,
 from sparsity.sparse_engine.packing import BFLOAT16, Packing
 
 Encode = Callable[[Convolution, np.ndarray, np.ndarray, np.ndarray], Convolution]
-"""A step, its weights [outputs, inputs, k, k] with those of all inputs for each output, and the channel of
-each of these inputs and outputs, -1 for those that were added -> the step with packed weights."""
+"""A step, its weights [outputs, inputs, k, k], the channel of each of these inputs, [outputs, inputs] or [1,
+inputs], and that of each output, -1 for those that were added -> the step with packed weights."""
 
 
 def pack_halves(graph: Graph) -> Graph:
@@ -89,9 +89,14 @@ class _Packer:
             return replace(step, source=source, result=result)
         residual = None if step.residual is None else self.map(step.residual)
         inputs, outputs = self._channels(step.source), self._channels(step.result)
-        encoded = self.encode(step, _whole(step, inputs, outputs), inputs, outputs)
+        if _is_depthwise(step) and np.array_equal(inputs, outputs):
+            weight, inputs = _side_by_side(step, outputs, self.packing.share)
+            groups = len(outputs) // self.packing.share
+        else:
+            weight, inputs, groups = _whole(step, inputs, outputs), inputs[None], 1
+        encoded = self.encode(step, weight, inputs, outputs)
         return replace(
-            encoded, source=source, result=result, residual=residual, groups=1, packing=self.packing
+            encoded, source=source, result=result, residual=residual, groups=groups, packing=self.packing
         )
 
     def _places(self, one: Map) -> np.ndarray:
@@ -105,6 +110,22 @@ class _Packer:
         channels = np.full(-(-(int(places[-1]) + 1) // self.packing.share) * self.packing.share, -1)
         channels[places] = np.arange(one.channels)
         return channels
+
+
+def _is_depthwise(step: Convolution) -> bool:
+    return step.weight.shape[1] == 1 and step.groups == len(step.weight)
+
+
+def _side_by_side(step: Convolution, outputs: np.ndarray, share: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights of a depthwise convolution for the inputs that share a number with the output.
+
+    outputs: the channel of each output, and of each input. Returns float32 [outputs, share, k, k], with zeros
+    for all inputs but one; and the channel of each input, [outputs, share].
+    """
+    weight = np.zeros((len(outputs), share, *step.weight.shape[2:]), np.float32)
+    places = np.flatnonzero(outputs >= 0)
+    weight[places, places % share] = step.weight[outputs[places], 0]
+    return weight, outputs.reshape(-1, share).repeat(share, 0)
 
 
 def _whole(step: Convolution, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:

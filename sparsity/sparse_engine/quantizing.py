@@ -66,13 +66,14 @@ class _Quantizer:
         self, step: Convolution, weight: np.ndarray, inputs: np.ndarray, outputs: np.ndarray
     ) -> Convolution:
         """Return the step with weights of 8 bits, biases in units of the sums, and scales."""
-        scaled = weight * spread(self.scales_of(step.source), inputs)[:, None, None]
+        scaled = weight * spread(self.scales_of(step.source), inputs)[..., None, None]
         given = spread(step.bias, outputs)
         # A bias must fit beside the products, and where there are none it must not be rounded away.
         unit = np.maximum(np.abs(scaled).max((1, 2, 3)) / LARGEST_WEIGHT, np.abs(given) / LARGEST_BIAS)
         unit = np.maximum(unit, TINIEST).astype(np.float32)
         whole = np.rint(scaled / unit[:, None, None, None])
-        lost = (scaled - whole * unit[:, None, None, None]).sum((2, 3)) @ self._mean_bytes(step, inputs)
+        lost = (scaled - whole * unit[:, None, None, None]).sum((2, 3)) * self._mean_bytes(step, inputs)
+        lost = lost.sum(1)
         bias = (given + lost) / unit - ZERO_POINT * whole.sum((1, 2, 3))
         bits = np.rint(np.clip(bias, -2 * LARGEST_BIAS, 2 * LARGEST_BIAS)).astype(np.int32).view(np.float32)
         results = spread(self.scales_of(step.result), outputs, 1.0)

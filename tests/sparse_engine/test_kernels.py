@@ -189,7 +189,9 @@ def run_by_integers(graph, images):
             x = functional.interpolate(x, scale_factor=2)
         else:
             weight = parts_of(step.weight).to(torch.int8).double()
-            sums = functional.conv2d(x - ZERO_POINT, weight, None, step.stride, step.padding)
+            sums = functional.conv2d(
+                x - ZERO_POINT, weight, None, step.stride, step.padding, groups=step.groups
+            )
             # The biases include the zero point's part.
             bias = torch.from_numpy(step.bias.view(np.int32)).double() + ZERO_POINT * weight.sum((1, 2, 3))
             unit, results, added = torch.from_numpy(step.scales).double()[:, :, None, None]
