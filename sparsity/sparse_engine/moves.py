@@ -22,7 +22,7 @@ from sparsity.sparse_engine.machine import GRIDS
 from sparsity.sparse_engine.packed import LOWEST_BITS, ZERO_BITS, larger, pack
 from sparsity.sparse_engine.packing import FLOAT32, INT8, packing_of
 
-REACH = 2
+REACH = 3
 """Maximum distance of a halo's source, in blocks."""
 _SIDE = 2 * REACH + 1
 
