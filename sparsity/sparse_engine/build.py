@@ -19,7 +19,7 @@ from numba import njit
 from sparsity.base.files import cache_folder
 from sparsity.base.progress import say
 from sparsity.sparse_engine import kernels
-from sparsity.sparse_engine.machine import MACHINE
+from sparsity.sparse_engine.machine import MACHINE, OPTIONS
 from sparsity.sparse_engine.operations import WIDTH
 from sparsity.sparse_engine.private_folder import make_private, open_private
 
@@ -46,7 +46,7 @@ def _load(arena: type) -> Callable[..., None]:
     except Exception:
         # The cache can't be written, or a file in it is damaged: compile without a cache.
         pass
-    fresh = njit(kernels.run_program, **kernels.OPTIONS)
+    fresh = njit(kernels.run_program, **OPTIONS)
     _compile(fresh, arena)
     return fresh
 
@@ -56,7 +56,7 @@ def _load_cached(folder: Path, arena: type) -> Callable[..., None]:
 
     The folder must be private: numba's files are pickles, which run code when they are read.
     """
-    cached = njit(kernels.run_program, **kernels.OPTIONS)
+    cached = njit(kernels.run_program, **OPTIONS)
     with _caching_into(folder):
         cached.enable_caching()
     if not Path(cached._cache.cache_path).is_relative_to(folder):

@@ -90,16 +90,20 @@ def shuffled(builder: ir.IRBuilder, vector: ir.Value, fill: ir.Value, sources: S
 
 def _silu(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """Return x / (1 + exp(-x)). For x = -inf it gives -inf, where torch gives nan (0 x inf)."""
+    return builder.fdiv(x, builder.fadd(power_of_two(builder, x, -LOG2_E), constant(1)))
+
+
+def power_of_two(builder: ir.IRBuilder, x: ir.Value, factor: float) -> ir.Value:
+    """Return 2^(x factor). x is bounded to FARTHEST on both sides; nan counts as -FARTHEST."""
     near = minimum(builder, maximum(builder, x, constant(-FARTHEST)), constant(FARTHEST))
-    rounded = multiply_add(builder, near, constant(-LOG2_E), constant(ROUNDING))
+    rounded = multiply_add(builder, near, constant(factor), constant(ROUNDING))
     whole = builder.fsub(rounded, constant(ROUNDING))
-    rest = multiply_add(builder, near, constant(-LOG2_E), builder.fneg(whole))
+    rest = multiply_add(builder, near, constant(factor), builder.fneg(whole))
     power = constant(EXP2[0])
     for coefficient in EXP2[1:]:
         power = multiply_add(builder, power, rest, constant(coefficient))
     exponent = builder.shl(builder.bitcast(rounded, INT_VECTOR), ir.Constant(INT_VECTOR, [23] * LANES))
-    exp = builder.bitcast(builder.add(builder.bitcast(power, INT_VECTOR), exponent), VECTOR)
-    return builder.fdiv(x, builder.fadd(exp, constant(1)))
+    return builder.bitcast(builder.add(builder.bitcast(power, INT_VECTOR), exponent), VECTOR)
 
 
 def minimum(builder: ir.IRBuilder, x: ir.Value, bound: ir.Value) -> ir.Value:

@@ -1,4 +1,4 @@
-"""A network as steps: convolutions, moves and poolings, and the maps that they read and write."""
+"""A network as steps: convolutions, moves, poolings and attention, and the maps that they read and write."""
 
 from __future__ import annotations
 
@@ -95,7 +95,28 @@ class Pooling:
     kernel: int
 
 
-Step: TypeAlias = "Convolution | Moving | Pooling"
+@dataclass(eq=False)
+class Attention:
+    """Self-attention between the cells of a map, in several heads (see yolo.attention).
+
+    source: the queries of all heads, then their keys, then their values. result: the weighted sums.
+    keys: channels of a head's queries, and of its keys. values: channels of its values.
+    areas: the cells, row by row, are cut into this many runs of equal length, which do not attend to others.
+    key_scales: float32 [heads x keys], what products of queries and keys are multiplied with.
+    value_scales: float32 [heads x values], what sums are multiplied with.
+    """
+
+    source: Map
+    result: Map
+    heads: int
+    keys: int
+    values: int
+    areas: int
+    key_scales: np.ndarray
+    value_scales: np.ndarray
+
+
+Step: TypeAlias = "Convolution | Moving | Pooling | Attention"
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,9 @@ import numpy as np
 from numba import njit
 
 from sparsity.sparse_engine.arrays import LINE_LONGS
+from sparsity.sparse_engine.attention import attend
 from sparsity.sparse_engine.emit import LANES
+from sparsity.sparse_engine.machine import OPTIONS
 from sparsity.sparse_engine.moves import (
     clear,
     copy_number,
@@ -30,8 +32,6 @@ from sparsity.sparse_engine.transpose import lanes_to_rows, rows_to_lanes
 
 COUNTERS = 2 * LINE_LONGS
 """Number of int64 values for each operation on an image: two counters, each in a separate cache line."""
-OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-"""numba's options for every function here."""
 
 
 @njit(inline="always", **OPTIONS)
@@ -232,6 +232,9 @@ def _run_item(op, item, image, memory, sums, scratch, images, maps, tables):  # 
     if kind == Kind.CONVOLVE:
         _convolve(op, item, image, memory, values, offsets, starts, sums, slopes)
         return
+    if kind == Kind.ATTEND:
+        attend(op, item, image, memory, values, edges, sums)
+        return
     begin = item * op[At.PER_ITEM]
     for channel in range(begin, min(begin + op[At.PER_ITEM], op[At.CHANNELS])):
         if kind == Kind.MOVE:
@@ -276,6 +279,7 @@ def run_program(  # noqa: ANN201
     scratch of memory's type.
     images, maps: float32, all images and all raw maps.
     tables: float32 weights, int32 offsets, int64 starts, float32 slopes, int32 moves [n, 3] and int32 edges.
+    Weights include biases and scales; edges include the offsets of all cells of some maps.
     """
     for image in range(batch):
         for index in range(len(program)):

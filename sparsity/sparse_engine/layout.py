@@ -142,6 +142,14 @@ def edge_floats(place: Place) -> np.ndarray:
     return (row * place.pitch + column * LANES + lane).astype(np.int32)
 
 
+def cell_floats(place: Place) -> np.ndarray:
+    """Return int32 [height x width]: the offset in a plane of each cell of the map, row by row."""
+    cells = place.cells
+    y, x = np.arange(cells.height)[:, None], np.arange(cells.width)
+    lane = y // cells.rows * cells.grid[1] + x // cells.columns
+    return (y % cells.rows * place.pitch + x % cells.columns * LANES + lane).astype(np.int32).ravel()
+
+
 @dataclass(frozen=True)
 class _Sizes:
     largest: int

@@ -100,3 +100,5 @@ MACHINE = this_machine()
 """The CPU that the kernels are compiled for."""
 GRIDS = {4: ((2, 2), (1, 4), (4, 1)), 8: ((4, 2), (2, 4)), 16: ((4, 4), (8, 2), (2, 8))}[MACHINE.lanes]
 """The possible grids: rows and columns of blocks, one block per lane."""
+OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+"""numba's options for every function of the kernels."""

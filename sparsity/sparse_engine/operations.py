@@ -24,6 +24,7 @@ class Kind(IntEnum):
     POOL = 3
     HALO = 4
     OUTPUT = 5
+    ATTEND = 6
 
 
 class At(IntEnum):
@@ -120,6 +121,28 @@ class Halo(IntEnum):
     EDGES = 16
     EDGE_COUNT = 17
     REACH = 18
+
+
+class Attend(IntEnum):
+    """Additional columns of ATTEND.
+
+    HEADS; KEYS, VALUES: channels of a head (see graph.Attention). AREAS: their number. CELLS: in each area.
+    SPANS: the number of parts that the cells of an area are divided into.
+    SOURCE_CELLS, RESULT_CELLS: the index in edges of each cell's offset, row by row.
+    SCALES: the index in values of the scales of keys, which those of values follow.
+    SHARED: how many channels share a number of the arena.
+    """
+
+    HEADS = 14
+    KEYS = 15
+    VALUES = 16
+    AREAS = 17
+    CELLS = 18
+    SPANS = 19
+    SOURCE_CELLS = 20
+    RESULT_CELLS = 21
+    SCALES = 22
+    SHARED = 23
 
 
 WIDTH = 31

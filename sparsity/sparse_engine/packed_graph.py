@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sparsity.base.errors import InputError
-from sparsity.sparse_engine.graph import Convolution, Graph, Map, Step, maps_in, maps_of
+from sparsity.sparse_engine.graph import Attention, Convolution, Graph, Map, Step, maps_in, maps_of
 from sparsity.sparse_engine.packing import BFLOAT16, Packing
 
 Encode = Callable[[Convolution, np.ndarray, np.ndarray, np.ndarray], Convolution]
@@ -39,7 +39,8 @@ def pack_channels(graph: Graph, packing: Packing, encode: Encode) -> Graph:
     """Return the graph with packed maps. The raw maps stay float32.
 
     A map whose channels do not fill its last number gets some more, which are 0.
-    Raises InputError where a raw map holds anything but the results of convolutions, or is also read.
+    Raises InputError where a raw map holds anything but the results of convolutions, or is also read, and
+    where the channels of a head of attention do not fill whole numbers.
     """
     positions = _positions(graph, packing.share)
     _check_outputs(graph, positions)
@@ -85,6 +86,8 @@ class _Packer:
     def step(self, step: Step) -> Step:
         """Return the step on packed maps."""
         source, result = self.map(step.source), self.map(step.result)
+        if isinstance(step, Attention):
+            _check_heads(step, self.packing)
         if not isinstance(step, Convolution):
             return replace(step, source=source, result=result)
         residual = None if step.residual is None else self.map(step.residual)
@@ -140,6 +143,14 @@ def _whole(step: Convolution, inputs: np.ndarray, outputs: np.ndarray) -> np.nda
         )
         whole[np.ix_(mine, read)] = step.weight[group * each : (group + 1) * each]
     return whole
+
+
+def _check_heads(step: Attention, packing: Packing) -> None:
+    if step.keys % packing.share or step.values % packing.share:
+        raise InputError(
+            f"the sparse engine in {packing.name} needs heads of attention with multiples of {packing.share} "
+            f"channels, and this network has {step.keys} and {step.values}; use `engine` sparse or torch"
+        )
 
 
 def _check_outputs(graph: Graph, positions: Mapping[Map, np.ndarray]) -> None:

@@ -9,11 +9,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sparsity.base.errors import InputError
+from sparsity.sparse_engine.attention import count_blocks, scratch_floats
 from sparsity.sparse_engine.choices import Choice, Task, choose, count_tiles, task_of
 from sparsity.sparse_engine.emit import LANES
-from sparsity.sparse_engine.graph import Convolution, Graph, Map, Moving, Pooling, Step
-from sparsity.sparse_engine.layout import Layout, Place, edge_floats, halo_moves, lay_out, place_alone
-from sparsity.sparse_engine.operations import WIDTH, At, Conv, Halo, Kind, Move, Whole
+from sparsity.sparse_engine.graph import Attention, Convolution, Graph, Map, Moving, Pooling, Step
+from sparsity.sparse_engine.layout import (
+    Layout,
+    Place,
+    cell_floats,
+    edge_floats,
+    halo_moves,
+    lay_out,
+    place_alone,
+)
+from sparsity.sparse_engine.operations import WIDTH, At, Attend, Conv, Halo, Kind, Move, Whole
 from sparsity.sparse_engine.packing import Packing
 from sparsity.sparse_engine.streams import Stream, make_groups, make_stream
 from sparsity.sparse_engine.tiles import Kernel, kernels
@@ -41,7 +51,7 @@ class Program:
     rows: int64 [operations, WIDTH]. names: one per operation. tasks, choices: of the convolutions, by row.
     copying: rows that copy the raw maps out of the arena, for one image (see for_batch).
     places: of the raw maps, in floats. floats, per_image: the arena has floats + batch x per_image.
-    sums, scratch: the sizes of these arrays, one of each per thread.
+    sums, scratch: the sizes of these arrays, one of each per thread. Attention works in sums, too.
     outputs: (channels, height, width) of each raw map. pixels: the number of values in an image.
     packing: of the maps in the arena.
     """
@@ -139,8 +149,29 @@ class _Maker:
         elif isinstance(step, Moving):
             row = self._add(Kind.MOVE, "move", step.result, step.source, step.result)
             row[[Move.STEP, Move.SHIFT, Move.ROW, Move.COLUMN]] = step.step, step.shift, step.row, step.column
+        elif isinstance(step, Attention):
+            self._add_attention(step)
         else:
             self._add_pool(step)
+
+    def _add_attention(self, step: Attention) -> None:
+        source, result = (self.layout.places[one] for one in (step.source, step.result))
+        cells, apart = _cells_of_area(step, source), step.heads * step.areas
+        row = self._add(Kind.ATTEND, "attention", step.result, step.source, step.result)
+        spans = 1
+        if self.threads > 1:
+            spans = min(count_blocks(cells), math.ceil(PIECES * self.threads / apart))
+        row[At.ITEMS] = apart * spans
+        row[[Attend.HEADS, Attend.KEYS, Attend.VALUES]] = step.heads, step.keys, step.values
+        row[[Attend.AREAS, Attend.CELLS, Attend.SPANS]] = step.areas, cells, spans
+        row[Attend.SHARED], row[Attend.SCALES] = self.packing.share, sum(map(len, self.values))
+        scales = np.concatenate([step.key_scales, step.value_scales])
+        self.values.append(scales)
+        self.offsets.append(np.zeros(len(scales), np.int32))
+        for place, column in ((source, Attend.SOURCE_CELLS), (result, Attend.RESULT_CELLS)):
+            row[column] = sum(map(len, self.edges))
+            self.edges.append(cell_floats(place))
+        self.sums = max(self.sums, scratch_floats(cells, step.keys, step.values))
 
     def _add_pool(self, step: Pooling) -> None:
         row = self._add(Kind.POOL, f"max pool {step.kernel}", step.result, step.source, step.result)
@@ -251,6 +282,17 @@ _SOURCE = [At.SOURCE, At.SOURCE_PITCH, At.SOURCE_PLANE, At.SOURCE_STEP]
 _RESULT = [At.RESULT, At.RESULT_PITCH, At.RESULT_PLANE, At.RESULT_STEP]
 _RESIDUAL = [Conv.RESIDUAL, Conv.RESIDUAL_PITCH, Conv.RESIDUAL_PLANE, Conv.RESIDUAL_STEP]
 _WHOLE = (Whole.HEIGHT, Whole.WIDTH, Whole.GRID_ROWS, Whole.GRID_COLUMNS, Whole.IMAGE, Whole.DEPTH)
+
+
+def _cells_of_area(step: Attention, place: Place) -> int:
+    """Return how many cells each area of a map has."""
+    height, width = place.cells.height, place.cells.width
+    if height * width % step.areas:
+        raise InputError(
+            f"a map of {height} x {width} cells can't be cut into {step.areas} equal areas for attention: "
+            "give another `imgsz`"
+        )
+    return height * width // step.areas
 
 
 def _where(place: Place) -> tuple[int, int, int, int]:

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from sparsity.base.errors import InputError
-from sparsity.sparse_engine.graph import Convolution, Graph, Map, maps_of
+from sparsity.sparse_engine.graph import Attention, Convolution, Graph, Map, maps_of
 from sparsity.sparse_engine.packed_graph import pack_channels, pack_numbers, spread
 from sparsity.sparse_engine.packing import INT8, LARGEST, ZERO_POINT
 from sparsity.sparse_engine.ranges import Range, measure_ranges
@@ -46,7 +46,8 @@ def quantize_by(graph: Graph, ranges: Mapping[Map, Range]) -> Graph:
     """Return the graph with maps and weights of 8 bits, given the range of each map (see quantize)."""
     quantizer = _Quantizer(ranges, _scales(graph, ranges))
     image = quantizer.scales_of(graph.image)
-    packed = pack_channels(graph, INT8, quantizer.encode)
+    steps = tuple(quantizer.attend(one) if isinstance(one, Attention) else one for one in graph.steps)
+    packed = pack_channels(replace(graph, steps=steps), INT8, quantizer.encode)
     return replace(packed, pixel=1 / float(image[0]))
 
 
@@ -85,6 +86,16 @@ class _Quantizer:
             scales=np.stack([unit, 1 / results, added]).astype(np.float32),
         )
 
+    def attend(self, step: Attention) -> Attention:
+        """Return the step with the scales of bytes multiplied into its own."""
+        keys = step.heads * step.keys
+        queries, others, values = np.split(self.scales_of(step.source), [keys, 2 * keys])
+        return replace(
+            step,
+            key_scales=step.key_scales * queries * others,
+            value_scales=step.value_scales * values / self.scales_of(step.result),
+        )
+
     def _mean_bytes(self, step: Convolution, inputs: np.ndarray) -> np.ndarray:
         """Return the mean of each input channel, in units of its scale."""
         found = self.ranges.get(step.source)
@@ -105,7 +116,7 @@ def _scales(graph: Graph, ranges: Mapping[Map, Range]) -> dict[Map, np.ndarray]:
 
     view(graph.image)[:] = _scale(ranges[graph.image]).max()
     for step in graph.steps:
-        if not isinstance(step, Convolution):
+        if not isinstance(step, Convolution | Attention):
             view(step.result)[:] = view(step.source)
         elif step.result in ranges:
             view(step.result)[:] = _scale(ranges[step.result])

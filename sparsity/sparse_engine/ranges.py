@@ -22,6 +22,10 @@ class Range:
     high: np.ndarray
     mean: np.ndarray
 
+    def ordered(self, channels: np.ndarray) -> Range:
+        """Return the range of a map that has these channels."""
+        return Range(self.low[channels], self.high[channels], self.mean[channels])
+
 
 def measure_ranges(traced: Traced, batches: Sequence[Tensor]) -> dict[Map, Range]:
     """Return the range of each map that is the value of an operation, on images [n, 3, height, width]."""
@@ -32,7 +36,8 @@ def measure_ranges(traced: Traced, batches: Sequence[Tensor]) -> dict[Map, Range
     with torch.inference_mode():
         for batch in batches:
             recorder.run(batch)
-    return recorder.ranges(sum(map(len, batches)))
+    found = recorder.ranges(sum(map(len, batches)))
+    return found | {one: found[one].ordered(order) for one, order in traced.orders.items()}
 
 
 class _Recorder(fx.Interpreter):

@@ -14,11 +14,12 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from sparsity.base.errors import InputError
-from sparsity.sparse_engine.graph import Convolution, Graph, Map, Moving, Pooling, Step
+from sparsity.sparse_engine.graph import Attention, Convolution, Graph, Map, Moving, Pooling, Step
 from sparsity.sparse_engine.operations import Activation
+from sparsity.yolo.attention import attend
 from sparsity.yolo.network import Network, fuse
 
 ACTIVATIONS = {
@@ -28,7 +29,8 @@ ACTIVATIONS = {
     nn.Hardswish: Activation.HARDSWISH,
 }
 
-Value: TypeAlias = "Map | list[Value] | None"
+Value: TypeAlias = "Map | Tensor | list[Value] | None"
+"""The value of an operation. A tensor is a parameter or a buffer of the network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +38,15 @@ class Traced:
     """A graph beside the operations that it was read from.
 
     network: the fused network. operations: its own, in order. nodes: those whose value is a map of the graph.
+    orders: maps with another order of channels than the operation's value -> the channels of the value, int64
+    [channels], in the order of the map.
     """
 
     graph: Graph
     network: Network
     operations: fx.Graph
     nodes: Mapping[fx.Node, Map]
+    orders: Mapping[Map, np.ndarray]
 
 
 def read_graph(network: Network) -> Graph:
@@ -65,7 +70,7 @@ def trace(network: Network) -> Traced:
         depths=tuple(one.channels for one in outputs),
     )
     nodes = {node: value for node, value in reader.values.items() if isinstance(value, Map)}
-    return Traced(graph, fused, reader.trace, nodes)
+    return Traced(graph, fused, reader.trace, nodes, reader.orders)
 
 
 @dataclass(eq=False)
@@ -75,11 +80,12 @@ class _Reader:
     image: Map = field(default_factory=lambda: Map(3, 1))
     values: dict[fx.Node, Value] = field(default_factory=dict)
     trace: fx.Graph = field(default_factory=fx.Graph)
+    orders: dict[Map, np.ndarray] = field(default_factory=dict)
 
     def read(self) -> list[Map]:
         """Add the steps of all operations, and return the raw maps."""
         outputs: list[Map] = []
-        self.trace = fx.Tracer().trace(self.network)
+        self.trace = fx.Tracer(autowrap_functions=(attend,)).trace(self.network)
         for node in self.trace.nodes:
             if node.op == "placeholder":
                 self.values[node] = self.image
@@ -87,6 +93,8 @@ class _Reader:
                 outputs = [self.values[one] for one in node.args[0]]
             elif node.op == "call_module":
                 self.values[node] = self._module(node)
+            elif node.op == "get_attr":
+                self.values[node] = operator.attrgetter(node.target)(self.network).detach()
             else:
                 self.values[node] = self._operation(node)
         return outputs
@@ -156,6 +164,9 @@ class _Reader:
         operations: Mapping[object, Callable[[fx.Node], Value]] = {
             torch.cat: self._concatenate,
             operator.add: self._add,
+            operator.mul: self._multiply,
+            attend: self._attend,
+            "view": self._view,
             operator.getitem: self._select,
             "chunk": self._chunk,
             torch.chunk: self._chunk,
@@ -194,6 +205,34 @@ class _Reader:
         result = self._same("sum", terms[0])
         self.steps[-1].residual = terms[1]
         return result
+
+    def _view(self, node: fx.Node) -> Tensor:
+        x, shape = self.values.get(node.args[0]), node.args[1:]
+        if not isinstance(x, Tensor) or not all(isinstance(side, int) for side in shape):
+            raise _unknown("the operation view of a map")
+        return x.view(*shape)
+
+    def _multiply(self, node: fx.Node) -> Map:
+        """Multiply each channel of a map by a number of its own."""
+        terms = [self.values.get(term) if isinstance(term, fx.Node) else None for term in node.args]
+        maps, scales = ([term for term in terms if isinstance(term, kind)] for kind in (Map, Tensor))
+        if len(maps) != 1 or len(scales) != 1 or scales[0].shape != (1, maps[0].channels, 1, 1):
+            raise _unknown("a multiplication of anything but a map and a parameter for each of its channels")
+        return self._scale("scale", maps[0], scales[0].numpy(), np.zeros(maps[0].channels))
+
+    def _attend(self, node: fx.Node) -> list[Value]:
+        """Return the maps of the weighted sums and of the values, which become consecutive channels."""
+        source, heads, keys, values, scale, areas = node.args
+        step = self._open_step(source)
+        if step is None or step.residual is not None or step.groups > 1:
+            raise _unknown("attention that reads anything but the result of a convolution without groups")
+        x = step.result
+        self.orders[x] = order = _parts_together(heads, keys, values)
+        step.weight, step.bias = step.weight[order], step.bias[order]
+        result = Map(heads * values, x.shrink)
+        scales = np.full(heads * keys, scale, np.float32), np.ones(heads * values, np.float32)
+        self._add_step(Attention(x, result, heads, keys, values, areas, *scales))
+        return [result, Map(heads * values, x.shrink, x.ready, (x, 2 * heads * keys))]
 
     def _select(self, node: fx.Node) -> Map:
         source, index = self.values[node.args[0]], node.args[1]
@@ -258,6 +297,16 @@ def _run_of(parts: Sequence[Map], outer: Map) -> int:
         if channels == outer.channels:
             return count
     return 0
+
+
+def _parts_together(heads: int, keys: int, values: int) -> np.ndarray:
+    """Return the channels of queries of all heads, then those of keys, then those of values.
+
+    They are numbered head after head: queries, keys and values of the first head, then those of the next one.
+    """
+    channels = np.arange(heads * (2 * keys + values)).reshape(heads, -1)
+    parts = np.split(channels, [keys, 2 * keys], 1)
+    return np.concatenate([part.ravel() for part in parts])
 
 
 def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:

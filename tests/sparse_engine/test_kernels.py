@@ -16,7 +16,7 @@ from torch.nn import functional
 pytest.importorskip("numba")
 
 from sparsity.sparse_engine.choices import ranked
-from sparsity.sparse_engine.graph import Convolution, Graph, Map, Moving, Pooling
+from sparsity.sparse_engine.graph import Attention, Convolution, Graph, Map, Moving, Pooling
 from sparsity.sparse_engine.machine import MACHINE
 from sparsity.sparse_engine.operations import Activation
 from sparsity.sparse_engine.packed_graph import pack_halves
@@ -131,6 +131,70 @@ def random_convolution(random, number, source, x, store, adds=True):
     return step, y.float()
 
 
+def attention_case(seed, store=kept_as_is, seen=None):
+    """Return a graph of attention between convolutions, as networks have it; images, and torch's result.
+
+    The arguments are those of random_case. Maps have any size, and packed heads have multiples of 4 channels.
+    """
+    seen = {} if seen is None else seen
+    random = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    heads, areas, kernel = (int(random.choice(some)) for some in ((1, 2, 3), (1, 4), (3, 7)))
+    keys, values = (int(n) for n in random.integers(1, 20, 2) * (1 if store is kept_as_is else 4))
+    height, width = (int(n) for n in random.integers(1, 22, 2))
+    width = -(-width // 4) * 4 if height * width % areas else width
+    images = torch.randn(int(random.integers(1, 4)), 3, height, width)
+
+    image, qkv = Map(3, 1), Map(heads * (2 * keys + values), 1)
+    v = Map(heads * values, 1, inside=(qkv, 2 * heads * keys))
+    scales = np.full(heads * keys, keys**-0.5, np.float32), np.ones(heads * values, np.float32)
+    first = linear("qkv", image, qkv, random)
+    attention = Attention(qkv, Map(v.channels, 1), heads, keys, values, areas, *scales)
+    weight = random.standard_normal((v.channels, 1, kernel, kernel), np.float32) / kernel
+    places = Convolution("pe", v, Map(v.channels, 1), weight, np.zeros(v.channels, np.float32))
+    places.padding, places.groups, places.residual = kernel // 2, v.channels, attention.result
+    last = linear("last", places.result, Map(int(random.integers(1, 9)), 1), random)
+
+    seen[image] = store(images)
+    seen[qkv] = store(convolved(first, seen[image], store))
+    seen[v] = seen[qkv][:, 2 * heads * keys :]
+    seen[attention.result] = store(attended(attention, seen[qkv]).float())
+    seen[places.result] = store(convolved(places, seen[v], store) + seen[attention.result])
+    expected = convolved(last, seen[places.result], store)
+    graph = Graph(image, (first, attention, places, last), (last.result,), 1, (last.result.channels,))
+    return graph, images, expected
+
+
+def linear(name, source, result, random):
+    """Return a 1 x 1 convolution that keeps the size of numbers."""
+    weight = random.standard_normal((result.channels, source.channels, 1, 1), np.float32)
+    weight[random.random(weight.shape) < 0.3] = 0
+    bias = random.standard_normal(result.channels, np.float32)
+    return Convolution(name, source, result, weight / source.channels**0.5, bias)
+
+
+def convolved(step, x, store):
+    """Return what a convolution gives without its residual, in float64."""
+    weight, bias = (torch.from_numpy(numbers).double() for numbers in (step.weight, step.bias))
+    weight = store(weight.float()).double()
+    return functional.conv2d(x.double(), weight, bias, 1, step.padding, 1, step.groups).float()
+
+
+def attended(step, x):
+    """Return what attention gives, in float64."""
+    sizes = [step.heads * n for n in (step.keys, step.keys, step.values)]
+    scales = torch.ones(sum(sizes)).double()
+    scales[: sizes[0]] = torch.from_numpy(step.key_scales)
+    parts = (x.double() * scales[:, None, None]).split(sizes, 1)
+    q, k, v = (
+        part.unflatten(1, (step.heads, -1)).flatten(3).unflatten(3, (step.areas, -1)).transpose(2, 3)
+        for part in parts
+    )
+    weights = (q.transpose(-2, -1) @ k).softmax(-1)
+    sums = (v @ weights.transpose(-2, -1)).transpose(2, 3).reshape(len(x), sizes[2], *x.shape[2:])
+    return sums * torch.from_numpy(step.value_scales).double()[:, None, None]
+
+
 def assert_close(found, expected):
     scale = expected.abs().max().clamp(min=1e-6)
     assert float((found - expected).abs().max() / scale) < 1e-5
@@ -156,10 +220,35 @@ def test_random_graphs_of_pairs_give_what_torch_gives_in_bfloat16(seed):
     assert_nearly(compute(pack_halves(graph), images, threads=1 + seed % 3)[0], expected)
 
 
-def quantized_case(seed):
+@pytest.mark.parametrize("seed", range(40))
+def test_random_attention_gives_what_torch_gives(seed):
+    graph, images, expected = attention_case(seed)
+    assert_close(compute(graph, images, threads=1 + seed % 3)[0], expected)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_attention_in_packed_maps_gives_what_torch_gives(seed):
+    graph, images, expected = attention_case(seed, rounded)
+    assert_nearly(compute(pack_halves(graph), images, threads=1 + seed % 3)[0], expected)
+    graph, images, expected = quantized_case(seed, attention_case)
+    assert_nearly(compute(graph, images, threads=1 + seed % 3)[0], expected)
+
+
+@pytest.mark.parametrize("areas", [1, 4])
+def test_a_nan_spreads_to_its_area_and_large_scores_do_not_overflow(areas):
+    image, one = Map(3, 1), np.ones(1, np.float32)
+    attention = Attention(image, Map(1, 1), 1, 1, 1, areas, 100 * one, one)
+    images = 10 * torch.randn(2, 3, 16, 8)
+    images[0, 1, 2, 3] = torch.nan
+    found = compute(Graph(image, (attention,), (attention.result,), 1, (1,)), images, 2)[0]
+    torch.testing.assert_close(found, attended(attention, images).float(), equal_nan=True)
+    assert int(found.isnan().sum()) == 16 * 8 // areas
+
+
+def quantized_case(seed, case=random_case):
     """Return a random graph of bytes, its images, and the result by integers in torch."""
     seen = {}
-    graph, images, _ = random_case(seed, rounded, seen)
+    graph, images, _ = case(seed, rounded, seen)
     packed = quantize_by(graph, {one: range_of(x) for one, x in seen.items()})
     return packed, images, run_by_integers(packed, images)
 
@@ -182,8 +271,11 @@ def run_by_integers(graph, images):
     padded = functional.pad(images, (0, 0, 0, 0, 0, 1)).double() * graph.pixel
     maps = {graph.image: (padded + ZERO_POINT).round().clamp(0, 255)}
     for step in graph.steps:
-        x = maps[step.source]
-        if isinstance(step, Pooling):
+        home, first = step.source.home()
+        x = maps[home][:, 4 * first : 4 * (first + step.source.channels)]
+        if isinstance(step, Attention):
+            x = (attended(step, x - ZERO_POINT) + ZERO_POINT).round().clamp(0, 255)
+        elif isinstance(step, Pooling):
             x = functional.max_pool2d(x, step.kernel, 1, step.kernel // 2)
         elif isinstance(step, Moving):
             x = functional.interpolate(x, scale_factor=2)
@@ -333,6 +425,12 @@ def check_guarded() -> None:
             assert_nearly(found, expected)
             graph, images, expected = quantized_case(seed)
             assert_nearly(compute(graph, images, 1 + seed % 2, place=place)[0], expected)
+            graph, images, expected = attention_case(seed)
+            assert_close(compute(graph, images, 1 + seed % 2, place=place)[0], expected)
+            graph, images, expected = attention_case(seed, rounded)
+            assert_nearly(compute(pack_halves(graph), images, 1 + seed % 2, place=place)[0], expected)
+            graph, images, expected = quantized_case(seed, attention_case)
+            assert_nearly(compute(graph, images, 1 + seed % 2, place=place)[0], expected)
         print(name, flush=True)
     # A child process touches the guard, to show that it works.
     child = os.fork()
@@ -351,6 +449,12 @@ def check_cases() -> None:
         graph, images, expected = random_case(seed, rounded)
         assert_nearly(compute(pack_halves(graph), images, 1 + seed % 2)[0], expected)
         graph, images, expected = quantized_case(seed)
+        assert_nearly(compute(graph, images, 1 + seed % 2)[0], expected)
+        graph, images, expected = attention_case(seed)
+        assert_close(compute(graph, images, 1 + seed % 2)[0], expected)
+        graph, images, expected = attention_case(seed, rounded)
+        assert_nearly(compute(pack_halves(graph), images, 1 + seed % 2)[0], expected)
+        graph, images, expected = quantized_case(seed, attention_case)
         assert_nearly(compute(graph, images, 1 + seed % 2)[0], expected)
     print(MACHINE.lanes, MACHINE.fma)
 
