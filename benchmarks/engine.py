@@ -34,8 +34,8 @@ from sparsity.formats.int8_runtimes import RUNTIMES
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.timing.latency import Rounds, summarize, take_turns
 from sparsity.validation.inputs import read_calibration
+from sparsity.yolo.families import published_architecture, sizes
 from sparsity.yolo.network import Network, build, fuse
-from sparsity.yolo.yolov5.architectures import yolov5
 
 CPU = torch.device("cpu")
 DENSE = ("torch", "onnxruntime", "openvino", "openvino-bf16")
@@ -104,7 +104,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", help="a checkpoint; random weights of --model where it is left out")
-    parser.add_argument("--model", default="yolov5n")
+    parser.add_argument("--model", default="yolov5n", help="a published size; with --weights, its label")
     parser.add_argument("--files", nargs="*", default=[], help="pruned networks of that model")
     parser.add_argument("--named", default="", help="by what --files were pruned (their names)")
     parser.add_argument("--amounts", type=float, nargs="+", default=[0, 0.5, 0.7, 0.8, 0.9])
@@ -117,6 +117,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
+    if not options.weights and options.model not in sizes():
+        parser.error(f"--model is {options.model!r}; one of {', '.join(sizes())} is expected")
     if options.peak_of:
         print_peak(options)
         sys.exit()
@@ -129,7 +131,7 @@ def dense(options: argparse.Namespace) -> Network:
         return load(options.weights)
     torch.manual_seed(0)
     names = [str(number) for number in range(COCO_CLASSES)]
-    return fuse(build(yolov5(options.model, nc=COCO_CLASSES), names)).requires_grad_(False)
+    return fuse(build(published_architecture(options.model, COCO_CLASSES), names)).requires_grad_(False)
 
 
 def prepare(
