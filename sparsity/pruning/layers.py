@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from sparsity.base.arguments import require_network
 from sparsity.base.errors import InputError
@@ -25,3 +25,11 @@ def require_convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
     if not convs:
         raise InputError(f"{type(network).__name__} has no Conv2d to prune")
     return convs
+
+
+def every_output(network: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Return what runs all layers of a network: its method every_output, or the network if it has none.
+
+    A network has such a method where a call runs one of several branches only.
+    """
+    return getattr(network, "every_output", network)

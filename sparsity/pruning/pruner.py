@@ -41,7 +41,10 @@ COST_IMAGES = 32
 
 
 class Prunable(Protocol):
-    """A detector that every method can prune: an nn.Module with importance, for "obs" and "measured"."""
+    """A detector that every method can prune: an nn.Module with importance, for "obs" and "measured".
+
+    If a call runs one of several branches only, it also has a method every_output (see layers.every_output).
+    """
 
     def importance(self, raw: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the weights of the squared errors of the outputs, in the shapes of the outputs."""
