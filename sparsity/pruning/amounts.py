@@ -39,6 +39,7 @@ def keep_counts(
     pattern: AnyPattern | None = None,
     marginals: Mapping[str, np.ndarray] | None = None,
     prices: Mapping[str, int] | Mapping[str, int | PriceCurve] | None = None,
+    fixed_price: int = 0,
 ) -> Counts:
     """Return how many weights each Conv2d keeps, by its name, in the network's order.
 
@@ -63,6 +64,8 @@ def keep_counts(
     the price; the others keep their order. N:M can't be given. If a layer has a price curve instead, its
     price need not be proportional to its weights: see budgeting. The amount is then a share of these prices
     for scope "layer", too, which keeps the largest same share of each layer that the total allows.
+    fixed_price: a price that no weight changes, such as the multiply-adds of attention's products. The amount
+    is a share of the sum with it. Scope "layer" and price curves leave it out.
     Raises InputError for a value out of range, a name that matches no layer, or an amount that can't be
     reached.
 
@@ -89,8 +92,9 @@ def keep_counts(
     else:
         price = prices or dict.fromkeys(sizes, 1)
         whole = _sum_prices(sizes, price)
-        total = whole - round(amount * whole)
-        _check_reachable(amount, total, {n: count * blocks[n] for n, count in least.items()}, sizes, price)
+        total = whole - round(amount * (whole + fixed_price))
+        floor = {n: count * blocks[n] for n, count in least.items()}
+        _check_reachable(amount, total, floor, sizes, price, fixed_price)
         if prices is None and units == sizes:
             return _keep_exactly(ranking, lowest, sizes, total)
         price = {name: price[name] * block for name, block in blocks.items()}
@@ -311,9 +315,10 @@ def _per_layer(sizes: Counts, lowest: Counts, highest: Counts, amount: float) ->
 
 
 def _check_reachable(
-    amount: float, total: int, lowest: Counts, sizes: Counts, price: Mapping[str, int]
+    amount: float, total: int, lowest: Counts, sizes: Counts, price: Mapping[str, int], fixed: int = 0
 ) -> None:
-    whole, least = _sum_prices(sizes, price), _sum_prices(lowest, price)
+    whole, least = _sum_prices(sizes, price) + fixed, _sum_prices(lowest, price) + fixed
+    total += fixed
     if total < least:
         what = ("zeros", "weights") if set(price.values()) == {1} else ("multiply-adds less", "multiply-adds")
         raise InputError(

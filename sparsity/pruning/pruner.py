@@ -27,7 +27,7 @@ from sparsity.pruning.feature_maps import image_bytes
 from sparsity.pruning.layers import convolutions
 from sparsity.pruning.magnitude import Magnitude, prune
 from sparsity.pruning.method import Method, as_method
-from sparsity.pruning.multiply_adds import prices
+from sparsity.pruning.multiply_adds import Prices, prices
 from sparsity.pruning.obs import Obs, ObsSettings
 from sparsity.pruning.patterns import AnyPattern, parse_pattern
 from sparsity.pruning.price_curves import MeasurePrices, PriceCurve, digest, price_of
@@ -88,7 +88,7 @@ class Pruner:
         self._costs: dict[str, Tensor] | None = None
         self._curves: dict[str, Curve] | None = None
         self._curves_of_prices: Mapping[str, PriceCurve] | None = None
-        self._prices: dict[str, Mapping[str, int] | None] = {}
+        self._prices: dict[str, Prices | None] = {}
 
     @property
     def calibration(self) -> tuple[Tensor, ...]:
@@ -158,8 +158,7 @@ class Pruner:
             )
         # Which amounts can be reached is the same for all scopes but "layer". "erk" needs no scores.
         scope = "layer" if method.scope == "layer" else "erk"
-        rules = {"keep": self._keep, "pattern": self._pattern, "prices": self._priced(method)}
-        keep_counts(self.network, amount, scope, **rules)
+        keep_counts(self.network, amount, scope, **self._allocation, **self._priced(method))
 
     def prune(self, method: Method | Criterion | str | None = None, amount: float = 0.0) -> nn.Module:
         """Return a copy in which this fraction of the weights is zero, permanently.
@@ -174,12 +173,11 @@ class Pruner:
         network = copy.deepcopy(self.network)
         if not amount:
             return network
-        criterion, rules = method.resolved, {"keep": self._keep, "pattern": self._pattern}
-        price = self._priced(method)
-        if isinstance(criterion, Magnitude) and method.scope != "measured" and price is None:
-            return prune(network, amount, method.scope, **rules)
+        criterion, price = method.resolved, self._priced(method)
+        if isinstance(criterion, Magnitude) and method.scope != "measured" and not price:
+            return prune(network, amount, method.scope, **self._allocation)
         marginals = self._marginals() if method.scope == "measured" else None
-        counts = keep_counts(network, amount, method.scope, **rules, marginals=marginals, prices=price)
+        counts = keep_counts(network, amount, method.scope, **self._allocation, marginals=marginals, **price)
         del marginals
         context = PruningContext(pattern=self._pattern, seed=self._seed)
         if not criterion.needs_images:
@@ -194,13 +192,20 @@ class Pruner:
             criterion.prune(network, counts, context)
         return network.cpu()
 
-    def _priced(self, method: Method) -> Mapping[str, int] | Mapping[str, PriceCurve] | None:
+    @property
+    def _allocation(self) -> dict[str, Any]:
+        """The arguments of keep_counts and prune that are the same for all methods."""
+        return {"keep": self._keep, "pattern": self._pattern}
+
+    def _priced(self, method: Method) -> dict[str, Any]:
+        """Return the arguments of keep_counts that give the prices of a method's budget; {} for none."""
         if method.budget == LATENCY:
-            return self.price_curves()
+            return {"prices": self.price_curves()}
         if method.budget not in self._prices:
             sides = (self._imgsz, self._imgsz)
             self._prices[method.budget] = prices(self.network, method.budget, sides)
-        return self._prices[method.budget]
+        found = self._prices[method.budget]
+        return {} if found is None else {"prices": found.of_weights, "fixed_price": found.fixed}
 
     def _ask_price_curves(self) -> Mapping[str, PriceCurve]:
         if self._measure_prices is None:
