@@ -19,6 +19,16 @@ def convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
     return ((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
 
 
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether a Conv2d is depthwise: each filter reads one of several input channels."""
+    return conv.groups == conv.in_channels > 1
+
+
+def depthwise_layers(network: nn.Module) -> list[str]:
+    """Return the names of the depthwise Conv2d, in the network's order."""
+    return [name for name, conv in convolutions(network) if is_depthwise(conv)]
+
+
 def require_convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
     """Return every Conv2d by its name, in the network's order. Raises InputError where there is none."""
     convs = dict(convolutions(network))

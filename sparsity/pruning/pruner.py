@@ -24,7 +24,7 @@ from sparsity.pruning.channel_costs import channel_costs
 from sparsity.pruning.criterion import Criterion, PruningContext
 from sparsity.pruning.curves import Curve, curve_identity, measure_curves
 from sparsity.pruning.feature_maps import image_bytes
-from sparsity.pruning.layers import convolutions
+from sparsity.pruning.layers import convolutions, depthwise_layers
 from sparsity.pruning.magnitude import Magnitude, prune
 from sparsity.pruning.method import Method, as_method
 from sparsity.pruning.multiply_adds import Prices, prices
@@ -57,6 +57,7 @@ class Pruner:
     or a name. calibration: batches of images, as read_calibration returns them.
     keep: names of layers that stay dense, with wildcards: 'model.24.*'.
     pattern: N:M as "2:4", "pair" or "quad" (see the function prune); "" or None for no pattern.
+    depthwise: whether depthwise layers are pruned as others are; False: they stay dense (see keep_counts).
     seed: of all random choices. imgsz: the side in pixels of the images for which budgets count.
     price_curves: takes the network and returns the time of each Conv2d by its density, by name. Budget
     "latency" needs it; it is called once. device: for the computations of methods that need images.
@@ -71,6 +72,7 @@ class Pruner:
         calibration: Sequence[Tensor] = (),
         keep: Sequence[str] = (),
         pattern: str | AnyPattern | None = None,
+        depthwise: bool = False,
         seed: int = 0,
         imgsz: int = IMGSZ,
         price_curves: MeasurePrices | None = None,
@@ -83,6 +85,7 @@ class Pruner:
         self._calibration = tuple(calibration)
         self._keep = (keep,) if isinstance(keep, str) else tuple(keep)
         self._pattern = parse_pattern(pattern) if isinstance(pattern, str) else pattern
+        self._depthwise, self._has_depthwise = depthwise, bool(depthwise_layers(network))
         self._imgsz, self._measure_prices = imgsz, price_curves
         self._seed, self._device, self._progress = seed, torch.device(device), progress
         self._costs: dict[str, Tensor] | None = None
@@ -97,15 +100,25 @@ class Pruner:
 
     @property
     def rules(self) -> dict[str, str]:
-        """The settings for all methods, as rows of figures hold them: pattern and keep."""
-        return {"pattern": str(self._pattern or UNSTRUCTURED), "keep": " ".join(self._keep)}
+        """The settings for all methods, as rows of figures hold them: pattern, keep and depthwise.
+
+        depthwise: "dense" or "pruned"; "" for a network without depthwise layers.
+        """
+        depthwise = ("pruned" if self._depthwise else "dense") if self._has_depthwise else ""
+        return {
+            "pattern": str(self._pattern or UNSTRUCTURED),
+            "keep": " ".join(self._keep),
+            "depthwise": depthwise,
+        }
 
     def identity(self, methods: Sequence[Method]) -> dict[str, Any]:
         """Return the settings that affect pruning by these methods, as JSON values.
 
         Two pruners of a network prune alike if these are equal.
         """
-        about = dict(self.rules)
+        about = self.rules
+        if not about["depthwise"]:  # As sweeps before there was the setting have it.
+            del about["depthwise"]
         if any(method.needs_calibration for method in methods):
             images = {"calibration": self.describe_images(), "calibration_seed": self._seed}
             about |= images | Obs().identity()  # The curves are measured with obs.
@@ -137,7 +150,7 @@ class Pruner:
 
     def least_price(self) -> float:
         """Return the price of a network in which all weights that may be pruned are zero."""
-        return least_price(self.network, self.price_curves(), self._keep)
+        return least_price(self.network, self.price_curves(), self._keep, depthwise=self._depthwise)
 
     def working_bytes(self, methods: Sequence[Method]) -> int:
         """Return an estimate of the device memory for pruning by these methods, in bytes."""
@@ -195,7 +208,7 @@ class Pruner:
     @property
     def _allocation(self) -> dict[str, Any]:
         """The arguments of keep_counts and prune that are the same for all methods."""
-        return {"keep": self._keep, "pattern": self._pattern}
+        return {"keep": self._keep, "pattern": self._pattern, "depthwise": self._depthwise}
 
     def _priced(self, method: Method) -> dict[str, Any]:
         """Return the arguments of keep_counts that give the prices of a method's budget; {} for none."""

@@ -253,7 +253,8 @@ def _identity(
     """Return what two trainings must have in common to be one: settings and contents, not file paths."""
     content = {"weights": _digest(material.weights), "teacher": _digest(material.teacher)}
     images = {"labelled": _describe(labelled), "unlabelled": _describe(unlabelled)}
-    shared = {k: v for k, v in asdict(settings).items() if k not in ("workers", "patience")}
+    left_out = ("workers", "patience") if settings.depthwise else ("workers", "patience", "depthwise")
+    shared = {k: v for k, v in asdict(settings).items() if k not in left_out}
     head = {"head": material.head} if material.head else {}
     return {"cfg": material.cfg, **content, **images, **shared, **head}
 

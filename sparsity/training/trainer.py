@@ -99,11 +99,11 @@ class Trainer:
     masks: Masks = field(init=False)
 
     def __post_init__(self) -> None:
-        settings, self._pruned_to = self.settings, 0
+        settings, self._pruned_to, self._progress = self.settings, 0, 0.0
         self.masks = nonzero_masks(self.network)
         self._method = method_of(settings)
         if settings.amount and not settings.gradual and not self._method.needs_calibration:
-            self.masks = prune_unfused(self.network, self._method, settings.amount, self.price_curves)
+            self.masks = self._prune(settings.amount)
         self.penalty = self._make_penalty()
         self.average = Average(self.network)
         self.network.requires_grad_(True).to(memory_format=torch.channels_last)
@@ -116,6 +116,10 @@ class Trainer:
             self.teacher = self.teacher.eval().requires_grad_(False).to(self.accelerator.device)
         lesson, head = lesson_of(self.network), self.network.head
         self._loss, self._distil = lesson.losses(head, settings.imgsz), lesson.distil(head)
+
+    def _prune(self, amount: float) -> Masks:
+        about = {"depthwise": self.settings.depthwise, "imgsz": self.settings.imgsz}
+        return prune_unfused(self.network, self._method, amount, self.price_curves, **about)
 
     def _make_penalty(self) -> ScalePenalty | None:
         s = self.settings
@@ -218,7 +222,7 @@ class Trainer:
         if step != self._pruned_to:
             self._pruned_to = step
             amount = cubic_amount(step / GRADUAL_STEPS, settings.amount)
-            self.masks = prune_unfused(self.network, self._method, amount, self.price_curves)
+            self.masks = self._prune(amount)
             self.masks.apply(self.average.network)
 
     def state(self) -> dict[str, object]:
