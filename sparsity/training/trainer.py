@@ -40,7 +40,7 @@ class DivergedError(InputError):
 class EpochLosses:
     """Losses of an epoch, and the number of images in it: all of them, and those with labels.
 
-    A loss that the family does not have is 0: objectness, or dfl (the distributions of box sides).
+    A loss that the family does not have is 0: objectness, or dfl (of the sides of boxes).
     """
 
     box: float = 0.0
@@ -143,6 +143,7 @@ class Trainer:
         the last step.
         """
         self._sampler.epoch = epoch
+        self._progress = epoch / max(1, self.settings.epochs - 1)
         # accelerate counts epochs itself, from 0 in each process, and passes its count to the data set.
         self._loader.set_epoch(epoch)
         self.images.set_epoch(epoch)
@@ -194,10 +195,10 @@ class Trainer:
         """Return the parts of the loss. labelled: how many of the images, the first ones, have labels."""
         parts: dict[str, Tensor] = {}
         if labelled:
-            parts |= self._loss([x[:labelled] for x in raw], targets)
+            parts |= self._loss([x[:labelled] for x in raw], targets, self._progress)
         if self.teacher is not None:
             with torch.no_grad(), self.accelerator.autocast():
-                wanted = self.teacher(images)
+                wanted = self.teacher.every_output(images)
             parts["distillation"] = self._distil(raw, wanted) * self.settings.distil
         return parts
 
