@@ -50,6 +50,13 @@ class SelfAttention(nn.Module):
         """Return the number of products of a query and a key, for a map of this many cells."""
         return self.num_heads * cells * cells // self.area
 
+    def multiply_adds(self, x: Tensor) -> int:
+        """Return the multiply-adds of the products for one image, of which x is the map. No weight is used.
+
+        Those are of queries and keys, and of their weights and values.
+        """
+        return self.products(x.shape[2] * x.shape[3]) * (self.key_dim + self.head_dim)
+
     def _as_map(self, values: Tensor, x: Tensor) -> Tensor:
         """Values of all heads, [batch, heads, head_dim, cells] or by area -> a map of the size of x."""
         if self.area > 1:
