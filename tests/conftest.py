@@ -18,6 +18,9 @@ from sparsity.pruning import curves
 from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.parts import conv, layer
 from sparsity.yolo.spec import Layer, ModuleSpec
+from sparsity.yolo.yolo11.architectures import c2psa, light_detect
+from sparsity.yolo.yolo12.architectures import attending
+from sparsity.yolo.yolo26.architectures import two_branch_detect
 from sparsity.yolo.yolov5 import architectures
 from sparsity.yolo.yolov5.architectures import yolov5
 from sparsity.yolo.yolov8 import architectures as yolov8_architectures
@@ -165,7 +168,8 @@ def slight() -> Network:
 def few_layers() -> Callable[..., Network]:
     """Makes a network of seven layers, batch norms and all: three levels, to be trained in no time.
 
-    names: of the classes. family: yolov5 or yolov8. seed: of the weights.
+    names: of the classes. family: yolov5, yolov8, yolo11, yolo12 or yolo26; the last three have attention and
+    depthwise layers, and a yolo26 has both branches of its head. seed: of the weights.
     """
     return _few_layers
 
@@ -173,21 +177,26 @@ def few_layers() -> Callable[..., Network]:
 def _few_layers(
     names: tuple[str, ...] = ("cat", "dog", "bird"), family: str = "yolov5", seed: int = 0
 ) -> Network:
-    yolov8 = family == "yolov8"
-    block = yolov8_architectures.c2f if yolov8 else architectures.c3
-    detect = yolov8_architectures.detect if yolov8 else architectures._detect
+    block, detect = {
+        "yolov5": (architectures.c3(32, 32, 1), architectures._detect),
+        "yolov8": (yolov8_architectures.c2f(32, 32, 1), yolov8_architectures.detect),
+        "yolo11": (c2psa(32, 1), light_detect),
+        "yolo12": (attending(64, 1, 4, True), light_detect),
+        "yolo26": (c2psa(32, 1), two_branch_detect),
+    }[family]
+    width = 64 if family == "yolo12" else 32
     layers = (
         layer(conv(3, 16, 6, 2, 2)),
         layer(conv(16, 16, 3, 2)),
-        layer(conv(16, 32, 3, 2)),
-        layer(block(32, 32, 1)),
+        layer(conv(16, width, 3, 2)),
+        layer(block),
+        layer(conv(width, 32, 3, 2)),
         layer(conv(32, 32, 3, 2)),
-        layer(conv(32, 32, 3, 2)),
-        layer(detect((32, 32, 32), len(names)), 3, 4, 5),
+        layer(detect((width, 32, 32), len(names)), 3, 4, 5),
     )
     torch.manual_seed(seed)
     network = build(layers, names)
-    if not yolov8:
+    if family == "yolov5":
         anchors = torch.tensor([[2.0, 3.0], [4.0, 4.0], [8.0, 6.0]])
         network.head.anchors.copy_(anchors.expand(3, 3, 2))
     return network

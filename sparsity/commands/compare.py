@@ -117,6 +117,7 @@ def _read(args: Namespace) -> Asked:
         criterion=method.name,
         scope=method.scope,
         budget=method.budget,
+        depthwise=args.depthwise,
         training=read_more("--training", args.training, training, own),
         slimming=read_more("--slimming", args.slimming, slimming, own_flags(mine, slimming)),
         sparse_training=sparse,

@@ -154,6 +154,15 @@ def add_scope_flag(parser: Parser) -> None:
     )
 
 
+def add_depthwise_flag(parser: Parser) -> None:
+    """Add whether depthwise layers are pruned."""
+    parser.group(PRUNING).add_argument(
+        "--depthwise",
+        action="store_true",
+        help="prune depthwise layers as others; without it, they stay dense",
+    )
+
+
 def add_budget_flag(parser: Parser, *, several: bool = False) -> None:
     """Add what the amount is a share of."""
     parser.group(PRUNING).add_argument(
@@ -193,6 +202,7 @@ def add_method_flags(parser: Parser) -> None:
     add_criterion_flag(parser, several=True)
     add_scope_flag(parser)
     add_budget_flag(parser, several=True)
+    add_depthwise_flag(parser)
     add = parser.group(PRUNING).add_argument
     add(
         "--pattern",

@@ -14,7 +14,7 @@ from sparsity.data.dataset import Dataset
 from sparsity.data.downloads import ensure_calibration, ensure_data, ensure_weights
 from sparsity.formats.loading import load
 from sparsity.pruning.feature_maps import limit_by_memory
-from sparsity.pruning.layers import convolutions
+from sparsity.pruning.layers import convolutions, depthwise_layers
 from sparsity.pruning.price_curves import PriceCurve
 from sparsity.pruning.pruner import Pruner
 from sparsity.pruning.zeros import count_sparsity
@@ -80,7 +80,8 @@ def make_pruner(
     measured where a method needs them.
     """
     device, imgsz = select_device(settings.device), fit(settings, network).imgsz
-    given = {"keep": pruning.keep, "pattern": pruning.pattern, "seed": pruning.calib_seed, "imgsz": imgsz}
+    names = ("keep", "pattern", "depthwise")
+    given = {name: getattr(pruning, name) for name in names} | {"seed": pruning.calib_seed, "imgsz": imgsz}
     measure = partial(layer_prices, imgsz=imgsz, progress=True)
     fitting = prices and all(name in prices for name, _ in convolutions(network))
     given["price_curves"] = (lambda _network: prices) if fitting else measure
@@ -88,6 +89,16 @@ def make_pruner(
         return Pruner(network, **given, device=device, progress=True)
     calibration = read_images(network, pruning, settings)
     return Pruner(network, **given, calibration=calibration, device=device, progress=True)
+
+
+def describe_depthwise(network: Network, pruning: Pruning) -> str:
+    """Return a line about the depthwise layers that stay dense; "" if there are none."""
+    kept = [] if pruning.depthwise else depthwise_layers(network)
+    if not kept:
+        return ""
+    weights = sum(network.get_submodule(name).weight.numel() for name in kept)
+    share = weights / count_sparsity(network).conv_weights
+    return f"Depthwise layers... {len(kept)} stay dense ({share:.2%} of the weights); --depthwise prunes them"
 
 
 def read_images(network: Network, pruning: Pruning, settings: ValidationSettings) -> list[torch.Tensor]:

@@ -59,6 +59,7 @@ class Pruning:
 
     methods: tuple[Method, ...]
     keep: tuple[str, ...]
+    depthwise: bool
     pattern: AnyPattern | None
     calib: str
     calib_images: int
@@ -84,7 +85,15 @@ def read_pruning(args: Namespace) -> Pruning:
     needy = [method for method in methods if method.needs_calibration]
     if needy and not calib:
         raise InputError(no_calibration(needy[0]))
-    return Pruning(methods, tuple(args.keep), pattern, calib, args.calib_images, args.calib_seed)
+    return Pruning(
+        methods=methods,
+        keep=tuple(args.keep),
+        depthwise=args.depthwise,
+        pattern=pattern,
+        calib=calib,
+        calib_images=args.calib_images,
+        calib_seed=args.calib_seed,
+    )
 
 
 def check_budgets(methods: Sequence[Method], pattern: AnyPattern | None = None) -> None:

@@ -111,7 +111,7 @@ def finetune_parser(prog: str) -> Parser:
         "--cfg",
         default="",
         metavar="NAME",
-        help="start from random weights instead of --weights: yolov5, yolov8, yolo11 or yolo12, and "
+        help="start from random weights instead of --weights: yolov5, yolov8, yolo11, yolo12 or yolo26, and "
         "n, s, m, l or x, such as yolov8n",
     )
     add(
@@ -127,6 +127,7 @@ def finetune_parser(prog: str) -> Parser:
     )
     flags.add_scope_flag(parser)
     flags.add_budget_flag(parser)
+    flags.add_depthwise_flag(parser)
     parser.group(flags.CALIBRATION).add_argument(
         "--calib-images",
         type=int,
@@ -176,6 +177,7 @@ def compare_parser(prog: str) -> Parser:
     flags.add_criterion_flag(parser)
     flags.add_scope_flag(parser)
     flags.add_budget_flag(parser)
+    flags.add_depthwise_flag(parser)
     parser.group(flags.CALIBRATION).add_argument(
         "--calib", default="", metavar="FOLDER", help="images for int8-static and obs; no labels needed"
     )

@@ -11,7 +11,7 @@ from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
 from sparsity.commands.amount_lists import parse_levels
 from sparsity.commands.announcement import announce
-from sparsity.commands.opening import make_pruner, open_data, open_network
+from sparsity.commands.opening import describe_depthwise, make_pruner, open_data, open_network
 from sparsity.commands.options import read_batch_sizes, read_engines, read_options, read_pruning
 from sparsity.engines.table import ENGINES, TORCH, check_images, need_images
 from sparsity.evaluation.average_precision import AveragePrecision
@@ -59,6 +59,8 @@ def run(args: Namespace, line: str) -> None:
     with place as folder:
         network = open_network(options.weights, options.head)
         dataset, _ = open_data(options, network, options.settings)
+        if kept := describe_depthwise(network, pruning):
+            print(kept)
         print(f"Sweeping into {folder}; if it is stopped, --resume {folder} goes on")
         done = run_sweep(
             network,

@@ -12,7 +12,7 @@ from sparsity.base.run_folders import run_folder
 from sparsity.channels.compacting import compact
 from sparsity.commands.announcement import announce
 from sparsity.commands.method_lists import read_method
-from sparsity.commands.opening import make_pruner, open_data, open_network
+from sparsity.commands.opening import describe_depthwise, make_pruner, open_data, open_network
 from sparsity.commands.options import (
     read_amount,
     read_exported,
@@ -50,7 +50,14 @@ def run(args: Namespace, _line: str) -> None:
     options, amount = read_options(args), read_amount(args.sparsity)
     pruning, files = read_pruning(args), read_saving(args)
     method = read_method(args.criterion, args.scope, args.budget)
-    how = (args.criterion != "l1", args.scope, args.budget != WEIGHTS, args.pattern, args.keep)
+    how = (
+        args.criterion != "l1",
+        args.scope,
+        args.budget != WEIGHTS,
+        args.pattern,
+        args.keep,
+        args.depthwise,
+    )
     exported = read_exported(options, amount, speedup, *how, args.compact, files)
     learns = need_images([options.settings.engine])
     check_images([options.settings.engine], bool(pruning.calib))
@@ -66,6 +73,8 @@ def run(args: Namespace, _line: str) -> None:
         if not exported:
             pruner = make_pruner(network, pruning, settings, with_images=learns or bool(args.int8))
             images, origin = pruner.calibration, replace(origin, amount=amount)
+            if (amount or speedup) and (kept := describe_depthwise(network, pruning)):
+                print(kept)
             faster = partial(_prune_to_speedup, speedup=speedup, imgsz=settings.imgsz) if speedup else None
             network, origin = _prune(network, pruner, method, origin, args.compact, faster)
         if files:

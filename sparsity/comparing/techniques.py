@@ -146,7 +146,8 @@ def _training(
 
 def _pruning(asked: Asked) -> Command:
     budget = () if asked.budget == WEIGHTS else ("--budget", asked.budget)
-    how = ("--criterion", asked.criterion, "--scope", asked.scope, *budget)
+    depthwise = ("--depthwise",) if asked.depthwise else ()
+    how = ("--criterion", asked.criterion, "--scope", asked.scope, *budget, *depthwise)
     return ("--sparsity", str(asked.sparsity), *how)
 
 

@@ -19,7 +19,7 @@ from sparsity.pruning.budgeting import (
     keep_highest_within,
     proportional_within,
 )
-from sparsity.pruning.layers import require_convolutions
+from sparsity.pruning.layers import is_depthwise, require_convolutions
 from sparsity.pruning.n_of_m import check_every_layer, choose_layers, most_kept
 from sparsity.pruning.patterns import AnyPattern, Pattern, block_size, select
 from sparsity.pruning.price_curves import LayerPrice, PriceCurve, per_weight, sum_prices
@@ -39,6 +39,8 @@ def keep_counts(
     pattern: AnyPattern | None = None,
     marginals: Mapping[str, np.ndarray] | None = None,
     prices: Mapping[str, int] | Mapping[str, int | PriceCurve] | None = None,
+    fixed_price: int = 0,
+    depthwise: bool = False,
 ) -> Counts:
     """Return how many weights each Conv2d keeps, by its name, in the network's order.
 
@@ -63,6 +65,10 @@ def keep_counts(
     the price; the others keep their order. N:M can't be given. If a layer has a price curve instead, its
     price need not be proportional to its weights: see budgeting. The amount is then a share of these prices
     for scope "layer", too, which keeps the largest same share of each layer that the total allows.
+    fixed_price: a price that no weight changes, such as the multiply-adds of attention's products. The amount
+    is a share of the sum with it. Scope "layer" and price curves leave it out.
+    depthwise: whether depthwise layers are pruned as others are. False: they stay dense, as by keep. A filter
+    of such a layer has the weights of one channel only, 9 or 49, and few zeros make it constant.
     Raises InputError for a value out of range, a name that matches no layer, or an amount that can't be
     reached.
 
@@ -72,7 +78,7 @@ def keep_counts(
     check_scope(scope)
     convs = require_convolutions(network)
     sizes = {name: conv.weight.numel() for name, conv in convs.items()}
-    lowest = _lowest(sizes, keep, caps or {})
+    lowest = _lowest(convs, keep, caps or {}, depthwise)
     ranking = _Ranking(convs, scope, pattern, marginals)
     if pattern and pattern.sparsity:
         if prices:
@@ -89,8 +95,9 @@ def keep_counts(
     else:
         price = prices or dict.fromkeys(sizes, 1)
         whole = _sum_prices(sizes, price)
-        total = whole - round(amount * whole)
-        _check_reachable(amount, total, {n: count * blocks[n] for n, count in least.items()}, sizes, price)
+        total = whole - round(amount * (whole + fixed_price))
+        floor = {n: count * blocks[n] for n, count in least.items()}
+        _check_reachable(amount, total, floor, sizes, price, fixed_price)
         if prices is None and units == sizes:
             return _keep_exactly(ranking, lowest, sizes, total)
         price = {name: price[name] * block for name, block in blocks.items()}
@@ -165,11 +172,17 @@ def _keep_by_prices(
     return keep_within(scores, lowest, total, prices)
 
 
-def least_price(network: nn.Module, curves: Mapping[str, PriceCurve], keep: Sequence[str] = ()) -> float:
+def least_price(
+    network: nn.Module,
+    curves: Mapping[str, PriceCurve],
+    keep: Sequence[str] = (),
+    *,
+    depthwise: bool = False,
+) -> float:
     """Return the sum of the prices of all layers, where those that are not kept dense have only zeros."""
-    sizes = {name: conv.weight.numel() for name, conv in require_convolutions(network).items()}
-    prices = {name: LayerPrice(curves[name], size) for name, size in sizes.items()}
-    return sum_prices(_lowest(sizes, keep, {}), prices)
+    convs = require_convolutions(network)
+    prices = {name: LayerPrice(curves[name], conv.weight.numel()) for name, conv in convs.items()}
+    return sum_prices(_lowest(convs, keep, {}, depthwise), prices)
 
 
 def _as_curve(price: float | PriceCurve, weights: int) -> PriceCurve:
@@ -278,9 +291,12 @@ def _round_below_total(
     return dict(zip(proportions, counts.tolist(), strict=True))
 
 
-def _lowest(sizes: Counts, keep: Sequence[str], caps: Mapping[str, float]) -> Counts:
-    """Return the smallest number of weights that each layer can keep, by keep and caps."""
-    lowest = dict.fromkeys(sizes, 0)
+def _lowest(
+    convs: Mapping[str, nn.Conv2d], keep: Sequence[str], caps: Mapping[str, float], depthwise: bool
+) -> Counts:
+    """Return the smallest number of weights that each layer can keep, by keep, caps and depthwise."""
+    sizes = {name: conv.weight.numel() for name, conv in convs.items()}
+    lowest = {name: 0 if depthwise or not is_depthwise(convs[name]) else size for name, size in sizes.items()}
     for word in [keep] if isinstance(keep, str) else keep:
         for name in _matching(sizes, word, "keep"):
             lowest[name] = sizes[name]
@@ -311,9 +327,10 @@ def _per_layer(sizes: Counts, lowest: Counts, highest: Counts, amount: float) ->
 
 
 def _check_reachable(
-    amount: float, total: int, lowest: Counts, sizes: Counts, price: Mapping[str, int]
+    amount: float, total: int, lowest: Counts, sizes: Counts, price: Mapping[str, int], fixed: int = 0
 ) -> None:
-    whole, least = _sum_prices(sizes, price), _sum_prices(lowest, price)
+    whole, least = _sum_prices(sizes, price) + fixed, _sum_prices(lowest, price) + fixed
+    total += fixed
     if total < least:
         what = ("zeros", "weights") if set(price.values()) == {1} else ("multiply-adds less", "multiply-adds")
         raise InputError(

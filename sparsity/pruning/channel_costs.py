@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sparsity.pruning.layers import convolutions
+from sparsity.pruning.layers import convolutions, every_output
 
 Weigh = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 """The outputs of a network -> the weight of each number in them, in the same shapes."""
@@ -31,10 +31,10 @@ def channel_costs(
     generator = torch.Generator().manual_seed(seed)
     costs = {name: _no_costs(conv) for name, conv in convolutions(network)}
     handles = [conv.register_forward_hook(_watcher(costs[name])) for name, conv in convolutions(network)]
-    parameters = list(network.parameters())
+    parameters, run = list(network.parameters()), every_output(network)
     with torch.enable_grad():
         for batch in batches:
-            outputs = network(batch)
+            outputs = run(batch)
             weights = weigh([output.detach() for output in outputs])
             total = sum(
                 (output * weight.sqrt() * _signs(output, generator)).sum()

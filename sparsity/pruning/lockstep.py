@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsity.pruning.layers import every_output
+
 Visit = Callable[[nn.Module, list[Tensor]], Iterator[Tensor]]
 """A layer and the input of each batch to it -> the output of each batch, in order. It can empty the list."""
 
@@ -18,6 +20,8 @@ def run_in_lockstep(
     network: nn.Module, batches: Sequence[Tensor], layers: Collection[nn.Module], visit: Visit
 ) -> None:
     """Run network on every batch. Where it calls one of layers, visit computes the outputs of that layer.
+
+    If the network has a method every_output, this method is called instead (see layers.every_output).
 
     visit is called once for each call of a layer, in the order of the calls, after all batches have reached
     the layer. It can change the layer before it computes the outputs. Each batch has its own thread, but only
@@ -72,7 +76,7 @@ class _Runner(threading.Thread):
         try:
             self._wait()
             with torch.no_grad():
-                self._network(self._batch)
+                every_output(self._network)(self._batch)
             self._news.put(None)
         except _CancelledError:
             return

@@ -12,7 +12,7 @@ from torch.nn.utils import prune as torch_prune
 from sparsity.pruning.amounts import keep_counts
 from sparsity.pruning.apply import Module, apply_masks
 from sparsity.pruning.criterion import ScoreCriterion
-from sparsity.pruning.layers import require_convolutions
+from sparsity.pruning.layers import is_depthwise, require_convolutions
 from sparsity.pruning.patterns import AnyPattern, parse_pattern
 from sparsity.pruning.scopes import Scope, check_amount, check_scope
 
@@ -41,6 +41,7 @@ def prune(
     *,
     keep: Sequence[str] = (),
     pattern: str | AnyPattern | None = None,
+    depthwise: bool = False,
 ) -> Module:
     """Set the smallest weights of every Conv2d to zero, permanently and in place. Return the network.
 
@@ -51,6 +52,8 @@ def prune(
     keep: names of layers that stay dense, with wildcards: 'model.24.*'.
     pattern: N:M as "2:4", at most n of every m consecutive input channels; "pair" or "quad", blocks of 2 or
     4 consecutive input channels that become zero or stay together; "" or None for no pattern.
+    depthwise: whether depthwise layers are pruned as others are, as torch does; False: they stay dense (see
+    keep_counts).
     Fuse batch norms first: this changes which weights are smallest.
     Raises InputError for another amount, scope or pattern, a name that matches no layer, an amount that
     can't be reached, or a network without Conv2d.
@@ -61,14 +64,17 @@ def prune(
     check_scope(scope)
     if isinstance(pattern, str):
         pattern = parse_pattern(pattern)
-    if scope in ("layer", "global") and not keep and not pattern:
-        return _prune_by_torch(network, amount, scope)
-    counts = keep_counts(network, amount, scope, keep=keep, pattern=pattern)
+    convs = require_convolutions(network)
+    pruned = [conv for conv in convs.values() if depthwise or not is_depthwise(conv)]
+    # Global pruning without some of the layers would be a share of the others only.
+    if not keep and not pattern and (scope == "layer" or (scope == "global" and len(pruned) == len(convs))):
+        _prune_by_torch(pruned, amount, scope)
+        return network
+    counts = keep_counts(network, amount, scope, keep=keep, pattern=pattern, depthwise=depthwise)
     return apply_masks(network, magnitude_masks(network, counts, pattern))
 
 
-def _prune_by_torch(network: Module, amount: float, scope: Scope) -> Module:
-    convs = list(require_convolutions(network).values())
+def _prune_by_torch(convs: Sequence[nn.Conv2d], amount: float, scope: Scope) -> None:
     for conv in convs:
         # torch's pruning methods call view(-1) on the weights, which needs contiguous memory.
         conv.weight.data = conv.weight.data.contiguous()
@@ -80,7 +86,6 @@ def _prune_by_torch(network: Module, amount: float, scope: Scope) -> Module:
         torch_prune.global_unstructured(weights, _LeanL1Unstructured, amount=amount)
     for conv in convs:
         torch_prune.remove(conv, "weight")
-    return network
 
 
 class _LeanL1Unstructured(torch_prune.L1Unstructured):

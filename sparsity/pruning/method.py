@@ -20,7 +20,7 @@ class Method:
     scope: see keep_counts. "" means the criterion's own scope: "layer" for l1, "measured" for obs.
     budget: what the amount is a share of: "weights", "flops" (multiply-adds; see multiply_adds.prices), or
     "latency" (time, by the price curves that a Pruner is given). For scope "layer", "flops" becomes
-    "weights", because both are the same there.
+    "weights", because both are the same there: the same share of each layer.
     Raises InputError for an unknown criterion, scope or budget.
     """
 
@@ -36,7 +36,7 @@ class Method:
         check_scope(self.scope)
         check_budget(self.budget)
         if self.scope == "layer" and self.budget == FLOPS:
-            # The same share of each layer is that share of all multiply-adds.
+            # The same share of each layer is that share of all multiply-adds of weights.
             object.__setattr__(self, "budget", WEIGHTS)
 
     @property

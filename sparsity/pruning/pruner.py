@@ -24,10 +24,10 @@ from sparsity.pruning.channel_costs import channel_costs
 from sparsity.pruning.criterion import Criterion, PruningContext
 from sparsity.pruning.curves import Curve, curve_identity, measure_curves
 from sparsity.pruning.feature_maps import image_bytes
-from sparsity.pruning.layers import convolutions
+from sparsity.pruning.layers import convolutions, depthwise_layers
 from sparsity.pruning.magnitude import Magnitude, prune
 from sparsity.pruning.method import Method, as_method
-from sparsity.pruning.multiply_adds import prices
+from sparsity.pruning.multiply_adds import Prices, prices
 from sparsity.pruning.obs import Obs, ObsSettings
 from sparsity.pruning.patterns import AnyPattern, parse_pattern
 from sparsity.pruning.price_curves import MeasurePrices, PriceCurve, digest, price_of
@@ -41,7 +41,10 @@ COST_IMAGES = 32
 
 
 class Prunable(Protocol):
-    """A detector that every method can prune: an nn.Module with importance, for "obs" and "measured"."""
+    """A detector that every method can prune: an nn.Module with importance, for "obs" and "measured".
+
+    If a call runs one of several branches only, it also has a method every_output (see layers.every_output).
+    """
 
     def importance(self, raw: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the weights of the squared errors of the outputs, in the shapes of the outputs."""
@@ -54,6 +57,7 @@ class Pruner:
     or a name. calibration: batches of images, as read_calibration returns them.
     keep: names of layers that stay dense, with wildcards: 'model.24.*'.
     pattern: N:M as "2:4", "pair" or "quad" (see the function prune); "" or None for no pattern.
+    depthwise: whether depthwise layers are pruned as others are; False: they stay dense (see keep_counts).
     seed: of all random choices. imgsz: the side in pixels of the images for which budgets count.
     price_curves: takes the network and returns the time of each Conv2d by its density, by name. Budget
     "latency" needs it; it is called once. device: for the computations of methods that need images.
@@ -68,6 +72,7 @@ class Pruner:
         calibration: Sequence[Tensor] = (),
         keep: Sequence[str] = (),
         pattern: str | AnyPattern | None = None,
+        depthwise: bool = False,
         seed: int = 0,
         imgsz: int = IMGSZ,
         price_curves: MeasurePrices | None = None,
@@ -80,12 +85,13 @@ class Pruner:
         self._calibration = tuple(calibration)
         self._keep = (keep,) if isinstance(keep, str) else tuple(keep)
         self._pattern = parse_pattern(pattern) if isinstance(pattern, str) else pattern
+        self._depthwise, self._has_depthwise = depthwise, bool(depthwise_layers(network))
         self._imgsz, self._measure_prices = imgsz, price_curves
         self._seed, self._device, self._progress = seed, torch.device(device), progress
         self._costs: dict[str, Tensor] | None = None
         self._curves: dict[str, Curve] | None = None
         self._curves_of_prices: Mapping[str, PriceCurve] | None = None
-        self._prices: dict[str, Mapping[str, int] | None] = {}
+        self._prices: dict[str, Prices | None] = {}
 
     @property
     def calibration(self) -> tuple[Tensor, ...]:
@@ -94,15 +100,25 @@ class Pruner:
 
     @property
     def rules(self) -> dict[str, str]:
-        """The settings for all methods, as rows of figures hold them: pattern and keep."""
-        return {"pattern": str(self._pattern or UNSTRUCTURED), "keep": " ".join(self._keep)}
+        """The settings for all methods, as rows of figures hold them: pattern, keep and depthwise.
+
+        depthwise: "dense" or "pruned"; "" for a network without depthwise layers.
+        """
+        depthwise = ("pruned" if self._depthwise else "dense") if self._has_depthwise else ""
+        return {
+            "pattern": str(self._pattern or UNSTRUCTURED),
+            "keep": " ".join(self._keep),
+            "depthwise": depthwise,
+        }
 
     def identity(self, methods: Sequence[Method]) -> dict[str, Any]:
         """Return the settings that affect pruning by these methods, as JSON values.
 
         Two pruners of a network prune alike if these are equal.
         """
-        about = dict(self.rules)
+        about = self.rules
+        if not about["depthwise"]:  # As sweeps before there was the setting have it.
+            del about["depthwise"]
         if any(method.needs_calibration for method in methods):
             images = {"calibration": self.describe_images(), "calibration_seed": self._seed}
             about |= images | Obs().identity()  # The curves are measured with obs.
@@ -134,7 +150,7 @@ class Pruner:
 
     def least_price(self) -> float:
         """Return the price of a network in which all weights that may be pruned are zero."""
-        return least_price(self.network, self.price_curves(), self._keep)
+        return least_price(self.network, self.price_curves(), self._keep, depthwise=self._depthwise)
 
     def working_bytes(self, methods: Sequence[Method]) -> int:
         """Return an estimate of the device memory for pruning by these methods, in bytes."""
@@ -155,8 +171,7 @@ class Pruner:
             )
         # Which amounts can be reached is the same for all scopes but "layer". "erk" needs no scores.
         scope = "layer" if method.scope == "layer" else "erk"
-        rules = {"keep": self._keep, "pattern": self._pattern, "prices": self._priced(method)}
-        keep_counts(self.network, amount, scope, **rules)
+        keep_counts(self.network, amount, scope, **self._allocation, **self._priced(method))
 
     def prune(self, method: Method | Criterion | str | None = None, amount: float = 0.0) -> nn.Module:
         """Return a copy in which this fraction of the weights is zero, permanently.
@@ -171,12 +186,11 @@ class Pruner:
         network = copy.deepcopy(self.network)
         if not amount:
             return network
-        criterion, rules = method.resolved, {"keep": self._keep, "pattern": self._pattern}
-        price = self._priced(method)
-        if isinstance(criterion, Magnitude) and method.scope != "measured" and price is None:
-            return prune(network, amount, method.scope, **rules)
+        criterion, price = method.resolved, self._priced(method)
+        if isinstance(criterion, Magnitude) and method.scope != "measured" and not price:
+            return prune(network, amount, method.scope, **self._allocation)
         marginals = self._marginals() if method.scope == "measured" else None
-        counts = keep_counts(network, amount, method.scope, **rules, marginals=marginals, prices=price)
+        counts = keep_counts(network, amount, method.scope, **self._allocation, marginals=marginals, **price)
         del marginals
         context = PruningContext(pattern=self._pattern, seed=self._seed)
         if not criterion.needs_images:
@@ -191,13 +205,20 @@ class Pruner:
             criterion.prune(network, counts, context)
         return network.cpu()
 
-    def _priced(self, method: Method) -> Mapping[str, int] | Mapping[str, PriceCurve] | None:
+    @property
+    def _allocation(self) -> dict[str, Any]:
+        """The arguments of keep_counts and prune that are the same for all methods."""
+        return {"keep": self._keep, "pattern": self._pattern, "depthwise": self._depthwise}
+
+    def _priced(self, method: Method) -> dict[str, Any]:
+        """Return the arguments of keep_counts that give the prices of a method's budget; {} for none."""
         if method.budget == LATENCY:
-            return self.price_curves()
+            return {"prices": self.price_curves()}
         if method.budget not in self._prices:
             sides = (self._imgsz, self._imgsz)
             self._prices[method.budget] = prices(self.network, method.budget, sides)
-        return self._prices[method.budget]
+        found = self._prices[method.budget]
+        return {} if found is None else {"prices": found.of_weights, "fixed_price": found.fixed}
 
     def _ask_price_curves(self) -> Mapping[str, PriceCurve]:
         if self._measure_prices is None:

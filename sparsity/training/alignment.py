@@ -10,7 +10,7 @@ from torch import Tensor
 from sparsity.training.ciou import complete_iou_cxcywh
 
 MOST_CELLS = 10
-"""The maximum number of cells that learn one target."""
+"""The maximum number of cells that learn one target, where the assigner does not say otherwise."""
 SCORE_POWER, IOU_POWER = 0.5, 6.0
 """Exponents of a cell's score and of its box's overlap in its alignment with a target."""
 
@@ -30,6 +30,20 @@ class Alignment:
     scores: Tensor
 
 
+@dataclass(frozen=True)
+class Assigner:
+    """How many cells learn a target.
+
+    most: the number of best aligned cells that are assigned to a target. final: of these, after each cell has
+    gone to one target, so many keep it; 0 for all. smallest: a target's side in pixels below this counts as
+    this when the cells that lie in the target are found.
+    """
+
+    most: int = MOST_CELLS
+    final: int = 0
+    smallest: float = 0.0
+
+
 @torch.no_grad()
 def align(
     boxes_cxcywh: Tensor,
@@ -38,6 +52,7 @@ def align(
     image: Tensor,
     classes: Tensor,
     targets_cxcywh: Tensor,
+    assigner: Assigner | None = None,
 ) -> Alignment:
     """Assign targets to the cells whose predictions already fit them best.
 
@@ -47,38 +62,44 @@ def align(
     image, classes: int64 [n], and targets_cxcywh: float [n, 4], in pixels: the targets.
 
     The alignment of a cell with a target is score^0.5 x overlap^6. The overlap is the complete IoU, or 0
-    where that is negative. Each target gets the MOST_CELLS best aligned cells among those whose centre lies
-    in it. If several targets get the same cell, the cell goes to the target that its box overlaps most.
+    where that is negative. Each target gets the best aligned cells among those whose centre lies in it. If
+    several targets get the same cell, the cell goes to the target that its box overlaps most. assigner: how
+    many cells a target gets; None for MOST_CELLS.
     Source: TOOD, arXiv:2108.07755.
     """
-    target, cell = _inside(centres_xy, targets_cxcywh).nonzero().unbind(1)
+    assigner = assigner or Assigner()
+    target, cell = _inside(centres_xy, targets_cxcywh, assigner.smallest).nonzero().unbind(1)
     overlap = complete_iou_cxcywh(boxes_cxcywh[image[target], cell], targets_cxcywh[target]).clamp(min=0)
     aligned = scores[image[target], cell, classes[target]] ** SCORE_POWER * overlap**IOU_POWER
-    kept = _best(aligned, target, cell, len(targets_cxcywh), len(centres_xy))
+    sizes = len(targets_cxcywh), len(centres_xy)
+    kept = _best(aligned, target, cell, *sizes, assigner.most)
     target, cell, overlap, aligned = (x[kept] for x in (target, cell, overlap, aligned))
     kept = _uncontested(image[target] * len(centres_xy) + cell, target, overlap, scores.shape[:2].numel())
     target, cell, overlap, aligned = (x[kept] for x in (target, cell, overlap, aligned))
+    if assigner.final:
+        kept = _best(aligned, target, cell, *sizes, assigner.final)
+        target, cell, overlap, aligned = (x[kept] for x in (target, cell, overlap, aligned))
     most = aligned.new_zeros(len(targets_cxcywh))
     best = most.scatter_reduce(0, target, aligned, "amax")
     widest = most.scatter_reduce(0, target, overlap, "amax")
     return Alignment(image[target], cell, target, aligned / best[target] * widest[target])
 
 
-def _inside(centres_xy: Tensor, targets_cxcywh: Tensor) -> Tensor:
-    """Return which centres lie in which target, bool [n, cells]."""
+def _inside(centres_xy: Tensor, targets_cxcywh: Tensor, smallest: float) -> Tensor:
+    """Return which centres lie in which target, bool [n, cells]. smallest: see Assigner."""
     found = torch.ones(len(targets_cxcywh), len(centres_xy), dtype=torch.bool, device=centres_xy.device)
     for axis in (0, 1):
         away = (centres_xy[None, :, axis] - targets_cxcywh[:, None, axis]).abs()
-        found &= away < targets_cxcywh[:, None, axis + 2] / 2
+        found &= away < targets_cxcywh[:, None, axis + 2].clamp(min=smallest) / 2
     return found
 
 
-def _best(aligned: Tensor, target: Tensor, cell: Tensor, targets: int, cells: int) -> Tensor:
-    """Return which pairs are aligned and among the MOST_CELLS best of their target, bool [m]."""
+def _best(aligned: Tensor, target: Tensor, cell: Tensor, targets: int, cells: int, most: int) -> Tensor:
+    """Return which pairs are aligned and among the so many best of their target, bool [m]."""
     table = aligned.new_zeros(targets, cells)
     table[target, cell] = aligned
     chosen = torch.zeros_like(table, dtype=torch.bool)
-    chosen.scatter_(1, table.topk(min(MOST_CELLS, cells), 1).indices, True)
+    chosen.scatter_(1, table.topk(min(most, cells), 1).indices, True)
     return chosen[target, cell] & (aligned > 0)
 
 

@@ -1,18 +1,19 @@
-"""The detection loss of anchor-free heads: boxes, distributions of sides and classes against targets."""
+"""The detection loss of anchor-free heads: boxes, their sides and classes against targets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from sparsity.training.alignment import Alignment, align
+from sparsity.training.alignment import Alignment, Assigner, align
 from sparsity.training.ciou import complete_iou_cxcywh
 from sparsity.yolo.head import cells_xy
-from sparsity.yolo.yolov8.detect import SIDES, AnchorFreeDetect, boxes_cxcywh
+from sparsity.yolo.yolov8.detect import DFL, SIDES, boxes_cxcywh
 
 BOX_GAIN, CLASSES_GAIN, DISTRIBUTION_GAIN = 7.5, 0.5, 1.5
 LAST_BIN_MARGIN = 0.01
@@ -21,7 +22,10 @@ LAST_BIN_MARGIN = 0.01
 
 @dataclass(frozen=True)
 class AnchorFreeParts:
-    """The parts of a loss, float32 scalars, including gains and batch size."""
+    """The parts of a loss, float32 scalars, including gains and batch size.
+
+    dfl: of the sides of boxes, whether they are distributions or plain distances.
+    """
 
     box: Tensor
     dfl: Tensor
@@ -34,18 +38,15 @@ class AnchorFreeParts:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """The predictions of the raw maps for each cell, in float32.
+class Places:
+    """The cells of the raw maps of an image.
 
-    sides: logits [batch, cells, 4, bins]. classes: logits [batch, cells, nc]. boxes_cxcywh: [batch, cells, 4]
-    in pixels. places_xy: [cells, 2], columns and rows. strides: [cells, 1].
+    places_xy: [cells, 2], columns and rows. strides: [cells, 1]. size_wh: [2], of the image in pixels.
     """
 
-    sides: Tensor
-    classes: Tensor
-    boxes_cxcywh: Tensor
     places_xy: Tensor
     strides: Tensor
+    size_wh: Tensor
 
     @property
     def centres_xy(self) -> Tensor:
@@ -53,58 +54,125 @@ class _Found:
         return (self.places_xy + 0.5) * self.strides
 
 
+class Sides(Protocol):
+    """How raw maps encode the distances of a box's sides from the centre of its cell.
+
+    numbers: channels for each side.
+    """
+
+    numbers: int
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """Raw numbers [..., 4, numbers] -> distances in strides [..., 4]."""
+
+    def loss(self, raw: Tensor, wanted: Tensor, strides: Tensor, size_wh: Tensor) -> Tensor:
+        """Return the loss of the sides of each box, without a gain: [m].
+
+        raw: [m, 4, numbers]. wanted: distances in strides [m, 4]. strides: pixels [m, 1]. size_wh: [2], of
+        the image in pixels.
+        """
+
+
+class DistributedSides:
+    """Each distance is the mean of a distribution over bins, one stride each. dfl: gives the means."""
+
+    def __init__(self, dfl: DFL, bins: int) -> None:
+        self.dfl, self.numbers = dfl, bins
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """Return the means of the distributions."""
+        return self.dfl(raw, -1)
+
+    def loss(self, raw: Tensor, wanted: Tensor, strides: Tensor, size_wh: Tensor) -> Tensor:
+        """Return the distribution focal loss (arXiv:2006.04388), the mean over the sides."""
+        return distribution_focal_loss(raw, wanted).mean(1)
+
+
+class PlainSides:
+    """Each distance is a number of the raw map, in strides."""
+
+    numbers = 1
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """Return the numbers as they are. They can be negative."""
+        return raw.squeeze(-1)
+
+    def loss(self, raw: Tensor, wanted: Tensor, strides: Tensor, size_wh: Tensor) -> Tensor:
+        """Return the differences of the distances as shares of the image's sides, the mean over the sides."""
+        return ((self.decode(raw) - wanted).abs() * strides / size_wh.repeat(2)).mean(1)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The predictions of the raw maps for each cell, in float32.
+
+    sides: raw numbers [batch, cells, 4, numbers]. classes: logits [batch, cells, nc].
+    boxes_cxcywh: [batch, cells, 4] in pixels.
+    """
+
+    sides: Tensor
+    classes: Tensor
+    boxes_cxcywh: Tensor
+
+
 class AnchorFreeLoss:
     """Loss of raw maps against targets, summed over the images of the batch.
 
-    head: the head that gives the raw maps.
+    strides: pixels per cell of each raw map. sides: how the raw maps encode boxes. assigner: how many cells
+    learn a target; None for the default.
 
-    Boxes count by complete IoU, and sides by the distribution focal loss (arXiv:2006.04388). Both are
-    weighted by the score that the cell should give. Classes count by binary cross-entropy. All parts are
-    divided by the sum of the scores that the cells should give.
+    Boxes count by complete IoU, and their sides by a loss of their own. Both are weighted by the score that
+    the cell should give. Classes count by binary cross-entropy. All parts are divided by the sum of the
+    scores that the cells should give.
     """
 
-    def __init__(self, head: AnchorFreeDetect) -> None:
-        self.head = head
+    def __init__(self, strides: Sequence[int], sides: Sides, assigner: Assigner | None = None) -> None:
+        self.strides, self.sides, self.assigner = tuple(strides), sides, assigner or Assigner()
 
     def __call__(self, raw: Sequence[Tensor], targets: Tensor) -> AnchorFreeParts:
         """Raw maps and targets -> loss, in float32 whatever the type of the maps and autocast.
 
-        raw: a map per stride, [batch, 4 * reg_max + nc, height, width].
+        raw: a map per stride, [batch, 4 * numbers of a side + nc, height, width].
         targets: float [n, 6]: index of the image, class, cx, cy, w, h, normalised to 0..1. n can be 0.
         """
-        found, targets = self._found(raw), targets.float()
+        targets, places = targets.float(), self._places(raw)
+        found = self._found(raw, places)
         image, classes = targets[:, :2].long().unbind(1)
-        size_wh = targets.new_tensor(raw[0].shape[:1:-1]) * self.head.strides[0]
-        wanted = targets[:, 2:] * size_wh.repeat(2)
+        wanted = targets[:, 2:] * places.size_wh.repeat(2)
         scores = found.classes.sigmoid()
-        aligned = align(found.boxes_cxcywh, scores, found.centres_xy, image, classes, wanted)
+        boxes = found.boxes_cxcywh
+        aligned = align(boxes, scores, places.centres_xy, image, classes, wanted, self.assigner)
         norm, batch = aligned.scores.sum().clamp(min=1), len(raw[0])
-        ciou = complete_iou_cxcywh(found.boxes_cxcywh[aligned.image, aligned.cell], wanted[aligned.target])
-        distribution = self._distribution(found, aligned, wanted)
+        ciou = complete_iou_cxcywh(boxes[aligned.image, aligned.cell], wanted[aligned.target])
+        sides = self._sides(found, aligned, wanted, places)
         return AnchorFreeParts(
             box=((1 - ciou) * aligned.scores).sum() / norm * BOX_GAIN * batch,
-            dfl=(distribution * aligned.scores).sum() / norm * DISTRIBUTION_GAIN * batch,
+            dfl=(sides * aligned.scores).sum() / norm * DISTRIBUTION_GAIN * batch,
             classes=_classes(found.classes, aligned, classes) / norm * CLASSES_GAIN * batch,
         )
 
-    def _found(self, raw: Sequence[Tensor]) -> _Found:
-        head = self.head
-        values = torch.cat([x.float().flatten(2) for x in raw], 2).transpose(1, 2)
-        places = [cells_xy(x.shape[2], x.shape[3], x.device).flatten(0, 1) for x in raw]
+    def _places(self, raw: Sequence[Tensor]) -> Places:
+        cells = [cells_xy(x.shape[2], x.shape[3], x.device).flatten(0, 1) for x in raw]
         strides = [
-            torch.full((len(p), 1), s, device=p.device) for p, s in zip(places, head.strides, strict=True)
+            torch.full((len(p), 1), s, device=p.device) for p, s in zip(cells, self.strides, strict=True)
         ]
-        places_xy, strides = torch.cat(places).float(), torch.cat(strides).float()
-        sides = values[..., : head.box_numbers].unflatten(2, (SIDES, head.reg_max))
-        boxes = boxes_cxcywh(head.dfl(sides, 3), places_xy.expand(len(values), -1, -1), 2) * strides
-        return _Found(sides, values[..., head.box_numbers :], boxes, places_xy, strides)
+        size_wh = torch.tensor(raw[0].shape[:1:-1], dtype=torch.float32, device=raw[0].device)
+        return Places(torch.cat(cells).float(), torch.cat(strides).float(), size_wh * self.strides[0])
 
-    def _distribution(self, found: _Found, aligned: Alignment, wanted_cxcywh: Tensor) -> Tensor:
-        """Return the distribution focal loss of each aligned cell, the mean over its sides, [m]."""
+    def _found(self, raw: Sequence[Tensor], places: Places) -> _Found:
+        values = torch.cat([x.float().flatten(2) for x in raw], 2).transpose(1, 2)
+        box_numbers = SIDES * self.sides.numbers
+        sides = values[..., :box_numbers].unflatten(2, (SIDES, self.sides.numbers))
+        cells = places.places_xy.expand(len(values), -1, -1)
+        boxes = boxes_cxcywh(self.sides.decode(sides), cells, 2) * places.strides
+        return _Found(sides, values[..., box_numbers:], boxes)
+
+    def _sides(self, found: _Found, aligned: Alignment, wanted_cxcywh: Tensor, places: Places) -> Tensor:
+        """Return the loss of the sides of each aligned cell, [m]."""
         centre, half = wanted_cxcywh[aligned.target, :2], wanted_cxcywh[aligned.target, 2:] / 2
-        own = found.centres_xy[aligned.cell]
-        distances = torch.cat((own - (centre - half), centre + half - own), 1) / found.strides[aligned.cell]
-        return distribution_focal_loss(found.sides[aligned.image, aligned.cell], distances).mean(1)
+        own, strides = places.centres_xy[aligned.cell], places.strides[aligned.cell]
+        distances = torch.cat((own - (centre - half), centre + half - own), 1) / strides
+        return self.sides.loss(found.sides[aligned.image, aligned.cell], distances, strides, places.size_wh)
 
 
 def distribution_focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:

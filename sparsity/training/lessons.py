@@ -5,28 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from sparsity.base.errors import InputError
 from sparsity.training.anchor_free_distillation import anchor_free_distillation_loss
-from sparsity.training.anchor_free_loss import AnchorFreeLoss
+from sparsity.training.anchor_free_loss import AnchorFreeLoss, DistributedSides
 from sparsity.training.distillation import distillation_loss
 from sparsity.training.loss import DetectionLoss
+from sparsity.training.two_branch_loss import TwoBranchLoss, two_branch_distillation_loss
 from sparsity.yolo.network import Network
+from sparsity.yolo.yolo26.branches import BRANCHES
+from sparsity.yolo.yolo26.detect import TwoBranchDetect
 from sparsity.yolo.yolov5.architectures import ANCHORS
 from sparsity.yolo.yolov5.detect import Detect
 from sparsity.yolo.yolov8.detect import AnchorFreeDetect
 
 Maps = Sequence[Tensor]
-Losses = Callable[[Maps, Tensor], dict[str, Tensor]]
-"""Raw maps and targets -> the parts of the loss, by the names of EpochLosses."""
 Distil = Callable[[Maps, Maps], Tensor]
-"""The student's and the teacher's raw maps -> a loss."""
+"""The student's and the teacher's raw maps, of every branch -> a loss."""
+FIRST_DISTANCE = 2.0
+"""The initial distance of a side from the cell's centre, in strides, where it is a number of the raw map."""
 Shared = tuple[str, Any, Any]
 """What is compared, the teacher's value, the student's value."""
+
+
+class Losses(Protocol):
+    """The detection loss of a family."""
+
+    def __call__(self, raw: Maps, targets: Tensor, progress: float = 0.0) -> dict[str, Tensor]:
+        """Raw maps in training mode, and targets -> the parts of the loss, by the names of EpochLosses.
+
+        progress: of the training: 0 in its first epoch, 1 in its last one.
+        """
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ def lesson_of(network: Network) -> Lesson:
 def _yolov5_losses(head: Detect, imgsz: int) -> Losses:
     loss = DetectionLoss(head.anchors, head.nc, imgsz)
 
-    def losses(raw: Maps, targets: Tensor) -> dict[str, Tensor]:
+    def losses(raw: Maps, targets: Tensor, _progress: float = 0.0) -> dict[str, Tensor]:
         found = loss(raw, targets)
         return {"box": found.box, "objectness": found.objectness, "classes": found.classes}
 
@@ -102,9 +114,9 @@ def _anchors(teacher: Network, student: Network) -> tuple[list[float], list[floa
 
 
 def _yolov8_losses(head: AnchorFreeDetect, _imgsz: int) -> Losses:
-    loss = AnchorFreeLoss(head)
+    loss = AnchorFreeLoss(head.strides, DistributedSides(head.dfl, head.reg_max))
 
-    def losses(raw: Maps, targets: Tensor) -> dict[str, Tensor]:
+    def losses(raw: Maps, targets: Tensor, _progress: float = 0.0) -> dict[str, Tensor]:
         found = loss(raw, targets)
         return {"box": found.box, "dfl": found.dfl, "classes": found.classes}
 
@@ -119,18 +131,39 @@ def _yolov8_distil(head: AnchorFreeDetect) -> Distil:
 def _yolov8_initialise(head: AnchorFreeDetect, imgsz: int) -> None:
     """Set the initial biases.
 
-    With them, few cells detect something at first (arXiv:1708.02002, 3.3), and near bins are more likely.
+    With them, few cells detect something at first, and near bins are more likely.
     """
     for boxes, classes, stride in zip(head.cv2, head.cv3, head.strides, strict=True):
         boxes[-1].bias.view(-1, head.reg_max).copy_(-torch.arange(head.reg_max) / 4)
-        classes[-1].bias.fill_(math.log(5 / head.nc / (imgsz / stride) ** 2))
+        classes[-1].bias.fill_(_first_score(head.nc, imgsz, stride))
 
 
-def _refuse(*_arguments: object) -> NoReturn:
-    raise InputError("a YOLO26 cannot be trained yet")
+def _yolo26_distil(head: TwoBranchDetect) -> Distil:
+    return lambda student, teacher: two_branch_distillation_loss(head, student, teacher)
 
 
-_UNTAUGHT = Lesson(_refuse, _refuse, _refuse, _refuse, "")
+@torch.no_grad()
+def _yolo26_initialise(head: TwoBranchDetect, imgsz: int) -> None:
+    """Set the initial biases of every branch. With them, few cells detect something at first."""
+    for branch in head.branches:
+        boxes, classes = (getattr(head, name) for name in BRANCHES[branch])
+        for box, score, stride in zip(boxes, classes, head.strides, strict=True):
+            box[-1].bias.fill_(FIRST_DISTANCE)
+            score[-1].bias.fill_(_first_score(head.nc, imgsz, stride))
+
+
+def _first_score(nc: int, imgsz: int, stride: int) -> float:
+    """Return the logit with which about five cells of a map detect something (arXiv:1708.02002, 3.3)."""
+    return math.log(5 / nc / (imgsz / stride) ** 2)
+
+
+_YOLO26 = Lesson(
+    lambda head, _imgsz: TwoBranchLoss(head),
+    _yolo26_distil,
+    _yolo26_initialise,
+    lambda teacher, student: [("heads", teacher.head.branches, student.head.branches)],
+    "classes (in order), strides and heads",
+)
 LESSONS: Mapping[str, Lesson] = {
     "yolov5": Lesson(
         _yolov5_losses,
@@ -146,7 +179,7 @@ LESSONS: Mapping[str, Lesson] = {
         lambda teacher, student: [("bins per side", teacher.head.reg_max, student.head.reg_max)],
         "classes (in order), strides and bins",
     ),
-    "yolo26": _UNTAUGHT,
-    "yolo26_one2one": _UNTAUGHT,
+    "yolo26": _YOLO26,
+    "yolo26_one2one": _YOLO26,
 }
 """Key of a dialect -> how its networks are trained (see yolo.families)."""

@@ -14,12 +14,13 @@ WARMUP_MOMENTUM = 0.8
 
 
 def make_optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
-    """Return SGD with Nesterov momentum, or AdamW. Only weights of convolutions and linear layers decay."""
+    """Return SGD with Nesterov momentum, or AdamW. Only weights of convolutions and linear layers decay.
+
+    All others have one dimension: biases, the scales of norms, and gamma of YOLO12, which scales channels.
+    """
     decaying, others = [], []
-    for module in network.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            decays = name != "bias" and not isinstance(module, nn.BatchNorm2d | nn.LayerNorm)
-            (decaying if decays else others).append(parameter)
+    for parameter in network.parameters():
+        (decaying if parameter.dim() > 1 else others).append(parameter)
     decay = settings.decay * settings.batch_size * settings.accumulate / settings.nominal_batch
     groups = [{"params": others, "weight_decay": 0.0}, {"params": decaying, "weight_decay": decay}]
     if settings.optimizer == "AdamW":

@@ -32,7 +32,7 @@ from sparsity.training.trainer import Trainer
 from sparsity.validation.inputs import read_data
 from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.families import DIALECTS, published_architecture, sizes
-from sparsity.yolo.heads import choose_head
+from sparsity.yolo.heads import choose_head, held_heads
 from sparsity.yolo.network import Network, build, fuse, has_norms
 
 Location = str | PathLike[str]
@@ -111,9 +111,7 @@ def make_run(
     stride = network.largest_stride
     settings = replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
     validation = replace(validation, imgsz=settings.imgsz)
-    teacher = load(material.teacher, fused=True) if material.teacher else None
-    if teacher is not None:
-        _check_teacher(teacher, network, material.teacher)
+    teacher = _teacher(material, network) if material.teacher else None
     labelled, unlabelled, val = _data(material, network, progress)
     prices = _price_curves(network, settings, price_curves)
     known_prices = None if prices is None else (lambda _network: prices)
@@ -204,6 +202,15 @@ def _initialise(network: Network, imgsz: int) -> None:
     lesson_of(network).initialise(network.head, imgsz)
 
 
+def _teacher(material: Material, student: Network) -> Network:
+    """Return the teacher. If it holds the branch of the head that the student runs, it runs that, too."""
+    teacher = load(material.teacher, fused=True)
+    if student.head.branch in held_heads(teacher):
+        teacher = choose_head(teacher, student.head.branch)
+    _check_teacher(teacher, student, material.teacher)
+    return teacher
+
+
 def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
     lesson = lesson_of(student)
     if teacher.dialect != student.dialect:
@@ -253,7 +260,8 @@ def _identity(
     """Return what two trainings must have in common to be one: settings and contents, not file paths."""
     content = {"weights": _digest(material.weights), "teacher": _digest(material.teacher)}
     images = {"labelled": _describe(labelled), "unlabelled": _describe(unlabelled)}
-    shared = {k: v for k, v in asdict(settings).items() if k not in ("workers", "patience")}
+    left_out = ("workers", "patience") if settings.depthwise else ("workers", "patience", "depthwise")
+    shared = {k: v for k, v in asdict(settings).items() if k not in left_out}
     head = {"head": material.head} if material.head else {}
     return {"cfg": material.cfg, **content, **images, **shared, **head}
 

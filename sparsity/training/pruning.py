@@ -14,7 +14,7 @@ from sparsity.data.dataset import DatasetImage
 from sparsity.pruning.feature_maps import limit_by_memory
 from sparsity.pruning.method import Method
 from sparsity.pruning.price_curves import MeasurePrices
-from sparsity.pruning.pruner import Pruner
+from sparsity.pruning.pruner import IMGSZ, Pruner
 from sparsity.training.masks import Masks, nonzero_masks
 from sparsity.training.settings import TrainingSettings
 from sparsity.validation.counting import counting_of
@@ -27,15 +27,22 @@ def method_of(settings: TrainingSettings) -> Method:
 
 
 def prune_unfused(
-    network: Network, method: Method, amount: float, price_curves: MeasurePrices | None = None
+    network: Network,
+    method: Method,
+    amount: float,
+    price_curves: MeasurePrices | None = None,
+    *,
+    depthwise: bool = False,
+    imgsz: int = IMGSZ,
 ) -> Masks:
     """Prune a network in place, with the same result as pruning it fused. Returns the masks.
 
     The method must not need images. The weights are ranked with each batch norm folded into its convolution:
     val_sparse.py prunes the same weights, and these are the weights that run in the end.
-    price_curves: see Pruner.
+    price_curves, depthwise, imgsz: see Pruner.
     """
-    pruner = Pruner(fuse(copy.deepcopy(network).eval()), price_curves=price_curves)
+    fused = fuse(copy.deepcopy(network).eval())
+    pruner = Pruner(fused, depthwise=depthwise, imgsz=imgsz, price_curves=price_curves)
     masks = nonzero_masks(pruner.prune(method, amount))
     masks.apply(network)
     return masks
@@ -58,6 +65,7 @@ def prune_by_images(
     pruner = Pruner(
         fuse(copy.deepcopy(network)),
         calibration=_read(network, images, settings, device),
+        depthwise=settings.depthwise,
         seed=settings.seed,
         imgsz=settings.imgsz,
         price_curves=price_curves,

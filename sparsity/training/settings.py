@@ -23,6 +23,7 @@ class TrainingSettings:
     amount, criterion, scope: how much is pruned and how, before the first step. criterion "": obs, which
     learns from training images; l1 where nothing is pruned or where pruning is gradual.
     budget: what amount is a share of: weights, flops (the multiply-adds) or latency (see Method).
+    depthwise: whether depthwise layers are pruned as others are; False: they stay dense.
     gradual: if above 0, the network is pruned step by step in this number of first epochs instead.
     calib_images: number of training images for criterion "obs".
     lr0, lrf: the initial learning rate, and the final one as a fraction of it, with a cosine in between.
@@ -42,6 +43,7 @@ class TrainingSettings:
     criterion: str = ""
     scope: str = ""
     budget: str = WEIGHTS
+    depthwise: bool = False
     gradual: int = 0
     epochs: int = 10
     batch_size: int = 16

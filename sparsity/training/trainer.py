@@ -40,7 +40,7 @@ class DivergedError(InputError):
 class EpochLosses:
     """Losses of an epoch, and the number of images in it: all of them, and those with labels.
 
-    A loss that the family does not have is 0: objectness, or dfl (the distributions of box sides).
+    A loss that the family does not have is 0: objectness, or dfl (of the sides of boxes).
     """
 
     box: float = 0.0
@@ -99,11 +99,11 @@ class Trainer:
     masks: Masks = field(init=False)
 
     def __post_init__(self) -> None:
-        settings, self._pruned_to = self.settings, 0
+        settings, self._pruned_to, self._progress = self.settings, 0, 0.0
         self.masks = nonzero_masks(self.network)
         self._method = method_of(settings)
         if settings.amount and not settings.gradual and not self._method.needs_calibration:
-            self.masks = prune_unfused(self.network, self._method, settings.amount, self.price_curves)
+            self.masks = self._prune(settings.amount)
         self.penalty = self._make_penalty()
         self.average = Average(self.network)
         self.network.requires_grad_(True).to(memory_format=torch.channels_last)
@@ -116,6 +116,10 @@ class Trainer:
             self.teacher = self.teacher.eval().requires_grad_(False).to(self.accelerator.device)
         lesson, head = lesson_of(self.network), self.network.head
         self._loss, self._distil = lesson.losses(head, settings.imgsz), lesson.distil(head)
+
+    def _prune(self, amount: float) -> Masks:
+        about = {"depthwise": self.settings.depthwise, "imgsz": self.settings.imgsz}
+        return prune_unfused(self.network, self._method, amount, self.price_curves, **about)
 
     def _make_penalty(self) -> ScalePenalty | None:
         s = self.settings
@@ -139,6 +143,7 @@ class Trainer:
         the last step.
         """
         self._sampler.epoch = epoch
+        self._progress = epoch / max(1, self.settings.epochs - 1)
         # accelerate counts epochs itself, from 0 in each process, and passes its count to the data set.
         self._loader.set_epoch(epoch)
         self.images.set_epoch(epoch)
@@ -190,10 +195,10 @@ class Trainer:
         """Return the parts of the loss. labelled: how many of the images, the first ones, have labels."""
         parts: dict[str, Tensor] = {}
         if labelled:
-            parts |= self._loss([x[:labelled] for x in raw], targets)
+            parts |= self._loss([x[:labelled] for x in raw], targets, self._progress)
         if self.teacher is not None:
             with torch.no_grad(), self.accelerator.autocast():
-                wanted = self.teacher(images)
+                wanted = self.teacher.every_output(images)
             parts["distillation"] = self._distil(raw, wanted) * self.settings.distil
         return parts
 
@@ -218,7 +223,7 @@ class Trainer:
         if step != self._pruned_to:
             self._pruned_to = step
             amount = cubic_amount(step / GRADUAL_STEPS, settings.amount)
-            self.masks = prune_unfused(self.network, self._method, amount, self.price_curves)
+            self.masks = self._prune(amount)
             self.masks.apply(self.average.network)
 
     def state(self) -> dict[str, object]:

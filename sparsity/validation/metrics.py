@@ -26,6 +26,7 @@ class Metrics:
     iou_thres: of NMS; without effect where there is none.
     head: the branch of a YOLO26's head that was counted: one2many, with NMS, or one2one, without. "" for
     networks whose head has no branches.
+    depthwise: what became of depthwise layers: "dense" or "pruned"; "" for networks without any.
     engine: the engine that ran the network: torch, onnxruntime, openvino or sparse.
     """
 
@@ -77,3 +78,4 @@ class Metrics:
     iou_thres: float
     torch: str
     head: str = ""
+    depthwise: str = ""

@@ -60,6 +60,7 @@ class Origin:
     channels_removed: int = 0
     budget: str = WEIGHTS
     predicted_ms: float | None = None
+    depthwise: str = ""
 
 
 def validate(
@@ -157,6 +158,7 @@ def make_metrics(
         scope=origin.scope,
         pattern=origin.pattern,
         keep=origin.keep,
+        depthwise=origin.depthwise,
         amount=origin.amount,
         budget=origin.budget,
         channels_removed=origin.channels_removed,

@@ -45,6 +45,13 @@ class SelfAttention(nn.Module):
         """Return the number of products of a query and a key, for a map of this many cells."""
         return self.num_heads * cells * cells // self.area
 
+    def multiply_adds(self, x: Tensor) -> int:
+        """Return the multiply-adds of the products for one image, of which x is the map. No weight is used.
+
+        Those are of queries and keys, and of their weights and values.
+        """
+        return self.products(x.shape[2] * x.shape[3]) * (self.key_dim + self.head_dim)
+
 
 def attend(
     qkv: Tensor, num_heads: int, key_dim: int, head_dim: int, scale: float, area: int

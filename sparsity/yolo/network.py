@@ -57,22 +57,41 @@ class Network(nn.Module):
         return max(*self.strides, _coarsest(self.architecture, self.names, DEPTH * max(self.strides)))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [batch, 3, height, width], RGB in 0 to 1, sides multiples of largest_stride -> raw maps."""
+        """Images [batch, 3, height, width], RGB in 0 to 1, sides multiples of largest_stride -> raw maps.
+
+        In training mode, a head of several branches gives the raw maps of all that it holds.
+        """
+        return self.head(self._before_head(images))
+
+    def every_output(self, images: Tensor) -> list[Tensor]:
+        """Images, as forward takes them -> the raw maps of every branch of the head, one after the other."""
+        return self.head.every(self._before_head(images))
+
+    def _before_head(self, images: Tensor) -> list[Tensor] | Tensor:
+        """Images -> what the last layer reads."""
         outputs: dict[int, Tensor] = {-1: images}
-        for index, (layer, module) in enumerate(zip(self.architecture, self.model, strict=True)):
-            inputs = [outputs[_absolute(source, index)] for source in layer.sources]
-            outputs[index] = module(inputs if _takes_list(layer.sources, module) else inputs[0])
-            del inputs
+        last = len(self.model) - 1
+        for index in range(last):
+            outputs[index] = self.model[index](self._inputs(index, outputs))
             for done in self._last_use.get(index, ()):
                 del outputs[done]
-        return outputs[len(self.model) - 1]
+        return self._inputs(last, outputs)
+
+    def _inputs(self, index: int, outputs: Mapping[int, Tensor]) -> list[Tensor] | Tensor:
+        """Return what a layer reads of the outputs of the layers before it."""
+        sources = self.architecture[index].sources
+        inputs = [outputs[_absolute(source, index)] for source in sources]
+        return inputs if _takes_list(sources, self.model[index]) else inputs[0]
 
     def candidates(self, raw: Sequence[Tensor], conf_thres: float) -> Candidates:
         """Raw maps -> the boxes above conf_thres, in pixels of the network's input."""
         return self.head.candidates(raw, conf_thres)
 
     def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
-        """Raw maps -> the weights of their squared errors, same shapes. The head defines them."""
+        """Raw maps -> the weights of their squared errors, same shapes. The head defines them.
+
+        The raw maps can be those of every branch, as every_output gives them.
+        """
         return self.head.importance(raw)
 
 

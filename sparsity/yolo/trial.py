@@ -50,7 +50,7 @@ class _Trial:
     def _count_products(self, module: SelfAttention, inputs: tuple[Tensor], _output: object) -> None:
         """Add the work of an attention's products: of queries and keys, and of their weights and values."""
         products = module.products(inputs[0].shape[2] * inputs[0].shape[3])
-        self._add(products, products * (module.key_dim + module.head_dim))
+        self._add(products, module.multiply_adds(inputs[0]))
 
     def _add(self, values: int, work: int) -> None:
         self.work += work

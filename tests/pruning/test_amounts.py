@@ -1,6 +1,7 @@
 """How many weights each layer keeps."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,10 +9,13 @@ import torch
 from torch import nn
 
 from sparsity import InputError
-from sparsity.pruning.amounts import keep_counts, keep_within, round_to_total
+from sparsity.pruning import amounts
+from sparsity.pruning.amounts import keep_within, round_to_total
 from sparsity.pruning.patterns import Block, Pattern, block_size
 from sparsity.pruning.price_curves import LayerPrice, PriceCurve
 
+keep_counts = partial(amounts.keep_counts, depthwise=True)
+"""Depthwise layers as others. test_depthwise.py has networks in which they stay dense."""
 AMOUNTS = (0, 0.01, 0.3, 0.5, 0.9, 0.999)
 TWO_OF_FOUR = Pattern(2, 4)
 

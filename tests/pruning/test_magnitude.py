@@ -1,17 +1,23 @@
 """Masks by magnitude, that they are torch's, and that they are made permanent."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from sparsity import InputError, count_sparsity, layer_sparsity, prune
-from sparsity.pruning.amounts import keep_counts
+import sparsity
+from sparsity import InputError, count_sparsity, layer_sparsity
+from sparsity.pruning import amounts
 from sparsity.pruning.apply import apply_masks
 from sparsity.pruning.magnitude import magnitude_masks
 from sparsity.pruning.patterns import Block, Pattern
+
+keep_counts = partial(amounts.keep_counts, depthwise=True)
+"""Depthwise layers as others, here and in prune. test_depthwise.py has networks in which they stay dense."""
+prune = partial(sparsity.prune, depthwise=True)
 
 
 def small() -> nn.Sequential:

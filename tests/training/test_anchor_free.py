@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sparsity.base.errors import InputError
 from sparsity.training.alignment import MOST_CELLS, align
 from sparsity.training.anchor_free_distillation import anchor_free_distillation_loss
-from sparsity.training.anchor_free_loss import AnchorFreeLoss, distribution_focal_loss
+from sparsity.training.anchor_free_loss import AnchorFreeLoss, DistributedSides, distribution_focal_loss
 from sparsity.training.lessons import LESSONS, lesson_of
 from sparsity.yolo.families import DIALECTS
 from sparsity.yolo.yolov8.detect import DFL, AnchorFreeDetect
@@ -20,6 +20,11 @@ NC, BINS = 3, 16
 def make_head(strides=(8, 16)) -> AnchorFreeDetect:
     layers = [nn.ModuleList(nn.Sequential(nn.Conv2d(4, n, 1)) for _ in strides) for n in (4 * BINS, NC)]
     return AnchorFreeDetect(NC, BINS, strides, *layers, DFL(BINS))
+
+
+def make_loss() -> AnchorFreeLoss:
+    head = make_head()
+    return AnchorFreeLoss(head.strides, DistributedSides(head.dfl, head.reg_max))
 
 
 def maps(seed: int = 0, batch: int = 2, spread: float = 2.0) -> list[Tensor]:
@@ -140,7 +145,7 @@ def perfect_maps() -> tuple[list[Tensor], Tensor]:
 
 def test_the_loss_of_a_perfect_answer_is_next_to_nothing():
     raw, targets = perfect_maps()
-    found = AnchorFreeLoss(make_head())(raw, targets)
+    found = make_loss()(raw, targets)
     assert found.box.item() == pytest.approx(0, abs=1e-4)
     assert found.dfl.item() == pytest.approx(0, abs=1e-4)
     # Other cells that find the same place, if worse, are to score a little, too.
@@ -154,7 +159,7 @@ def test_the_loss_by_hand():
     raw[0][0, 2 * BINS + 3, 4, 3] = 0.0
     raw[0][0, 2 * BINS + 2, 4, 3] = 30.0  # the right side a stride short
     wanted = targets[0, 2:] * 64
-    found = AnchorFreeLoss(make_head())(raw, targets)
+    found = make_loss()(raw, targets)
     x, y, w, h = wanted.tolist()
     ours = (x - 4, y, w - 8, h)
     angle = 4 / math.pi**2 * (math.atan(w / h) - math.atan(ours[2] / h)) ** 2
@@ -168,7 +173,7 @@ def test_the_loss_by_hand():
 
 def test_without_targets_only_classes_count():
     raw = maps(batch=2)
-    found = AnchorFreeLoss(make_head())(raw, torch.zeros(0, 6))
+    found = make_loss()(raw, torch.zeros(0, 6))
     logits = torch.cat([x[:, 4 * BINS :].flatten() for x in raw])
     assert found.box.item() == found.dfl.item() == 0
     assert found.classes.item() == pytest.approx(
@@ -179,15 +184,15 @@ def test_without_targets_only_classes_count():
 def test_it_grows_with_the_batch():
     raw, targets = perfect_maps()
     noisy = [x + 0.3 * y[:1] for x, y in zip(raw, maps(), strict=True)]
-    one = AnchorFreeLoss(make_head())(noisy, targets)
+    one = make_loss()(noisy, targets)
     both = torch.cat((targets, targets + torch.tensor([1.0, 0, 0, 0, 0, 0])))
-    two = AnchorFreeLoss(make_head())([x.repeat(2, 1, 1, 1) for x in noisy], both)
+    two = make_loss()([x.repeat(2, 1, 1, 1) for x in noisy], both)
     for part in ("box", "dfl"):
         assert getattr(two, part).item() >= getattr(one, part).item() * 1.99
 
 
 def test_gradients_reach_all_maps_and_lower_the_loss():
-    loss = AnchorFreeLoss(make_head())
+    loss = make_loss()
     targets = torch.tensor([[0, 1, 0.5, 0.5, 0.4, 0.4], [1, 2, 0.3, 0.6, 0.2, 0.5]])
     raw = [x.requires_grad_() for x in maps(spread=0.1)]
     first = loss(raw, targets).total
@@ -200,7 +205,7 @@ def test_gradients_reach_all_maps_and_lower_the_loss():
 def test_half_maps_are_learnt_from_in_float32():
     targets = torch.tensor([[0, 1, 0.5, 0.5, 0.4, 0.4]])
     half = [x.half() for x in maps(batch=1)]
-    loss = AnchorFreeLoss(make_head())
+    loss = make_loss()
     found, expected = loss(half, targets), loss([x.float() for x in half], targets)
     assert found.total.dtype == torch.float32
     assert found.total.item() == expected.total.item()

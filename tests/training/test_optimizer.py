@@ -18,6 +18,13 @@ def test_only_weights_of_convolutions_decay(network, name):
     assert len(free["params"]) + len(decaying["params"]) == len(list(network.parameters()))
 
 
+def test_gamma_of_yolo12_does_not_decay(few_layers):
+    network = few_layers(family="yolo12")
+    named = {id(parameter): name for name, parameter in network.named_parameters()}
+    free, _ = make_optimizer(network, TrainingSettings(decay=0.1)).param_groups
+    assert any(named[id(parameter)].endswith("gamma") for parameter in free["params"])
+
+
 @pytest.mark.parametrize(
     ("epoch", "rate"),
     [

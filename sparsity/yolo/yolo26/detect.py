@@ -79,9 +79,30 @@ class TwoBranchDetect(Head):
                 )
         return ""
 
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches that the head holds."""
+        return self.held([name for name, _ in self.named_children()])
+
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Feature maps, one per stride -> raw maps [batch, 4 + nc, height, width] of the branch that runs."""
-        return self.raw(maps, self.branch)
+        """Feature maps, one per stride -> raw maps [batch, 4 + nc, height, width] of the branch that runs.
+
+        In training mode: of every branch that the head holds. If it holds both, the one-to-many branch trains
+        the layers before the head: the one-to-one branch gets feature maps without a gradient.
+        """
+        if not self.training:
+            return self.raw(maps, self.branch)
+        if len(self.branches) == 1:
+            return self.every(maps)
+        return [*self.raw(maps, ONE2MANY), *self.raw([x.detach() for x in maps], ONE2ONE)]
+
+    def every(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [raw for branch in self.branches for raw in self.raw(maps, branch)]
+
+    def by_branch(self, raw: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:
+        """Raw maps of every branch that the head holds -> those of each branch, by its name."""
+        count = len(self.strides)
+        return {branch: raw[i * count : (i + 1) * count] for i, branch in enumerate(self.branches)}
 
     def raw(self, maps: Sequence[Tensor], branch: str) -> list[Tensor]:
         """Feature maps, one per stride -> the raw maps of a branch that the head holds."""
@@ -98,7 +119,8 @@ class TwoBranchDetect(Head):
         return boxes_above(conf_thres, cells, sides, scores, self.strides[index])
 
     def importance(self, raw: Sequence[Tensor]) -> list[Tensor]:
-        return anchor_free_importance(raw, SIDES)
+        groups = (raw[i : i + len(self.strides)] for i in range(0, len(raw), len(self.strides)))
+        return [weights for group in groups for weights in anchor_free_importance(group, SIDES)]
 
     def _all_boxes(self, raw: Sequence[Tensor]) -> Tensor:
         """Raw maps -> float32 [batch, 4 + nc, cells]: cx, cy, w, h in pixels, classes.
