@@ -34,27 +34,46 @@ class SelfAttention(nn.Module):
         _check_channels(proj, "in_channels", num_heads * head_dim, "proj takes")
         _check_channels(pe, "in_channels", num_heads * head_dim, "pe takes")
         self.qkv, self.proj, self.pe = qkv, proj, pe
-        self.num_heads, self.head_dim, self.key_dim = num_heads, head_dim, key_dim
+        self.head_dim, self.key_dim = head_dim, key_dim
         self.scale, self.area = scale, area
 
+    @property
+    def num_heads(self) -> int:
+        """The number of heads: qkv has the channels of so many."""
+        return self.qkv.conv.out_channels // (2 * self.key_dim + self.head_dim)
+
     def forward(self, x: Tensor) -> Tensor:
-        cells = self.qkv(x).flatten(2).unflatten(1, (self.num_heads, -1))
-        if self.area > 1:
-            cells = cells.unflatten(3, (self.area, -1)).transpose(2, 3)
-        q, k, v = cells.split([self.key_dim, self.key_dim, self.head_dim], -2)
-        weights = ((q * self.scale).transpose(-2, -1) @ k).softmax(-1)
-        sums = v @ weights.transpose(-2, -1)
-        return self.proj(self._as_map(sums, x) + self.pe(self._as_map(v, x)))
+        sums, v = attend(self.qkv(x), self.num_heads, self.key_dim, self.head_dim, self.scale, self.area)
+        return self.proj(sums + self.pe(v))
 
     def products(self, cells: int) -> int:
         """Return the number of products of a query and a key, for a map of this many cells."""
         return self.num_heads * cells * cells // self.area
 
-    def _as_map(self, values: Tensor, x: Tensor) -> Tensor:
-        """Values of all heads, [batch, heads, head_dim, cells] or by area -> a map of the size of x."""
-        if self.area > 1:
-            values = values.transpose(2, 3).flatten(3)
-        return values.flatten(1, 2).unflatten(2, (x.shape[2], x.shape[3]))
+
+def attend(
+    qkv: Tensor, num_heads: int, key_dim: int, head_dim: int, scale: float, area: int
+) -> tuple[Tensor, Tensor]:
+    """A map of queries, keys and values -> the maps of their weighted sums, and of the values.
+
+    qkv: [batch, num_heads x (2 key_dim + head_dim), height, width]. The results have num_heads x head_dim
+    channels. SelfAttention says what the arguments mean. What traces a network can take this for one
+    operation.
+    """
+    cells = qkv.flatten(2).unflatten(1, (num_heads, -1))
+    if area > 1:
+        cells = cells.unflatten(3, (area, -1)).transpose(2, 3)
+    q, k, v = cells.split([key_dim, key_dim, head_dim], -2)
+    weights = ((q * scale).transpose(-2, -1) @ k).softmax(-1)
+    sums = v @ weights.transpose(-2, -1)
+    return _as_map(sums, qkv, area), _as_map(v, qkv, area)
+
+
+def _as_map(values: Tensor, x: Tensor, area: int) -> Tensor:
+    """Values of all heads, [batch, heads, head_dim, cells] or by area -> a map of the size of x."""
+    if area > 1:
+        values = values.transpose(2, 3).flatten(3)
+    return values.flatten(1, 2).unflatten(2, (x.shape[2], x.shape[3]))
 
 
 def area_attention(

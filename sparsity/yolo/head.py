@@ -78,6 +78,10 @@ class Head(nn.Module):
         """Return the names of the children that a branch consists of."""
         return ()
 
+    def every(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps -> the raw maps of every branch that the head holds, one branch after the other."""
+        return self(maps)
+
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
         """Raw maps -> the box of every cell, in pixels, and its confidences, float32."""
         raise NotImplementedError

@@ -78,9 +78,17 @@ class TwoBranchDetect(Head):
                 )
         return ""
 
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches that the head holds."""
+        return self.held([name for name, _ in self.named_children()])
+
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Feature maps, one per stride -> raw maps [batch, 4 + nc, height, width] of the branch that runs."""
         return self.raw(maps, self.branch)
+
+    def every(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [raw for branch in self.branches for raw in self.raw(maps, branch)]
 
     def raw(self, maps: Sequence[Tensor], branch: str) -> list[Tensor]:
         """Feature maps, one per stride -> the raw maps of a branch that the head holds."""
