@@ -34,8 +34,13 @@ class SelfAttention(nn.Module):
         _check_channels(proj, "in_channels", num_heads * head_dim, "proj takes")
         _check_channels(pe, "in_channels", num_heads * head_dim, "pe takes")
         self.qkv, self.proj, self.pe = qkv, proj, pe
-        self.num_heads, self.head_dim, self.key_dim = num_heads, head_dim, key_dim
+        self.head_dim, self.key_dim = head_dim, key_dim
         self.scale, self.area = scale, area
+
+    @property
+    def num_heads(self) -> int:
+        """The number of heads: qkv has the channels of so many."""
+        return self.qkv.conv.out_channels // (2 * self.key_dim + self.head_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         sums, v = attend(self.qkv(x), self.num_heads, self.key_dim, self.head_dim, self.scale, self.area)

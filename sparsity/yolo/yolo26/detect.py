@@ -104,6 +104,9 @@ class TwoBranchDetect(Head):
         count = len(self.strides)
         return {branch: raw[i * count : (i + 1) * count] for i, branch in enumerate(self.branches)}
 
+    def every(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [raw for branch in self.branches for raw in self.raw(maps, branch)]
+
     def raw(self, maps: Sequence[Tensor], branch: str) -> list[Tensor]:
         """Feature maps, one per stride -> the raw maps of a branch that the head holds."""
         boxes, classes = (getattr(self, name) for name in BRANCHES[branch])
