@@ -96,9 +96,6 @@ class TwoBranchDetect(Head):
             return self.every(maps)
         return [*self.raw(maps, ONE2MANY), *self.raw([x.detach() for x in maps], ONE2ONE)]
 
-    def every(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        return [raw for branch in self.branches for raw in self.raw(maps, branch)]
-
     def by_branch(self, raw: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:
         """Raw maps of every branch that the head holds -> those of each branch, by its name."""
         count = len(self.strides)
