@@ -38,9 +38,12 @@ class SelfAttention(nn.Module):
         self.scale, self.area = scale, area
 
     def forward(self, x: Tensor) -> Tensor:
-        cells = self.qkv(x).flatten(2).unflatten(1, (self.num_heads, -1))
-        if self.area > 1:
-            cells = cells.unflatten(3, (self.area, -1)).transpose(2, 3)
+        batch, numbers = x.shape[0], 2 * self.key_dim + self.head_dim
+        cells = self.qkv(x)
+        if self.area == 1:
+            cells = cells.reshape(batch, self.num_heads, numbers, -1)
+        else:
+            cells = cells.reshape(batch, self.num_heads, numbers, self.area, -1).transpose(2, 3)
         q, k, v = cells.split([self.key_dim, self.key_dim, self.head_dim], -2)
         weights = ((q * self.scale).transpose(-2, -1) @ k).softmax(-1)
         sums = v @ weights.transpose(-2, -1)
@@ -53,8 +56,8 @@ class SelfAttention(nn.Module):
     def _as_map(self, values: Tensor, x: Tensor) -> Tensor:
         """Values of all heads, [batch, heads, head_dim, cells] or by area -> a map of the size of x."""
         if self.area > 1:
-            values = values.transpose(2, 3).flatten(3)
-        return values.flatten(1, 2).unflatten(2, (x.shape[2], x.shape[3]))
+            values = values.transpose(2, 3)
+        return values.reshape(x.shape[0], -1, x.shape[2], x.shape[3])
 
 
 def area_attention(
