@@ -27,6 +27,7 @@ from sparsity.formats.saved_form import SavedForm
 from sparsity.yolo.attributes import shown
 from sparsity.yolo.families import DIALECTS, dialect_by_output
 from sparsity.yolo.head import Head
+from sparsity.yolo.heads import held_heads, keep_head
 from sparsity.yolo.network import Network, fuse, has_norms
 
 OPSET, OLDEST_OPSET = 18, 12
@@ -119,7 +120,12 @@ class Exporter:
         self._traced: tuple[str, Any] | None = None
 
     def export(self, network: Network) -> Any:
-        """Return an onnx.ModelProto of the network in float32. Separate batch norms are fused first."""
+        """Return an onnx.ModelProto of the network in float32. Separate batch norms are fused first.
+
+        Of a head with two branches, the graph has the one that runs.
+        """
+        if len(held_heads(network)) > 1:
+            network = keep_head(copy.deepcopy(network), network.head.branch)
         if has_norms(network):
             network = fuse(copy.deepcopy(network).eval())
         shape = _shape_key(network)
