@@ -283,8 +283,3 @@ def test_a_head_of_another_task_is_named(tmp_path, yolo26, name: str, words: str
     message = refusal(write(tmp_path / "a.pt", whole))
     assert words in message
     assert "a detection checkpoint of YOLOv5" in message
-
-
-def test_a_pt_cannot_hold_the_blocks_yet(tmp_path, yolo12) -> None:
-    with pytest.raises(InputError, match=r"a \.pt cannot hold AAttn yet"):
-        save(yolo12, tmp_path / "a.pt")

@@ -189,9 +189,10 @@ class OneToOneDetect(TwoBranchDetect):
         best = decoded.gather(1, cells[..., None].expand(-1, -1, SIDES + self.nc))
         scores, pairs = best[..., SIDES:].flatten(1).topk(MOST_DETECTIONS, 1)
         rows = torch.div(pairs, self.nc, rounding_mode="floor")
-        boxes_cxcywh = best[..., :SIDES].gather(1, rows[..., None].expand(-1, -1, SIDES))
+        # All numbers of a row are gathered, because OpenVINO gathers from values of the same shape only.
+        best = best.gather(1, rows[..., None].expand(-1, -1, SIDES + self.nc))
         labels = (pairs - rows * self.nc).to(scores.dtype)
-        return torch.cat((_corners(boxes_cxcywh), scores[..., None], labels[..., None]), 2)
+        return torch.cat((_corners(best[..., :SIDES]), scores[..., None], labels[..., None]), 2)
 
     def candidates(self, raw: Sequence[Tensor | CellMap], conf_thres: float) -> Candidates:
         """Raw maps -> the detections whose score is above conf_thres.
