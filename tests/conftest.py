@@ -20,6 +20,7 @@ from sparsity.yolo.parts import conv, layer
 from sparsity.yolo.spec import Layer, ModuleSpec
 from sparsity.yolo.yolo11.architectures import c2psa, light_detect
 from sparsity.yolo.yolo12.architectures import attending
+from sparsity.yolo.yolo26 import architectures as yolo26_architectures
 from sparsity.yolo.yolo26.architectures import two_branch_detect
 from sparsity.yolo.yolov5 import architectures
 from sparsity.yolo.yolov5.architectures import yolov5
@@ -100,6 +101,16 @@ def _tiny_yolov8(monkeypatch) -> Network:
     monkeypatch.setitem(yolov8_architectures.SCALES, "tiny8", scale)
     torch.manual_seed(0)
     return build(yolov8_architectures.yolov8("tiny8", nc=3), ("cat", "dog", "bird"))
+
+
+@pytest.fixture
+def tiny_yolo26(monkeypatch) -> Network:
+    """A fused, narrow yolo26n of three classes with random weights and both branches of its head."""
+    scale = yolov8_architectures.Scale(0.5, 1 / 16, 1024)
+    monkeypatch.setitem(yolo26_architectures.SCALES, "tiny26", scale)
+    torch.manual_seed(0)
+    network = build(yolo26_architectures.yolo26("tiny26", nc=3), ("cat", "dog", "bird"))
+    return fuse(network).requires_grad_(False)
 
 
 @pytest.fixture

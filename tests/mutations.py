@@ -28,8 +28,9 @@ from sparsity.formats.saving import save
 from sparsity.pruning.magnitude import prune
 from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec
+from tests import published_networks
 from tests.formats.repack import pack, unpack
-from tests.small_networks import small_networks
+from tests.small_networks import newer_networks, small_networks
 
 NASTY_NUMBERS = (0, 1, -1, 2, 3, 7, 255, 256, 2**15, 2**26, 2**31 - 1, 2**31, 2**40, 2**63, 2**64, 10**30)
 NASTY = (
@@ -95,7 +96,7 @@ def make_safetensors(_folder: Path) -> list[bytes]:
     """Files with every coding: bits, gaps, none; fused and not; float16, float32, int64; and every block."""
     half = round_to_half(prune(fuse(small_network()), 0.5))
     sparse = round_to_half(prune(fuse(small_network()), 0.93))
-    others = [encode(network) for network in small_networks()]
+    others = [encode(network) for network in (*small_networks(), *newer_networks())]
     return [encode(half), encode(sparse), encode(prune(small_network(), 0.4)), *others]
 
 
@@ -104,7 +105,9 @@ def make_pt(folder: Path) -> list[bytes]:
     save(fuse(small_network()), folder / "own.pt")
     save(small_network(), folder / "unfused.pt")
     save(small_networks()[2], folder / "yolov8.pt")
-    names = ("own.pt", "unfused.pt", "yolov8.pt")
+    names = ["own.pt", "unfused.pt", "yolov8.pt"]
+    for index, network in enumerate(newer_networks()):
+        names.append(published_networks.write(folder / f"{index}.pt", published_networks.model(network)).name)
     return [*((folder / name).read_bytes() for name in names), yolov5_checkpoint()]
 
 

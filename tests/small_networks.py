@@ -1,4 +1,4 @@
-"""Small networks of both families, with every kind of module, to be saved and damaged."""
+"""Small networks of all families, with every kind of module, to be saved and damaged."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from torch import nn
 from sparsity.yolo.network import Network, build
 from sparsity.yolo.parts import concat, conv, conv2d, layer, numbered, sppf, upsample
 from sparsity.yolo.spec import Architecture, ModuleSpec
+from sparsity.yolo.yolo11.architectures import bottleneck, c2psa, c3k2, c3k2_of, light_detect, psa_block
+from sparsity.yolo.yolo12.architectures import aggregating, attending
+from sparsity.yolo.yolo12.blocks import A2C2f
+from sparsity.yolo.yolo26.architectures import two_branch_detect
 from sparsity.yolo.yolov5.architectures import c3
 from sparsity.yolo.yolov8.architectures import c2f
 
@@ -32,6 +36,47 @@ def small_networks() -> tuple[Network, ...]:
             network.head.anchors.uniform_(1, 4)
         network.requires_grad_(False)
     return networks
+
+
+@cache
+def newer_networks() -> tuple[Network, ...]:
+    """A YOLO12 with gamma and areas, and a YOLO26 with both branches; with batch norms."""
+    torch.manual_seed(0)
+    networks = tuple(build(one, NAMES) for one in (yolo12(), yolo26()))
+    for network in networks:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.running_mean, -0.2, 0.2)
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+            if isinstance(module, A2C2f) and module.gamma is not None:
+                nn.init.uniform_(module.gamma, 0.5, 1.5)
+        network.requires_grad_(False)
+    return networks
+
+
+def yolo12() -> Architecture:
+    """Blocks of YOLO12, and the head of YOLO11 and YOLO12."""
+    return (
+        layer(conv(3, 64, 3, 4)),
+        layer(attending(64, 1, 4, large=True)),
+        layer(aggregating(64, 8, 1)),
+        layer(conv(8, 8, 3, 2)),
+        layer(c3k2(8, 8, 1, c3k=True)),
+        layer(light_detect((8, 8), len(NAMES), STRIDES), 2, 4),
+    )
+
+
+def yolo26() -> Architecture:
+    """Blocks of YOLO11 and YOLO26, and the head of YOLO26."""
+    return (
+        layer(conv(3, 8, 3, 4)),
+        layer(c3k2(8, 8, 1)),
+        layer(conv(8, 16, 3, 2)),
+        layer(sppf(16, 16, 5, add=True, act="Identity")),
+        layer(c2psa(16, 1)),
+        layer(c3k2_of(16, 16, 8, [numbered("Sequential", [bottleneck(8, 4), psa_block(8)])])),
+        layer(two_branch_detect((8, 16), len(NAMES), STRIDES), 1, 5),
+    )
 
 
 def yolov5() -> Architecture:

@@ -1,4 +1,4 @@
-"""Small checkpoints of both families, and what can be wrong in their modules while every byte is right."""
+"""Small checkpoints of all families, and what can be wrong in their modules while every byte is right."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparsity.formats import yolov5_pt, yolov8_pt
+from sparsity.formats import ultralytics_pt, yolov5_pt
 from sparsity.formats.stand_ins import StandIn, saved, stand_in
 from tests.mutations import NASTY, Random
-from tests.small_networks import small_networks
+from tests.small_networks import newer_networks, small_networks
 
 NUMBERS = (0, 1, -1, 2, 3, 4, 8, 16, 256, 257, 2**15, 2**31, 2**63, 2**64, -(2**63), 10**400, True)
 FLOATS = (0.0, -1.0, 0.5, 1.0, 2.0, 8.0, 1e-300, 1e300, math.nan, math.inf, -math.inf)
@@ -100,9 +100,10 @@ Edit = Callable[[nn.Module, Random], object]
 
 @cache
 def roots() -> tuple[dict[str, Any], ...]:
-    """What the checkpoints hold at their root: both families, unfused and with blocks of other releases."""
+    """What the checkpoints hold at their root: all families, unfused and with blocks of other releases."""
     v5, other, v8 = small_networks()
-    made = [yolov5_pt._model(v5), yolov5_pt._model(other), yolov8_pt._model(v8)]
+    made = [yolov5_pt._model(v5), yolov5_pt._model(other)]
+    made += [ultralytics_pt._model(network) for network in (v8, *newer_networks())]
     return tuple({"epoch": -1, "model": whole, "ema": None, "date": "2024"} for whole in made)
 
 

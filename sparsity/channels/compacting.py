@@ -10,9 +10,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from sparsity.channels.constants import add_to_bias, constant_shift, is_depthwise, pass_on
+from sparsity.channels.constants import add_to_bias, constant_shift, is_depthwise, normalised, pass_on
 from sparsity.channels.cutting import cut
-from sparsity.channels.graph import Channels, Step, trace_channels
+from sparsity.channels.graph import Channels, Step, operation, trace_channels
 from sparsity.pruning.layers import convolutions
 from sparsity.yolo.network import Network
 
@@ -106,9 +106,9 @@ class _Emptying:
     def __init__(self, network: Network, channels: Channels) -> None:
         self.network, self.channels = network, channels
         self.fixed = channels.pinned[channels.identity]
-        self.convs = [s for s in channels.steps if isinstance(self._module(s), nn.Conv2d)]
-        self.dense = [s for s in self.convs if self._module(s).groups == 1]
-        self.uses = {s.module: _uses(self._module(s)) for s in self.dense}
+        self.convs = [s for s in channels.steps if isinstance(operation(network, s), nn.Conv2d)]
+        self.dense = [s for s in self.convs if operation(network, s).groups == 1]
+        self.uses = {s.module: _uses(operation(network, s)) for s in self.dense}
         self.constants = torch.empty(0)
 
     def run(self) -> Tensor:
@@ -128,12 +128,12 @@ class _Emptying:
         self.constants = torch.full((len(self.fixed),), torch.nan, dtype=torch.float64)
         changed = False
         for step in self.channels.steps:
-            module, inputs = self._module(step), [self.constants[x] for x in step.inputs]
+            module, inputs = operation(self.network, step), [self.constants[x] for x in step.inputs]
             if isinstance(module, nn.Conv2d):
                 moved, outputs = self._fold_into(step, module, inputs[0])
                 changed |= moved
             elif isinstance(module, nn.BatchNorm2d):
-                outputs = _normalised(module, inputs[0])
+                outputs = normalised(module, inputs[0])
             else:
                 outputs = pass_on(module, inputs)
             # An operation that the trace does not know can write to pinned values: they are not constant.
@@ -167,7 +167,7 @@ class _Emptying:
             unread = (readers == 0)[self.channels.identity[step.outputs]]
             rows = unread & uses.any(1) & ~self.fixed[step.outputs]
             if rows.any():
-                conv, before = self._module(step), uses.any(0)
+                conv, before = operation(self.network, step), uses.any(0)
                 conv.weight[rows.to(conv.weight.device)] = 0
                 uses[rows] = False
                 lost = self.channels.identity[step.inputs[0]][before & ~uses.any(0)]
@@ -207,7 +207,7 @@ class _Emptying:
         return self.constants[step.inputs[0]].isfinite() & self.uses[step.module].any(0)
 
     def _gather(self, step: Step, places: Tensor, best: int, values: Tensor) -> None:
-        conv = self._module(step)
+        conv = operation(self.network, step)
         shares = (values[places] / values[best]).to(conv.weight.device)
         kernel = torch.einsum("oihw,i->ohw", conv.weight[:, places].double(), shares)
         conv.weight[:, places] = 0
@@ -235,9 +235,6 @@ class _Emptying:
                     needed[side[0]] = True
         return needed
 
-    def _module(self, step: Step) -> nn.Module | None:
-        return self.network.get_submodule(step.module) if step.module else None
-
 
 def _uses(conv: nn.Conv2d) -> Tensor:
     """Return which filter reads which input with a weight other than 0: bool [out, in / groups]."""
@@ -255,12 +252,3 @@ def _clear(conv: nn.Conv2d, inputs: Tensor) -> None:
         conv.weight[:, inputs] = 0
     else:
         conv.weight[inputs] = 0
-
-
-def _normalised(norm: nn.BatchNorm2d, inputs: Tensor) -> Tensor:
-    """Return the constants that a batch norm gives. A channel with scale 0 is constant for any input."""
-    mean, variance, weight, bias = (
-        x.double().cpu() for x in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    )
-    outputs = (inputs - mean) / (variance + norm.eps).sqrt() * weight + bias
-    return torch.where(weight == 0, bias, outputs)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 
 def is_depthwise(conv: nn.Conv2d) -> bool:
-    """Whether each output channel reads a different input channel, and only this one."""
-    return conv.groups == conv.in_channels == conv.out_channels
+    """Whether each of several output channels reads a different input channel, and only this one."""
+    return conv.groups == conv.in_channels == conv.out_channels > 1
 
 
 def constant_shift(conv: nn.Conv2d, inputs: Tensor, known: Tensor) -> Tensor:
@@ -35,6 +35,20 @@ def add_to_bias(conv: nn.Conv2d, shift: Tensor) -> None:
     conv.bias.copy_((conv.bias.double() + shift.to(conv.bias.device)).to(conv.bias.dtype))
 
 
-def pass_on(module: nn.Module | None, inputs: Sequence[Tensor]) -> Tensor:
-    """Return the constants after an activation, a pooling or an addition (module None)."""
-    return sum(inputs) if module is None else module(inputs[0])
+def normalised(norm: nn.BatchNorm2d, inputs: Tensor) -> Tensor:
+    """Return the constants that a batch norm gives. A channel with scale 0 is constant for any input."""
+    mean, variance, weight, bias = (
+        x.double().cpu() for x in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    outputs = (inputs - mean) / (variance + norm.eps).sqrt() * weight + bias
+    return torch.where(weight == 0, bias, outputs)
+
+
+def pass_on(operation: nn.Module | Tensor | None, inputs: Sequence[Tensor]) -> Tensor:
+    """Return the constants after an activation, a parameter that multiplies channels, or a sum (None)."""
+    if operation is None:
+        return sum(inputs)
+    if isinstance(operation, Tensor):
+        factors = operation.double().cpu()
+        return torch.where(factors == 0, factors, inputs[0] * factors)
+    return operation(inputs[0])

@@ -28,6 +28,9 @@ def cut(network: Network, channels: Channels, keep: Tensor) -> Network:
             _cut_convolution(layer, ends, keep)
         else:
             _cut_norm(layer, keep[ends.outputs])
+    for name, identities in channels.factors.items():
+        block, _, own = name.rpartition(".")
+        _cut_factors(smaller.get_submodule(block), own, keep[identities])
     return build(current_architecture(smaller), network.names, smaller.state_dict())
 
 
@@ -64,3 +67,8 @@ def _cut_norm(norm: nn.BatchNorm2d, kept: Tensor) -> None:
         setattr(norm, name, nn.Parameter(getattr(norm, name).detach()[kept], requires_grad=False))
     for name in ("running_mean", "running_var"):
         setattr(norm, name, getattr(norm, name)[kept])
+
+
+def _cut_factors(block: nn.Module, name: str, kept: Tensor) -> None:
+    factors = getattr(block, name).detach()
+    setattr(block, name, nn.Parameter(factors[kept.to(factors.device)], requires_grad=False))

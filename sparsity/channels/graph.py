@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from sparsity.base.arguments import require_network
+from sparsity.channels.constants import is_depthwise
+from sparsity.yolo.attention import attend
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
 
@@ -36,8 +38,9 @@ class Ends:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """An operation that computes values from values: a module, by its name, or a sum (no name).
+    """An operation that computes values from values: a module or parameter, by its name, or a sum (no name).
 
+    A parameter has a factor for each channel. A sum of one map is a weighted mean of its cells.
     inputs: int64 [channels] for each input map. outputs: int64 [channels].
     """
 
@@ -56,19 +59,31 @@ class Channels:
     steps: the operations that compute values, in execution order. A value is a channel of a map;
     concatenation, pooling and upsampling do not change it.
     identity: int64 [values], the identity of each value.
+    factors: the identities of each parameter that multiplies channels by factors, int64 [channels], by its
+    name.
+    heads: bool [identities], which are all channels of a head of attention: its queries, keys and values.
     """
 
     layers: Mapping[str, Ends]
     pinned: Tensor
     steps: tuple[Step, ...]
     identity: Tensor
+    factors: Mapping[str, Tensor]
+    heads: Tensor
+
+
+def operation(network: nn.Module, step: Step) -> nn.Module | Tensor | None:
+    """Return the module or the parameter of a step, None for a sum."""
+    block, _, own = step.module.rpartition(".")
+    return getattr(network.get_submodule(block), own) if step.module else None
 
 
 def trace_channels(network: Network) -> Channels:
     """Follow the channels of a network through its operations. Any blocks are supported.
 
     A block that splits a map must take the sizes from its modules (as with torch.split and a list), so that
-    they are right after channels are cut. The parts of a chunk are tied: they lose the same channels.
+    they are right after channels are cut. The parts of a chunk are tied: they lose the same channels. The
+    channels of a head of attention are tied. All branches of the network's head are followed.
     Raises InputError for anything but a Network.
     """
     require_network(network, Network)
@@ -76,28 +91,38 @@ def trace_channels(network: Network) -> Channels:
         # Only the shapes are needed.
         double = Network(current_architecture(network), network.names).eval()
         images = torch.empty(1, 3, *[2 * network.largest_stride] * 2)
+    if double.head.kinds:
+        # A branch that does not run reads the same maps.
+        double.head.forward = double.head.every
     walk = _Walk(double)
     walk.run(images)
     identity = _components(walk.count, walk.ties)
-    pinned = torch.zeros(int(identity.max()) + 1, dtype=torch.bool)
-    pinned[identity[torch.cat(walk.pins)]] = True
-    layers = {
-        step.module: Ends(identity[step.inputs[0]], identity[step.outputs])
-        for step in walk.steps
-        if isinstance(_module(double, step), nn.Conv2d | nn.BatchNorm2d)
-    }
-    return Channels(layers, pinned, tuple(walk.steps), identity)
+    count = int(identity.max()) + 1
+    steps = [(step, operation(double, step)) for step in walk.steps]
+    return Channels(
+        layers={
+            step.module: Ends(identity[step.inputs[0]], identity[step.outputs])
+            for step, found in steps
+            if isinstance(found, nn.Conv2d | nn.BatchNorm2d)
+        },
+        pinned=_marked(count, identity, walk.pins),
+        steps=tuple(walk.steps),
+        identity=identity,
+        factors={step.module: identity[step.outputs] for step, found in steps if isinstance(found, Tensor)},
+        heads=_marked(count, identity, walk.heads),
+    )
 
 
 class _Walk(fx.Interpreter):
     """Runs a network on shapes, and records which values each result holds."""
 
     def __init__(self, network: Network) -> None:
-        super().__init__(fx.GraphModule(network, fx.Tracer().trace(network)))
+        super().__init__(fx.GraphModule(network, fx.Tracer(autowrap_functions=(attend,)).trace(network)))
         self.count = 0
         self.steps: list[Step] = []
         self.ties: list[tuple[Tensor, Tensor]] = []
         self.pins: list[Tensor] = []
+        self.heads: list[Tensor] = []
         self._maps: dict[fx.Node, Map] = {}
         self._calls = Counter(node.target for node in self.module.graph.nodes if node.op == "call_module")
 
@@ -126,7 +151,7 @@ class _Walk(fx.Interpreter):
         return self._make(node.target, x, tied=True) if isinstance(module, CHANNELWISE) else None
 
     def _convolve(self, name: str, conv: nn.Conv2d, x: Tensor) -> Tensor:
-        depthwise = conv.groups == conv.in_channels == conv.out_channels > 1
+        depthwise = is_depthwise(conv)
         outputs = self._make(name, x, tied=depthwise, count=conv.out_channels)
         if conv.groups > 1 and not depthwise:
             self.pins += [x, outputs]
@@ -153,6 +178,12 @@ class _Walk(fx.Interpreter):
             return self._select(node)
         if node.target in ("chunk", torch.chunk):
             return self._chunk(node)
+        if node.target is operator.mul:
+            return self._multiply(node)
+        if node.target is attend:
+            return self._attend(node)
+        if _shown_parameter(node):
+            return ()
         return self._split(node) if node.target in ("split", torch.split) else None
 
     def _join(self, node: fx.Node) -> Map:
@@ -166,6 +197,26 @@ class _Walk(fx.Interpreter):
         if not all(isinstance(x, Tensor) for x in terms) or len({len(x) for x in terms}) > 1:
             return None
         return self._make("", *terms, tied=True)
+
+    def _multiply(self, node: fx.Node) -> Map:
+        """Return the values of a map whose channels a parameter multiplies."""
+        for factors, source in (node.args, node.args[::-1]):
+            x = self._maps.get(source) if isinstance(source, fx.Node) else None
+            name = _shown_parameter(factors)
+            if name and isinstance(x, Tensor) and len(x) == len(self.module.get_parameter(name)):
+                return self._make(name, x, tied=True)
+        return None
+
+    def _attend(self, node: fx.Node) -> Map:
+        """Return the values of the sums, and of what is summed. The channels of a head are tied."""
+        x, heads, keys = self._maps.get(node.args[0]), *node.args[1:3]
+        if not isinstance(x, Tensor):
+            return None
+        self.heads.append(x)
+        by_head = x.view(heads, -1)
+        self.ties.append((by_head[:, :-1].flatten(), by_head[:, 1:].flatten()))
+        summed = by_head[:, 2 * keys :].flatten()
+        return self._make("", summed, tied=True), summed
 
     def _select(self, node: fx.Node) -> Map:
         """Return the values of one of several maps, or of a map after a selection of rows and columns."""
@@ -209,8 +260,24 @@ class _Walk(fx.Interpreter):
         return tuple(map(self._fresh_maps, result)) if isinstance(result, tuple | list) else None
 
 
-def _module(network: nn.Module, step: Step) -> nn.Module | None:
-    return network.get_submodule(step.module) if step.module else None
+def _marked(count: int, identity: Tensor, values: Sequence[Tensor]) -> Tensor:
+    """Return which identities these values have: bool [count]."""
+    marked = torch.zeros(count, dtype=torch.bool)
+    for one in values:
+        marked[identity[one]] = True
+    return marked
+
+
+def _shown_parameter(node: object) -> str:
+    """Return the name of the parameter that node shows as [1, channels, 1, 1], "" if it does not.
+
+    Nothing else may use the parameter.
+    """
+    if not isinstance(node, fx.Node) or node.op != "call_method" or node.target not in ("view", "reshape"):
+        return ""
+    parameter, shape = node.args[0], node.args[1:]
+    alone = len(parameter.users) == len(node.users) == 1
+    return parameter.target if alone and parameter.op == "get_attr" and shape == (1, -1, 1, 1) else ""
 
 
 def _leaves(found: Map) -> list[Tensor]:

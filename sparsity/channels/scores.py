@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from sparsity.channels.graph import Channels
+from sparsity.channels.constants import is_depthwise
+from sparsity.channels.graph import Channels, operation
 from sparsity.channels.slimming_settings import By
 from sparsity.yolo.network import Network, fuse
 
@@ -16,7 +17,7 @@ from sparsity.yolo.network import Network, fuse
 def free_channels(channels: Channels, *, tied: bool) -> Tensor:
     """Return which channels can be cut: bool [identities].
 
-    tied: whether this includes channels that residual additions tie.
+    tied: whether this includes channels that residual additions tie, and heads of attention.
     """
     free = ~channels.pinned
     for step in channels.steps:
@@ -30,12 +31,37 @@ def channel_scores(network: Network, channels: Channels, by: By) -> Tensor:
 
     by: "bn" is the magnitude of the batch norm's scale (arXiv:1708.06519). "l1" is the L1 norm of the filter,
     with the batch norm folded in, divided by its number of weights; layers with few and with many inputs can
-    then be compared. If several channels share an identity, their largest score counts.
+    then be compared. follow_scores says how the score of an identity follows from them.
+    """
+    found = _scales(network, channels) if by == "bn" else _filter_norms(network, channels)
+    return follow_scores(network, channels, dict(found))
+
+
+def follow_scores(network: Network, channels: Channels, own: Mapping[str, Tensor]) -> Tensor:
+    """Return the score of each identity: float32 [identities]; -inf for an identity without a score.
+
+    own: the scores of the outputs of Conv2d and BatchNorm2d, by their names.
+    The score of an identity is the largest of the values that convolutions read, depthwise ones left out. A
+    value that comes through a depthwise convolution has the smaller of the scores before and after it: if
+    either is 0, the channel is dead. A sum has the largest score of its terms. Queries and keys are only read
+    by attention, so that the score of a head is that of its values. Factors multiply scores.
     """
     scores = torch.full(channels.pinned.shape, -torch.inf)
-    for name, found in _scales(network, channels) if by == "bn" else _filter_norms(network, channels):
-        scores.scatter_reduce_(0, channels.layers[name].outputs, found.detach().float().cpu(), "amax")
-    return scores
+    reached = torch.full(channels.identity.shape, torch.inf)
+    for step in channels.steps:
+        found, inputs = operation(network, step), [reached[x] for x in step.inputs]
+        outputs = inputs[0]
+        if isinstance(found, nn.Conv2d) and not is_depthwise(found):
+            scores.scatter_reduce_(0, channels.identity[step.inputs[0]], inputs[0], "amax")
+            outputs = torch.full((found.out_channels,), torch.inf)
+        elif isinstance(found, Tensor):
+            outputs = outputs * found.detach().float().abs().cpu()
+        elif found is None:
+            outputs = torch.stack(inputs).amax(0)
+        if step.module in own:
+            outputs = outputs.minimum(own[step.module].detach().float().cpu())
+        reached[step.outputs] = outputs
+    return scores.masked_fill(scores.isinf(), -torch.inf)
 
 
 def _scales(network: Network, channels: Channels) -> Iterator[tuple[str, Tensor]]:

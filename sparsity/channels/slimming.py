@@ -44,7 +44,8 @@ def slim(network: Network, settings: SlimmingSettings) -> Slimmed:
     if not free.any():
         raise InputError(_nothing_free(network, scores, settings))
     outputs = [channels.layers[name].outputs for name, _ in convolutions(network) if name in channels.layers]
-    choice = choose(scores, free, [one for one in outputs if free[one].any()], settings)
+    layers = [one for one in outputs if free[one].any()]
+    choice = choose(scores, free, layers, settings, channels.heads)
     work = network
     if settings.fold:
         work = copy.deepcopy(network)

@@ -104,9 +104,10 @@ def _refuse_published(name: str) -> None:
         reason = "there is no such size"
     else:
         reason = "it is of another family"
+    *first, last = FAMILIES
     raise InputError(
-        f"{name}: no such file, and it cannot be downloaded: {reason}. {', '.join(FAMILIES)} in the sizes n, "
-        "s, m, l and x can be downloaded, such as yolov5n.pt; give other checkpoints as files"
+        f"{name}: no such file, and it cannot be downloaded: {reason}. {', '.join(first)} and {last} in the "
+        "sizes n, s, m, l and x can be downloaded, such as yolov5n.pt; give other checkpoints as files"
     )
 
 

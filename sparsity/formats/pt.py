@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from sparsity.formats import yolov5_pt, yolov8_pt
+from sparsity.formats import ultralytics_pt, yolov5_pt
 from sparsity.formats.checkpoint import build_network
 from sparsity.formats.pt_reader import read_checkpoint
 from sparsity.formats.saved_form import SavedForm
@@ -14,7 +14,7 @@ from sparsity.yolo.network import Network
 
 WRITERS: Mapping[str, ModuleType] = {
     "yolov5": yolov5_pt,
-    **dict.fromkeys(("yolov8", "yolo26", "yolo26_one2one"), yolov8_pt),
+    **dict.fromkeys(("yolov8", "yolo26", "yolo26_one2one"), ultralytics_pt),
 }
 """Key of a dialect -> the module that writes its .pt (see yolo.families)."""
 

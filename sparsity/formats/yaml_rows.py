@@ -36,10 +36,14 @@ def describe_rows(architecture: Architecture, describers: Mapping[str, Describe]
 def _row(layer: Layer, describers: Mapping[str, Describe]) -> Row | None:
     """Return the row that builds exactly this layer, or None."""
     spec, sources = layer.module, list(layer.sources)
-    if spec.kind not in describers:
+    if spec.kind not in describers or width(spec) % WIDTH_STEP:
         return None
-    given, *row = describers[spec.kind](spec)
-    if _bare(given) != _bare(spec) or width(spec) % WIDTH_STEP:
+    try:
+        given, *row = describers[spec.kind](spec)
+    except (ArithmeticError, LookupError):
+        # It lacks a part that all modules built from rows have, or has no channels for it.
+        return None
+    if _bare(given) != _bare(spec):
         return None
     is_head = row[1] == "Detect"
     return [sources if is_head or len(sources) > 1 else sources[0], *row]

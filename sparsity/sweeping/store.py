@@ -131,7 +131,7 @@ class Store:
             read_layers(folder)
             row = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             # Fields that older sweeps lack have defaults.
-            names = {field.name for field in fields(Metrics)} & row.keys()
+            names = [field.name for field in fields(Metrics) if field.name in row]
             metrics = Metrics(**{name: row[name] for name in names})
             _check_numbers(metrics)
             sizes = Sizes(*(float(row[name]) for name in SIZE_COLUMNS))

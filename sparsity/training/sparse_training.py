@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsity.channels.graph import trace_channels
-from sparsity.channels.scores import channel_scores, free_channels
+from sparsity.channels.scores import channel_scores, follow_scores, free_channels
 from sparsity.training.settings import RECIPES
 from sparsity.yolo.network import Network
 
@@ -81,12 +81,14 @@ class ScalePenalty:
 
     @torch.no_grad()
     def count_small(self, network: Network) -> int:
-        """Return how many free channels have all scales below SMALL of the largest in their layer."""
-        small = self._free.clone()
-        for name, outputs in self._norms.items():
-            scales = network.get_submodule(name).weight.abs().cpu()
-            small[outputs[scales >= SMALL * scales.max()]] = False
-        return int(small.sum())
+        """Return how many free channels have scales below SMALL of the largest in their layer.
+
+        Of several scales, those count that the score of a channel follows from.
+        """
+        scales = {name: network.get_submodule(name).weight.abs().cpu() for name in self._norms}
+        relative = {name: one / one.max().clamp(min=1e-30) for name, one in scales.items()}
+        found = follow_scores(network, self._channels, relative)[self._free]
+        return int((found.isfinite() & (found < SMALL)).sum())
 
 
 def histogram(scales: Tensor, epoch: int, high: float = 0.0) -> list[ScaleBin]:

@@ -34,8 +34,13 @@ class SelfAttention(nn.Module):
         _check_channels(proj, "in_channels", num_heads * head_dim, "proj takes")
         _check_channels(pe, "in_channels", num_heads * head_dim, "pe takes")
         self.qkv, self.proj, self.pe = qkv, proj, pe
-        self.num_heads, self.head_dim, self.key_dim = num_heads, head_dim, key_dim
+        self.head_dim, self.key_dim = head_dim, key_dim
         self.scale, self.area = scale, area
+
+    @property
+    def num_heads(self) -> int:
+        """The number of heads: qkv has the channels of so many."""
+        return self.qkv.conv.out_channels // (2 * self.key_dim + self.head_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         sums, v = attend(self.qkv(x), self.num_heads, self.key_dim, self.head_dim, self.scale, self.area)
@@ -62,9 +67,11 @@ def attend(
     channels. SelfAttention says what the arguments mean. What traces a network can take this for one
     operation.
     """
-    cells = qkv.flatten(2).unflatten(1, (num_heads, -1))
-    if area > 1:
-        cells = cells.unflatten(3, (area, -1)).transpose(2, 3)
+    batch, numbers = qkv.shape[0], 2 * key_dim + head_dim
+    if area == 1:
+        cells = qkv.reshape(batch, num_heads, numbers, -1)
+    else:
+        cells = qkv.reshape(batch, num_heads, numbers, area, -1).transpose(2, 3)
     q, k, v = cells.split([key_dim, key_dim, head_dim], -2)
     weights = ((q * scale).transpose(-2, -1) @ k).softmax(-1)
     sums = v @ weights.transpose(-2, -1)
@@ -74,8 +81,8 @@ def attend(
 def _as_map(values: Tensor, x: Tensor, area: int) -> Tensor:
     """Values of all heads, [batch, heads, head_dim, cells] or by area -> a map of the size of x."""
     if area > 1:
-        values = values.transpose(2, 3).flatten(3)
-    return values.flatten(1, 2).unflatten(2, (x.shape[2], x.shape[3]))
+        values = values.transpose(2, 3)
+    return values.reshape(x.shape[0], -1, x.shape[2], x.shape[3])
 
 
 def area_attention(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from sparsity.yolo.attention import SelfAttention
 from sparsity.yolo.network import Network
 from sparsity.yolo.spec import Architecture, Layer, ModuleSpec
 
@@ -11,6 +12,7 @@ _SHAPES = {
     nn.Conv2d: ("in_channels", "out_channels", "groups"),
     nn.BatchNorm2d: ("num_features",),
     nn.Linear: ("in_features", "out_features"),
+    SelfAttention: ("num_heads",),
 }
 """Class of a module -> the attributes that its weights determine."""
 

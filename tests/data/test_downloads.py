@@ -90,7 +90,9 @@ def archive(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) ->
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("name", [f"yolov{version}{size}.pt" for version in (5, 8) for size in "nsmlx"])
+@pytest.mark.parametrize(
+    "name", [f"yolo{version}{size}.pt" for version in ("v5", "v8", 11, 12, 26) for size in "nsmlx"]
+)
 def test_weights_by_name(server, tmp_path, name):
     server.files[f"/{name}"] = BODY
     path = ensure_weights(name)
@@ -104,9 +106,14 @@ def test_each_family_has_its_own_address(monkeypatch):
     monkeypatch.setattr(download, "_fetch", lambda url, *_: asked.append(url))
     ensure_weights("yolov5x.pt")
     ensure_weights("somewhere/yolov8n.pt")
+    for name in ("yolo11n.pt", "yolo12s.pt", "yolo26x.pt"):
+        ensure_weights(name)
     assert asked == [
         "https://github.com/ultralytics/yolov5/releases/download/v7.0/yolov5x.pt",
         "https://github.com/ultralytics/assets/releases/download/v8.1.0/yolov8n.pt",
+        "https://github.com/ultralytics/assets/releases/download/v8.4.0/yolo11n.pt",
+        "https://github.com/ultralytics/assets/releases/download/v8.4.0/yolo12s.pt",
+        "https://github.com/ultralytics/assets/releases/download/v8.4.0/yolo26x.pt",
     ]
 
 
@@ -140,9 +147,9 @@ def test_what_is_not_fetched(server, tmp_path, name, present):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        pytest.param("yolo11n.pt", "it is of another family", id="another family"),
+        pytest.param("yolo13n.pt", "it is of another family", id="another family"),
         pytest.param("yolov9c.pt", "it is of another family", id="another family, with a v"),
-        pytest.param("yolo12x.pt", "it is of another family", id="a family without a v"),
+        pytest.param("yolo26t.pt", "there is no such size", id="another size of a family without a v"),
         pytest.param("yolov8n-seg.pt", "the task of -seg is not supported", id="segmentation"),
         pytest.param("yolo11n-pose.pt", "the task of -pose is not supported", id="poses"),
         pytest.param("yolov8n-oiv7.pt", "it is another variant", id="other training data"),
@@ -157,7 +164,7 @@ def test_published_weights_that_are_not_offered(server, name, reason):
         InputError, match=f"^{name}: no such file, and it cannot be downloaded: {reason}"
     ) as said:
         ensure_weights(name)
-    assert "yolov5 and yolov8 in the sizes n, s, m, l and x can be downloaded" in str(said.value)
+    assert "yolov5, yolov8, yolo11, yolo12 and yolo26 in the sizes n, s, m, l and x can be" in str(said.value)
     assert server.asked == []
 
 
@@ -166,6 +173,8 @@ def test_published_weights_that_are_not_offered(server, name, reason):
     [
         pytest.param("yolov5n", "yolov5n.pt", id="no suffix"),
         pytest.param("YOLOv8N.pt", "yolov8n.pt", id="capitals"),
+        pytest.param("yolov11n.pt", "yolo11n.pt", id="a v too many"),
+        pytest.param("yolo8n", "yolov8n.pt", id="no v"),
     ],
 )
 def test_a_name_that_is_nearly_one_of_the_offered(server, name, meant):

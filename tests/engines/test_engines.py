@@ -16,6 +16,7 @@ from sparsity.engines.making import make_engine, make_engines
 from sparsity.engines.table import ENGINES
 from sparsity.formats import onnx_file
 from sparsity.validation.detector import Detector, Lanes, Thresholds
+from tests.narrow_networks import FEW, narrow
 
 CPU = torch.device("cpu")
 OTHERS = [name for name in ENGINES if name != "torch" and ENGINES[name].computes_in is None]
@@ -53,6 +54,28 @@ def test_engines_find_what_torch_finds(shallow, pixels, tmp_path, name):
             detect(file, pixels, engine)
     else:
         same(detect(file, pixels, engine), expected)
+
+
+@pytest.mark.parametrize("key", FEW)
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_maps_of_newer_families_are_torchs_at_two_sizes(name, key):
+    network = narrow(key)
+    runner = make_engine(name).prepare(network, CPU, torch.float32)
+    for size in ((2, 3, 64, 96), (1, 3, 128, 64)):
+        images = torch.rand(size, generator=torch.Generator().manual_seed(3))
+        with torch.inference_mode():
+            expected = network(images)
+        for ours, theirs in zip(runner(images), expected, strict=True):
+            assert ours.shape == theirs.shape
+            assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_files_without_nms_find_what_torch_finds(pixels, tmp_path, name):
+    network = narrow("yolo26 one2one")
+    onnx_file.write(network, tmp_path / "a.onnx")
+    file = onnx_file.read(tmp_path / "a.onnx")
+    same(detect(file, pixels, make_engine(name)), detect(network, pixels, make_engine("torch")))
 
 
 def test_validation_by_an_engine_gives_the_same_figures(shallow, shapes, tmp_path):

@@ -14,6 +14,9 @@ from sparsity import count_sparsity, layer_sparsity, prune
 from sparsity.base.errors import InputError
 from sparsity.formats import onnx_file
 from sparsity.formats.onnx_file import Exporter, read, write, write_model
+from sparsity.pruning.layers import convolutions
+from sparsity.yolo.heads import keep_head
+from tests.narrow_networks import NEWER, narrow
 
 COLLIDING = "{" + ",".join(f"{i * (2**61 - 1)}:0" for i in range(40_000)) + "}"
 """A dict that takes a minute to be made, because all keys have the hash 0."""
@@ -164,7 +167,8 @@ def test_yolov5s_own_metadata_is_read(good, tmp_path):
         pytest.param("names", COLLIDING, "not a dict of names", id="numbers of one hash"),
         pytest.param("names", "{[]: 'cat'}", "not a dict of names", id="a list for an index"),
         pytest.param("args", "{'nms': True}", "ends in NMS (its metadata say so)", id="NMS"),
-        pytest.param("end2end", "True", "ends in NMS (its metadata say so)", id="a head without NMS"),
+        pytest.param("end2end", "True", "gives an output of (2, 20, 7)", id="a head without NMS"),
+        pytest.param("dialect", "yolov99", "metadata `dialect` is 'yolov99'", id="an unknown dialect"),
     ],
 )
 def test_what_is_missing_is_named(good, tmp_path, key, value, words):
@@ -214,6 +218,80 @@ def test_a_graph_that_shape_inference_cannot_read_is_damaged(good, tmp_path, mon
 
     monkeypatch.setattr(onnx.shape_inference, "infer_node_outputs", fails)
     assert "damaged: its graph does not fit together (vector::reserve)" in refusal(good, tmp_path)
+
+
+# --- YOLO11, YOLO12 and YOLO26 ---------------------------------------------------------------------
+
+
+def as_exported_by_the_package(model: onnx.ModelProto, **more: str) -> onnx.ModelProto:
+    """The model without what only our own files say."""
+    model = changed(model, "dialect", None)
+    for dim in model.graph.output[0].type.tensor_type.shape.dim[1:]:
+        if dim.dim_param:
+            dim.dim_param = "anchors"
+    for key, value in more.items():
+        model = changed(model, key, value)
+    return model
+
+
+@pytest.mark.parametrize("key", NEWER)
+def test_files_of_newer_families_give_the_networks_boxes(key, tmp_path):
+    network = prune(narrow(key), 0.5)
+    write(network, tmp_path / "n.onnx")
+    file = read(tmp_path / "n.onnx")
+    assert (file.dialect, file.names, file.largest_stride) == (network.dialect, network.names, 32)
+    running = keep_head(copy.deepcopy(network), network.head.branch) if network.head.branch else network
+    ours, theirs = count_sparsity(running), count_sparsity(file)
+    assert (theirs.conv_layers, theirs.conv_zeros) == (ours.conv_layers, ours.conv_zeros)
+    groups = {name: module.groups for name, module in convolutions(running)}
+    assert {name: module.groups for name, module in convolutions(file)} == groups
+    for size in ((2, 3, 64, 96), (1, 3, 160, 192)):
+        images = torch.rand(size, generator=torch.Generator().manual_seed(3))
+        (decoded,) = run(tmp_path / "n.onnx", images)
+        with torch.inference_mode():
+            expected = network.head.decode(network(images)).numpy()
+        assert decoded.shape == expected.shape
+        if network.head.branch == "one2one":
+            # Near ties can be in another order, and at the end other ones can be chosen.
+            assert decoded.shape[1:] == (300, 6)
+            np.testing.assert_allclose(decoded[..., 4], expected[..., 4], rtol=0, atol=1e-5)
+            nearest = np.abs(decoded[:, :40, None] - expected[:, None]).max(3).min(2)
+            assert nearest.max() < 1e-2
+        else:
+            np.testing.assert_allclose(decoded, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("key", "dialect", "end2end"),
+    [
+        pytest.param("yolo11", "yolov8", "False", id="YOLO11"),
+        pytest.param("yolo12", "yolov8", "False", id="YOLO12"),
+        pytest.param("yolo26", "yolo26", "False", id="YOLO26"),
+        pytest.param("yolo26 one2one", "yolo26_one2one", "True", id="YOLO26 without NMS"),
+    ],
+)
+def test_exports_of_the_package_are_told_apart(key, dialect, end2end, tmp_path):
+    model = Exporter(decoded=True).export(narrow(key))
+    told = as_exported_by_the_package(model, end2end=end2end, head="Detect")
+    write_model(told, tmp_path / "a.onnx")
+    assert read(tmp_path / "a.onnx").dialect == dialect
+
+
+def test_detections_of_other_heads_are_refused(tmp_path):
+    model = Exporter(decoded=True).export(narrow("yolo26 one2one"))
+    told = as_exported_by_the_package(model, end2end="True", head="v10Detect")
+    assert "ends in NMS (its head is 'v10Detect')" in refusal(told, tmp_path)
+    assert "damaged" not in refusal(as_exported_by_the_package(model), tmp_path)
+
+
+def test_a_graph_that_needs_many_cells_is_tried_with_many(tmp_path):
+    model = Exporter(decoded=True).export(narrow("yolo26 one2one"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([300]), "most"))
+    for one in model.graph.node:
+        if one.op_type == "TopK":
+            one.input[1] = "most"
+    write_model(as_exported_by_the_package(model, end2end="True"), tmp_path / "a.onnx")
+    assert read(tmp_path / "a.onnx").dialect == "yolo26_one2one"
 
 
 # --- graphs that declare what they are not, or never end -------------------------------------------

@@ -18,6 +18,7 @@ from sparsity.formats.int8_runtimes import RUNTIMES
 from sparsity.formats.onnx_file import read, write, write_model
 from sparsity.formats.onnx_pairs import Range, add_pairs, as_unsigned, pass_pairs_on
 from sparsity.pruning.layers import convolutions
+from tests.narrow_networks import narrow
 
 CPU = torch.device("cpu")
 MAPS = (1, 1, 4, 4)
@@ -66,6 +67,21 @@ def test_both_engines_give_the_same_boxes(shallow, images, tmp_path, runtime):
     file = read(tmp_path / "int8.onnx")
     maps = [make_engine(name).prepare(file, CPU, torch.float32)(images)[0] for name in RUNTIMES]
     assert (maps[0] - maps[1])[..., 4:].abs().max() < 0.05
+
+
+@pytest.mark.parametrize("key", ["yolo11", "yolo26 one2one"])
+def test_int8_of_newer_families_gives_about_the_scores(key, images, tmp_path):
+    pytest.importorskip("nncf")
+    network = narrow(key)
+    write_model(onnx_int8.quantize(network, [images]), tmp_path / "int8.onnx")
+    write(network, tmp_path / "float.onnx")
+    assert read(tmp_path / "int8.onnx").dialect == network.dialect
+    stored = {one.name: one.data_type for one in onnx.load(tmp_path / "int8.onnx").graph.initializer}
+    kinds = [kind for name, kind in stored.items() if name.endswith(".weight_quantized")]
+    assert kinds == [onnx.TensorProto.INT8] * (count_sparsity(network).conv_layers - 6), "all but the last"
+    int8, exact = run(tmp_path / "int8.onnx", images)[0], run(tmp_path / "float.onnx", images)[0]
+    scores = (int8[..., 4], exact[..., 4]) if network.head.branch else (int8[:, 4:], exact[:, 4:])
+    assert 0 < np.abs(scores[0] - scores[1]).max() < 0.1
 
 
 def test_int8_is_computed_in_integers_by_all_convolutions_but_the_last(shallow, images, tmp_path):

@@ -81,7 +81,9 @@ def test_every_file_is_written(folder):
 
 
 def test_the_csv_is_the_frame(usual, folder):
-    pd.testing.assert_frame_equal(pd.read_csv(folder / "sweep.csv"), usual.frame, check_exact=True)
+    read = pd.read_csv(folder / "sweep.csv")
+    assert read["head"].isna().all(), "an empty text is read as nothing"
+    pd.testing.assert_frame_equal(read.assign(head=""), usual.frame, check_exact=True)
 
 
 def test_the_page_shows_the_csvs_figures(folder):
@@ -269,6 +271,13 @@ def test_speedups_within_the_spread_are_nowhere_printed(make_sweep, tmp_path, la
     assert lines[2].split()[-2] == speedup
     assert ("n.s.: no significant" in "\n".join(lines)) == (speedup == "n.s.")
     assert (sweep.frame.speedup_b1 == 10.0 / sweep.frame.latency_ms_b1).all(), "the CSV has every figure"
+
+
+def test_the_head_has_a_column_where_there_is_a_choice(usual):
+    assert "head" not in summarise(usual.frame).heads
+    summary = summarise(usual.frame.assign(head="one2one"))
+    assert summary.heads[0] == "head"
+    assert {row[0] for row in summary.texts} == {"one2one"}
 
 
 def test_engines_have_a_column_where_there_are_several(in_two_engines, usual):

@@ -37,7 +37,7 @@ KEYS = [
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
     *("preprocess_ms", "inference_ms", "nms_ms", "engine", "device", "precision", "imgsz", "batch_size"),
-    *("conf_thres", "iou_thres", "torch", "head"),
+    *("conf_thres", "iou_thres", "torch", "head", "depthwise"),
 ]
 
 

@@ -110,6 +110,16 @@ def test_a_level_with_a_damaged_file_counts_as_missing(store, name, text):
     assert store.finished(LEVEL) is None
 
 
+def test_a_row_of_an_older_sweep_names_no_head(store):
+    give_files(store)
+    store.finish(LEVEL, Finished(metrics(), SIZES, 1.0))
+    path = store.level_folder(LEVEL) / "metrics.json"
+    row = json.loads(path.read_text())
+    assert row.pop("head") == "x"
+    path.write_text(json.dumps(row))
+    assert store.finished(LEVEL).metrics.head == ""
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"AP": 1}'])
 def test_a_damaged_row_counts_as_missing(store, text):
     give_files(store)

@@ -3,14 +3,18 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from sparsity import ValidationSettings, validate
+from sparsity import ValidationSettings, choose_head, validate
 from sparsity.base.errors import InputError
 from sparsity.data import letterbox as boxes
 from sparsity.data.letterbox import Placement, letterbox, place
+from sparsity.engines.making import make_engine
 from sparsity.evaluation.average_precision import YOLOV5, YOLOV8, average_precision, match
 from sparsity.validation.counting import COUNTING, counting_of
+from sparsity.validation.detector import Lanes, make_detector
 from sparsity.validation.inputs import fit, make_loader
+from sparsity.validation.setup import describe_setup
 from sparsity.yolo.families import DIALECTS
 
 
@@ -51,6 +55,37 @@ def test_what_is_counted_with_is_in_the_row(tiny_yolov8, shapes):
     assert (metrics.batch_size, metrics.iou_thres) == (16, 0.7)
     assert "YOLOv8" in counting_of(tiny_yolov8).describe(16, 0.7)
     assert "batch size 16, NMS above IoU 0.7" in counting_of(tiny_yolov8).describe(16, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("head", "rule"), [("one2many", "head one2many, NMS above IoU 0.7"), ("one2one", "head one2one, no NMS")]
+)
+def test_the_head_that_is_counted_is_in_the_row_and_in_the_setup(tiny_yolo26, head, rule, shapes):
+    network = choose_head(tiny_yolo26, head)
+    settings = fit(ValidationSettings(imgsz=64, conf_thres=0.3), network)
+    assert rule in counting_of(network).describe(16, 0.7)
+    done = validate(network, shapes, settings)
+    assert done.metrics.head == head
+    assert describe_setup(network, done.dataset, settings)["head"] == head
+
+
+def test_the_one_to_one_branch_keeps_what_nms_removes(tiny_yolo26):
+    """Both branches get the same weights."""
+    network = tiny_yolo26
+    for branch in network.head.cv2:
+        branch[-1].bias.fill_(2)  # boxes of four strides, which overlap
+    for kept, name in (("cv2", "one2one_cv2"), ("cv3", "one2one_cv3")):
+        getattr(network.head, name).load_state_dict(getattr(network.head, kept).state_dict())
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    found = []
+    with Lanes(torch.device("cpu")) as lanes:
+        for head in ("one2many", "one2one"):
+            settings = fit(ValidationSettings(imgsz=64, conf_thres=0.0, iou_thres=0.5), network)
+            detector = make_detector(choose_head(network, head), lanes, settings, make_engine("torch"))
+            found.append(detector.detect(pixels)[0])
+    many, one = found
+    assert len(many) < len(one) == (64 + 16 + 4) * 3
+    assert torch.isin(many.scores, one.scores).all()
 
 
 # --- images and boxes ------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sparsity.base.boxes import box_iou_xyxy
-from sparsity.validation.nms import MOST_CANDIDATES, non_maximum_suppression
+from sparsity.validation.nms import MOST_CANDIDATES, best_detections, non_maximum_suppression
 
 
 def textbook(boxes, scores, classes, iou_thres, max_det, agnostic=False) -> list[int]:
@@ -102,3 +102,15 @@ def test_only_the_best_30000_candidates_count():
 def test_iou(first, second, iou):
     boxes = torch.tensor([first], dtype=torch.float32), torch.tensor([second], dtype=torch.float32)
     assert box_iou_xyxy(*boxes).item() == pytest.approx(iou)
+
+
+def test_without_suppression_the_best_boxes_of_each_image_are_kept():
+    boxes, scores, classes = crowd(50, seed=1, spread=5)
+    image = torch.tensor([0] * 20 + [2] * 30)
+    found = best_detections(image, boxes, scores, classes, images=3, max_det=25)
+    assert [len(one) for one in found] == [20, 0, 25]
+    for one, start, end in ((found[0], 0, 20), (found[2], 20, 50)):
+        order = scores[start:end].argsort(descending=True)[:25] + start
+        assert torch.equal(one.scores, scores[order])
+        assert torch.equal(one.boxes_xyxy, boxes[order])
+        assert torch.equal(one.classes, classes[order])

@@ -34,7 +34,6 @@ def yolo26(name: str, nc: int = 80) -> Architecture:
     scale = SCALES[name]
     c256, c512, c1024 = (scale.channels(c) for c in (256, 512, 1024))
     n = scale.repeats(2)
-    last = numbered("Sequential", [bottleneck(c1024 // 2, c1024 // 4), psa_block(c1024 // 2)])
     return (
         *stem(scale),
         layer(conv(c512, c512, 3, 2)),
@@ -43,9 +42,14 @@ def yolo26(name: str, nc: int = 80) -> Architecture:
         layer(c3k2(c1024, c1024, n, c3k=True)),
         layer(sppf(c1024, c1024, 5, add=True, act="Identity")),
         layer(c2psa(c1024, n)),
-        *neck(scale, True, c3k2_of(c512 + c1024, c1024, c1024 // 2, [last])),
+        *neck(scale, True, c3k2_of(c512 + c1024, c1024, c1024 // 2, [attentive(c1024 // 2)])),
         layer(two_branch_detect((c256, c512, c1024), nc), 16, 19, 22),
     )
+
+
+def attentive(channels: int) -> ModuleSpec:
+    """Return the block of the last C3k2: a bottleneck, then attention."""
+    return numbered("Sequential", [bottleneck(channels, channels // 2), psa_block(channels)])
 
 
 def two_branch_detect(channels: tuple[int, ...], nc: int, strides: tuple[int, ...] = STRIDES) -> ModuleSpec:

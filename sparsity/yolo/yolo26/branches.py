@@ -12,3 +12,5 @@ BRANCHES: Mapping[str, tuple[str, str]] = {
 """Name of a branch -> its children that give boxes and classes."""
 KIND_OF: Mapping[str, str] = {ONE2MANY: "OneToManyDetect", ONE2ONE: "OneToOneDetect"}
 """Name of a branch -> the kind of head that runs it."""
+CHOSEN = "_branch"
+"""The attribute that names the branch that runs, in .pt files of this package. Others ignore it."""

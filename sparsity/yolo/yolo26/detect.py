@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from sparsity.yolo.cell_map import CellMap, Cells
-from sparsity.yolo.head import Candidates, Head, cells_xy, corners_xyxy, is_count, orders_by_score
+from sparsity.yolo.head import Candidates, Head, cells_xy, is_count, orders_by_score
 from sparsity.yolo.importance import anchor_free_importance
 from sparsity.yolo.spec import ModuleSpec
 from sparsity.yolo.yolo26.branches import BRANCHES, KIND_OF, ONE2MANY, ONE2ONE
@@ -96,13 +97,13 @@ class TwoBranchDetect(Head):
             return self.every(maps)
         return [*self.raw(maps, ONE2MANY), *self.raw([x.detach() for x in maps], ONE2ONE)]
 
-    def every(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        return [raw for branch in self.branches for raw in self.raw(maps, branch)]
-
     def by_branch(self, raw: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:
         """Raw maps of every branch that the head holds -> those of each branch, by its name."""
         count = len(self.strides)
         return {branch: raw[i * count : (i + 1) * count] for i, branch in enumerate(self.branches)}
+
+    def every(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [raw for branch in self.branches for raw in self.raw(maps, branch)]
 
     def raw(self, maps: Sequence[Tensor], branch: str) -> list[Tensor]:
         """Feature maps, one per stride -> the raw maps of a branch that the head holds."""
@@ -179,19 +180,19 @@ class OneToOneDetect(TwoBranchDetect):
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
         """Raw maps -> float32 [batch, 300, 6]: x1, y1, x2, y2 in pixels, score, class. The best come first.
 
-        The 300 cells of the best scores are chosen, and of these the 300 best pairs of cell and class. An
-        image with fewer cells gives as many rows as it has cells.
+        The 300 cells of the best scores are chosen, and of these the 300 best pairs of cell and class. Rows
+        without a cell have score 0: some of those of an image with fewer than 300 cells.
         """
-        decoded = self._all_boxes(raw).transpose(1, 2)
-        most = min(MOST_DETECTIONS, decoded.shape[1])
-        cells = decoded[..., SIDES:].amax(2).topk(most, 1).indices
+        # The added cells of score 0 make the number of rows the same for any image, as ONNX graphs need it.
+        decoded = pad(self._all_boxes(raw).transpose(1, 2), (0, 0, 0, MOST_DETECTIONS))
+        cells = decoded[..., SIDES:].amax(2).topk(MOST_DETECTIONS, 1).indices
         best = decoded.gather(1, cells[..., None].expand(-1, -1, SIDES + self.nc))
-        scores, pairs = best[..., SIDES:].flatten(1).topk(most, 1)
+        scores, pairs = best[..., SIDES:].flatten(1).topk(MOST_DETECTIONS, 1)
         rows = torch.div(pairs, self.nc, rounding_mode="floor")
-        boxes_cxcywh = best[..., :SIDES].gather(1, rows[..., None].expand(-1, -1, SIDES))
-        boxes_xyxy = corners_xyxy(boxes_cxcywh.flatten(0, 1)).unflatten(0, (-1, most))
+        # All numbers of a row are gathered, because OpenVINO gathers from values of the same shape only.
+        best = best.gather(1, rows[..., None].expand(-1, -1, SIDES + self.nc))
         labels = (pairs - rows * self.nc).to(scores.dtype)
-        return torch.cat((boxes_xyxy, scores[..., None], labels[..., None]), 2)
+        return torch.cat((_corners(best[..., :SIDES]), scores[..., None], labels[..., None]), 2)
 
     def candidates(self, raw: Sequence[Tensor | CellMap], conf_thres: float) -> Candidates:
         """Raw maps -> the detections whose score is above conf_thres.
@@ -203,3 +204,9 @@ class OneToOneDetect(TwoBranchDetect):
         kept = [order[:MOST_DETECTIONS] for order in orders_by_score(found.image, found.scores, images)]
         best = torch.cat(kept) if kept else found.image
         return Candidates(found.image[best], found.boxes_xyxy[best], found.scores[best], found.classes[best])
+
+
+def _corners(boxes_cxcywh: Tensor) -> Tensor:
+    """Boxes [batch, n, 4], centre and size -> corners, xyxy."""
+    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return torch.cat((centre - half, centre + half), 2)

@@ -20,7 +20,7 @@ YOLO26 = Family(
     name="YOLO26",
     dialects=(
         Dialect(OneToManyDetect.dialect, "YOLO26", OneToManyDetect),
-        Dialect(OneToOneDetect.dialect, "YOLO26 (one-to-one)", OneToOneDetect),
+        Dialect(OneToOneDetect.dialect, "YOLO26", OneToOneDetect),
     ),
     sizes=architectures.SCALES,
     architecture=architectures.yolo26,

@@ -112,7 +112,8 @@ class AnchorFreeDetect(Head):
         decoded = []
         for x, stride in zip(raw, self.strides, strict=True):
             x = x.float()
-            sides = self.dfl(x[:, : self.box_numbers].unflatten(1, (SIDES, self.reg_max)), 2)
+            bins = (x.shape[0], SIDES, self.reg_max, *x.shape[2:])  # ONNX has no unflatten before opset 13
+            sides = self.dfl(x[:, : self.box_numbers].reshape(bins), 2)
             places = cells_xy(x.shape[2], x.shape[3], x.device).permute(2, 0, 1)
             boxes = boxes_cxcywh(sides, places, 1) * stride
             decoded.append(torch.cat((boxes, x[:, self.box_numbers :].sigmoid()), 1).flatten(2))

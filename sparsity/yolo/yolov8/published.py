@@ -52,14 +52,16 @@ OTHER_TASKS: dict[str, str] = {
         )
     },
     **{
-        f"{_MODULES}.head.{name}": f"a {task} checkpoint of {family}"
-        for head, task in (
-            ("Segment", "segmentation"),
-            ("Classify", "classification"),
-            ("Pose", "pose"),
-            ("OBB", "oriented boxes"),
+        f"{_MODULES}.head.{name}": f"a {family} {task} checkpoint"
+        for name, family, task in (
+            ("Segment", "YOLOv8 (or later)", "segmentation"),
+            ("Segment26", "YOLO26", "segmentation"),
+            ("Classify", "YOLOv8 (or later)", "classification"),
+            ("Pose", "YOLOv8 (or later)", "pose"),
+            ("Pose26", "YOLO26", "pose"),
+            ("OBB", "YOLOv8 (or later)", "oriented boxes"),
+            ("OBB26", "YOLO26", "oriented boxes"),
         )
-        for name, family in ((head, "YOLOv8 (or later)"), (f"{head}26", "YOLO26"))
     },
     **{
         f"{_MODULES}.{name}": f"a checkpoint of {family}"
