@@ -9,6 +9,7 @@ from sparsity.base.errors import InputError
 from sparsity.formats.saving import save
 from sparsity.pruning.layers import depthwise_layers
 from sparsity.training import run as run_module
+from sparsity.training.lessons import lesson_of
 from sparsity.training.masks import nonzero_masks
 from sparsity.training.preparation import Material, make_run
 from sparsity.training.settings import TrainingSettings
@@ -34,6 +35,7 @@ def data(shapes):
 def weights(few_layers, tmp_path):
     def write(family: str, head: str = ""):
         network = few_layers(family=family)
+        lesson_of(network).initialise(network.head, 64)  # Plain distances around 0 give no box.
         path = tmp_path / f"{family}{head}.safetensors"
         save(keep_head(network, head) if head else network, path)
         return path
