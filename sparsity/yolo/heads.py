@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sparsity.base.arguments import require_network
 from sparsity.base.errors import InputError
 from sparsity.yolo.network import Network
 from sparsity.yolo.registry import KINDS
@@ -18,6 +19,7 @@ def choose_head(network: Network, head: str) -> Network:
 
     head: one2many or one2one. Raises InputError for another name, and if the network does not hold it.
     """
+    require_network(network, Network)
     return _replace(network, head, keep=held_heads(network))
 
 
@@ -30,8 +32,8 @@ def keep_head(network: Network, head: str) -> Network:
 
 
 def _replace(network: Network, head: str, *, keep: tuple[str, ...]) -> Network:
-    old, layer = network.head, network.architecture[-1]
     _check(network, head)
+    old, layer = network.head, network.architecture[-1]
     dropped = {name for held in held_heads(network) if held not in keep for name in old.children_of(held)}
     children = {name: spec for name, spec in layer.module.children.items() if name not in dropped}
     spec = ModuleSpec(old.kinds[head], layer.module.attributes, children)
@@ -42,6 +44,7 @@ def _replace(network: Network, head: str, *, keep: tuple[str, ...]) -> Network:
 
 
 def _check(network: Network, head: str) -> None:
+    require_network(network, Network)
     held = held_heads(network)
     if not held:
         raise InputError(f"`head` is {head!r}, but this network has one head; only a YOLO26 has two")

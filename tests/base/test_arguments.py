@@ -13,8 +13,10 @@ from sparsity.base.arguments import require_location, require_network
 PATH = "yolov5n.pt"
 SETTINGS = ValidationSettings(device="cpu")
 TAKE_A_NETWORK: dict[str, Callable[[object], object]] = {
+    "choose_head": lambda network: sparsity.choose_head(network, "one2one"),
     "compact": sparsity.compact,
     "count_sparsity": sparsity.count_sparsity,
+    "keep_head": lambda network: sparsity.keep_head(network, "one2one"),
     "layer_sparsity": sparsity.layer_sparsity,
     "prune": lambda network: sparsity.prune(network, 0.3),
     "Pruner": sparsity.Pruner,

@@ -103,9 +103,9 @@ def test_a_resumed_training_goes_on_with_the_weight_of_its_epoch(weights, data, 
 def test_a_teacher_alone_teaches_both_heads(weights, data, tmp_path):
     images, file = data.parent / "images", weights("yolo26")
     material = Material(file, images=images, teacher=file, head="one2one")
-    run = start(material, tmp_path / "run", amount=0.5, criterion="l1", epochs=3, lr0=0.002)
+    run = start(material, tmp_path / "run", amount=0.5, criterion="l1", epochs=4, lr0=0.02)
     run.run()
-    assert run.rows[-1].distillation < run.rows[0].distillation
+    assert run.rows[-1].distillation < 0.95 * run.rows[0].distillation
 
 
 def test_a_teacher_of_one_head_is_refused(weights, data, tmp_path):

@@ -113,8 +113,8 @@ def test_gradual_pruning_only_ever_adds_zeros(weights, data, tmp_path, monkeypat
     seen = []
     real = engine.prune_unfused
 
-    def spy(network, method, amount, *more):
-        masks = real(network, method, amount, *more)
+    def spy(network, method, amount, *more, **about):
+        masks = real(network, method, amount, *more, **about)
         seen.append((amount, {name: ~keep for name, keep in masks.keep.items()}))
         return masks
 
