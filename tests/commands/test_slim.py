@@ -108,14 +108,14 @@ BAD = {
         ["--percent", "0.5", "--weights", "F"],
         "(last.pt and best.pt of finetune.py have batch norms), or --by l1",
     ),
-    "third family": (["--percent", "0.5", "--weights", "T"], "YOLO11 (or later)"),
+    "unsupported family": (["--percent", "0.5", "--weights", "T"], "YOLOv10"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gets_one_line_and_leaves_nothing(run, weights, tmp_path, case):
     save(fuse(load(weights, fused=False)), tmp_path / "fused.pt")
-    (tmp_path / "third.pt").write_bytes(saved({"model": stand_in("ultralytics.nn.modules.block", "C3k2")}))
+    (tmp_path / "third.pt").write_bytes(saved({"model": stand_in("ultralytics.nn.modules.block", "SCDown")}))
     flags, words = BAD[case]
     flags = [{"F": tmp_path / "fused.pt", "T": tmp_path / "third.pt"}.get(flag, flag) for flag in flags]
     code, _, err = run("--weights", weights, *flags)

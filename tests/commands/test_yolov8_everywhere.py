@@ -252,7 +252,7 @@ def test_a_pts_yaml_builds_the_same_network(tiny_yolov8, tmp_path, monkeypatch):
     save(tiny_yolov8, tmp_path / "a.pt")
     _stand_for_the_package(monkeypatch)
     yaml = torch.load(tmp_path / "a.pt", weights_only=False)["model"].yaml
-    assert (yaml["nc"], yaml["depth_multiple"], yaml["width_multiple"]) == (3, 1.0, 1.0)
+    assert (yaml["nc"], yaml["scales"][yaml["scale"]][:2]) == (3, [1.0, 1.0])
     assert yaml["backbone"][:3] == [
         [-1, 1, "Conv", [8, 3, 2]],
         [-1, 1, "Conv", [8, 3, 2]],
