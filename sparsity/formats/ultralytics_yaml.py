@@ -17,6 +17,7 @@ SCALE, MOST_CHANNELS = "n", 2**20
 """The size that rows are written for: at others, the package changes arguments of C3k2 and A2C2f.
 
 Channels and repeats are the actual ones, so its factors are 1, and its limit of channels is far above them.
+The oldest versions read the factors by other names.
 """
 
 
@@ -25,6 +26,7 @@ def describe(architecture: Architecture) -> dict[str, Any]:
     head = architecture[-1].module
     described = {
         **{"nc": head.attributes["nc"], "ch": 3, "channels": 3},
+        **{"depth_multiple": 1.0, "width_multiple": 1.0},
         **{"scale": SCALE, "scales": {SCALE: [1.0, 1.0, MOST_CHANNELS]}},
         **describe_rows(architecture, _DESCRIBERS),
     }
