@@ -178,6 +178,7 @@ class Trial:
         """Infer all shapes. Raises UnreadableError if one image would take far too much memory or time."""
         self._onnx, self._model = onnx, model
         self._opset = next((one.version for one in model.opset_import if one.domain in STANDARD), 1)
+        self._ir_version = min(model.ir_version, onnx.IR_VERSION)
         self._types: dict[str, Any] = {}
         self._known: dict[str, np.ndarray] = {}
         self._pixels = BATCH * math.prod(sides) * stride**2
@@ -244,7 +245,7 @@ class Trial:
             {name: self._types[name] for name in inputs},
             data,
             opset_imports=[onnx.helper.make_opsetid("", self._opset)],
-            ir_version=min(self._model.ir_version, onnx.IR_VERSION),
+            ir_version=self._ir_version,
         )
 
     def _count(self, node: Any, given: dict[str, Any]) -> None:
@@ -285,14 +286,27 @@ class Trial:
         if feeds is None:
             return
         try:
-            evaluator = optional_module(REFERENCE, "an .onnx file").ReferenceEvaluator(
-                node, opsets={"": self._opset}
-            )
-            for name, value in zip(node.output, evaluator.run(None, feeds), strict=True):
+            for name, value in self._evaluated(node, feeds).items():
                 self._learn(name, np.asarray(value))
         except Exception as error:
             # The reference of onnx raises any exception for attributes that do not fit.
             self._note(error)
+
+    def _evaluated(self, node: Any, feeds: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Return what a node gives, by name, by the reference of onnx.
+
+        The reference evaluates a node alone as of the newest opset, whatever opset it is given. So the node
+        becomes a model.
+        """
+        helper, names = self._onnx.helper, [name for name in node.output if name]
+        inputs, outputs = (
+            [helper.make_value_info(name, self._types[name]) for name in some] for some in (feeds, names)
+        )
+        opset = helper.make_opsetid("", self._opset)
+        graph = helper.make_graph([node], "node", inputs, outputs)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=self._ir_version)
+        found = optional_module(REFERENCE, "an .onnx file").ReferenceEvaluator(model).run(None, feeds)
+        return dict(zip(names, found, strict=True))
 
     def _learn(self, name: str, value: np.ndarray) -> None:
         if value.dtype.name in NUMBERS and value.size <= SMALL:

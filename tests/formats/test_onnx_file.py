@@ -15,8 +15,9 @@ from sparsity.base.errors import InputError
 from sparsity.formats import onnx_file
 from sparsity.formats.onnx_file import Exporter, read, write, write_model
 from sparsity.pruning.layers import convolutions
-from sparsity.yolo.heads import keep_head
+from sparsity.yolo.heads import choose_head, keep_head
 from tests.narrow_networks import NEWER, narrow
+from tests.small_networks import newer_networks, small_networks
 
 COLLIDING = "{" + ",".join(f"{i * (2**61 - 1)}:0" for i in range(40_000)) + "}"
 """A dict that takes a minute to be made, because all keys have the hash 0."""
@@ -41,6 +42,30 @@ def test_a_file_gives_the_networks_boxes_at_any_size(shallow, images, tmp_path):
             expected = shallow.head.decode(shallow(some))
         assert decoded.shape == (len(some), some.shape[2] * some.shape[3] // 256 * 3, 8)
         np.testing.assert_allclose(decoded, expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("opset", [12, 18])
+@pytest.mark.parametrize(
+    "network", [small_networks()[2], *newer_networks()], ids=["yolov8", "yolo12", "yolo26"]
+)
+def test_graphs_of_attention_and_two_branches_take_any_size(network, opset, images, tmp_path):
+    """The graph was traced for another size."""
+    write_model(Exporter(decoded=True, opset=opset).export(network), tmp_path / "n.onnx")
+    for some in (images, images[:1, :, :64, :32]):
+        (decoded,) = run(tmp_path / "n.onnx", some)
+        with torch.inference_mode():
+            expected = network.head.decode(network(some))
+        np.testing.assert_allclose(decoded, expected.numpy(), rtol=1e-4, atol=1e-3)
+    read(tmp_path / "n.onnx")
+
+
+def test_a_graph_has_the_branch_that_runs(images, tmp_path):
+    network = choose_head(copy.deepcopy(newer_networks()[1]), "one2one")
+    write_model(Exporter(decoded=False).export(network), tmp_path / "n.onnx")
+    with torch.inference_mode():
+        expected = network(images)
+    for ours, theirs in zip(run(tmp_path / "n.onnx", images), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_read_is_what_was_written(shallow, tmp_path):
