@@ -28,7 +28,8 @@ def pack_halves(graph: Graph) -> Graph:
     def encode(
         step: Convolution, weight: np.ndarray, _inputs: np.ndarray, outputs: np.ndarray
     ) -> Convolution:
-        halves = torch.from_numpy(weight).bfloat16().view(torch.int16).numpy()
+        # A pruned weight can be -0, whose bits are not 0: + 0.0 makes it 0, so that its pair is skipped.
+        halves = (torch.from_numpy(weight).bfloat16() + 0.0).view(torch.int16).numpy()
         packed = pack_numbers(halves.view(np.uint16), BFLOAT16)
         return replace(step, weight=packed, bias=spread(step.bias, outputs))
 
