@@ -35,6 +35,7 @@ from sparsity.formats.int8_runtimes import RUNTIMES
 from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.timing.latency import Rounds, summarize, take_turns
+from sparsity.training.lessons import lesson_of
 from sparsity.validation.inputs import read_calibration
 from sparsity.yolo.families import published_architecture, sizes
 from sparsity.yolo.network import Network, build, fuse
@@ -42,6 +43,8 @@ from sparsity.yolo.network import Network, build, fuse
 CPU = torch.device("cpu")
 DENSE = ("torch", "onnxruntime", "openvino", "openvino-bf16")
 OURS = ("sparse", "sparse-bf16", "sparse-int8")
+BLOCKS = {"sparse-bf16": "pair", "sparse-int8": "quad"}
+"""The pattern whose zeros an engine skips."""
 COCO_CLASSES = 80
 INT8_IMAGES = 64
 CONFIDENCE = 0.25
@@ -123,6 +126,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", help="validates the networks on it; AP at the first --imgsz")
     parser.add_argument("--plot", type=Path, help="a picture of AP against latency, with --data")
     parser.add_argument("--amounts", type=float, nargs="+", default=[0, 0.5, 0.7, 0.8, 0.9])
+    parser.add_argument(
+        "--blocks", action="store_true", help="prunes in the blocks that bfloat16 and int8 skip, too"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--imgsz", type=int, nargs="+", default=[640])
@@ -146,12 +152,18 @@ def dense(options: argparse.Namespace) -> Network:
         return load(options.weights)
     torch.manual_seed(0)
     names = [str(number) for number in range(COCO_CLASSES)]
-    return fuse(build(published_architecture(options.model, COCO_CLASSES), names)).requires_grad_(False)
+    network = build(published_architecture(options.model, COCO_CLASSES), names)
+    # Without the initial biases, most cells detect something, and decoding takes longer than the network.
+    lesson_of(network).initialise(network.head, options.imgsz[0])
+    return fuse(network).requires_grad_(False)
 
 
 def read_networks(options: argparse.Namespace) -> dict[tuple[str, str, float], Network]:
     """The sparse engine ("" for all), criterion or name of the file, and sparsity -> the network."""
     networks = {("", "l1" if amount else "", amount): pruned(options, amount) for amount in options.amounts}
+    for engine, pattern in BLOCKS.items() if options.blocks else ():
+        for amount in filter(None, options.amounts):
+            networks[engine, f"l1 {pattern}", amount] = pruned(options, amount, pattern)
     for given in options.files:
         engine, _, file = given.rpartition("=")
         network = load(file)
@@ -259,9 +271,9 @@ def read_images(options: argparse.Namespace) -> list[Tensor]:
     return read_calibration(options.calib, INT8_IMAGES, network=dense(options), imgsz=options.imgsz[0])
 
 
-def pruned(options: argparse.Namespace, amount: float) -> Network:
+def pruned(options: argparse.Namespace, amount: float, pattern: str = "") -> Network:
     """The network pruned by magnitude, the same share of each layer."""
-    return prune(dense(options), amount) if amount else dense(options)
+    return prune(dense(options), amount, pattern=pattern) if amount else dense(options)
 
 
 def run(runner: Runner, images: Tensor) -> None:
