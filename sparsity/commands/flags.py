@@ -219,6 +219,14 @@ def add_method_flags(parser: Parser) -> None:
         help="layers that stay dense, such as 'model.24.*'; may be repeated",
     )
     add = parser.group(CALIBRATION).add_argument
+    add(
+        "--reconstruct",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="after pruning, train the kept weights for so many steps, such as 200, on the images of --calib "
+        "to give what the dense network gives; no labels needed",
+    )
     add("--calib", default="", metavar="FOLDER", help="images for obs, measured and --int8; no labels needed")
     add("--calib-images", type=int, default=64, metavar="N", help="how many of them, chosen at random")
     add("--calib-seed", type=int, default=0, metavar="N", help="seed of that choice")

@@ -78,7 +78,7 @@ def read_training(args: Namespace) -> TrainingSettings:
 
 def read_pruning(args: Namespace) -> Pruning:
     """Return the flags of methods as values. Raises InputError for one that can't be used."""
-    methods = parse_methods(args.criterion, args.scope, args.budget)
+    methods = parse_methods(args.criterion, args.scope, args.budget, read_steps(args))
     pattern = parse_pattern(args.pattern)
     check_budgets(methods, pattern)
     calib = args.calib or (demo.NAME if args.demo else "")
@@ -94,6 +94,13 @@ def read_pruning(args: Namespace) -> Pruning:
         calib_images=args.calib_images,
         calib_seed=args.calib_seed,
     )
+
+
+def read_steps(args: Namespace) -> int:
+    """Return --reconstruct. Raises InputError for a number below 0."""
+    if args.reconstruct < 0:
+        raise InputError(f"--reconstruct is {args.reconstruct}; a number of steps from 0 on is expected")
+    return args.reconstruct
 
 
 def check_budgets(methods: Sequence[Method], pattern: AnyPattern | None = None) -> None:

@@ -49,7 +49,7 @@ def run(args: Namespace, _line: str) -> None:
     speedup = read_speedup(args)
     options, amount = read_options(args), read_amount(args.sparsity)
     pruning, files = read_pruning(args), read_saving(args)
-    method = read_method(args.criterion, args.scope, args.budget)
+    method = read_method(args.criterion, args.scope, args.budget, args.reconstruct)
     how = (
         args.criterion != "l1",
         args.scope,
@@ -57,6 +57,7 @@ def run(args: Namespace, _line: str) -> None:
         args.pattern,
         args.keep,
         args.depthwise,
+        args.reconstruct,
     )
     exported = read_exported(options, amount, speedup, *how, args.compact, files)
     learns = need_images([options.settings.engine])

@@ -43,6 +43,8 @@ class Criterion(ABC):
     needs_images: whether prune needs calibration images. needs_channel_costs: whether it also needs the cost
     of errors in the channels, which are computed from these images.
     updates_weights: whether prune also changes kept weights.
+    needs_importance: whether the network must have a method importance (see pruner.Prunable), as it also must
+    for channel costs. extra_ticks: how often prune calls tick besides once for each layer.
     """
 
     name: ClassVar[str]
@@ -51,6 +53,8 @@ class Criterion(ABC):
     needs_images: ClassVar[bool] = False
     needs_channel_costs: ClassVar[bool] = False
     updates_weights: ClassVar[bool] = False
+    needs_importance: ClassVar[bool] = False
+    extra_ticks: ClassVar[int] = 0
 
     @abstractmethod
     def prune(self, network: nn.Module, counts: Mapping[str, int], context: PruningContext) -> None:

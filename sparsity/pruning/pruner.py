@@ -163,8 +163,9 @@ class Pruner:
         method = as_method(method)
         if method.needs_calibration and not self._calibration:
             raise InputError(no_calibration(method))
-        weighs = method.scope == "measured" or method.resolved.needs_channel_costs
-        if weighs and not hasattr(self.network, "importance"):
+        criterion = method.resolved
+        weighs = criterion.needs_channel_costs or criterion.needs_importance
+        if (weighs or method.scope == "measured") and not hasattr(self.network, "importance"):
             raise InputError(
                 f"{method.label} weighs the errors of the outputs, but {type(self.network).__name__} has no "
                 "method `importance` that says how; a network from load is expected, or one with this method"
@@ -197,7 +198,7 @@ class Pruner:
             criterion.prune(network, counts, context)
             return network
         network.to(self._device)
-        with self._learning(f"Pruning ({method.label}, {amount:.9g})") as bar:
+        with self._learning(f"Pruning ({method.label}, {amount:.9g})", criterion.extra_ticks) as bar:
             costs = self._channel_costs() if criterion.needs_channel_costs else {}
             context = replace(
                 context, images=self._batches(), channel_costs=costs, tick=lambda _name: bar.update()
@@ -263,12 +264,12 @@ class Pruner:
         return [batch.to(self._device) for batch in self._calibration]
 
     @contextmanager
-    def _learning(self, title: str) -> Iterator[tqdm]:
-        """Show a progress bar over the layers. Lack of memory becomes an InputError."""
-        layers = sum(1 for _ in convolutions(self.network))
+    def _learning(self, title: str, more: int = 0) -> Iterator[tqdm]:
+        """Show a progress bar over the layers, and more steps. Lack of memory becomes an InputError."""
+        steps = sum(1 for _ in convolutions(self.network)) + more
         try:
             with progress_bar(
-                total=layers, desc=title, unit="layer", shown=self._progress, leave=False
+                total=steps, desc=title, unit="step" if more else "layer", shown=self._progress, leave=False
             ) as bar:
                 yield bar
         except (RuntimeError, MemoryError) as error:
