@@ -28,8 +28,8 @@ BETAS = (0.9, 0.99)
 class ReconstructionSettings:
     """The settings of a reconstruction.
 
-    steps: of the optimiser (Adam). images: that a step averages over. rate: the largest change of a weight in
-    a step, as a share of the root mean square of its tensor. It follows a cosine.
+    steps: of the optimiser (Adam). images: that a step averages over. rate: about the largest change of an
+    output of a layer in a step, as a share of its size (see _unit). It follows a cosine.
     blocks: the weight of the error of the blocks' outputs, against that of the network's outputs.
     flip: whether half of the batches are mirrored. seed: of the order of the images and of mirroring.
     Raises InputError for a number out of range.
@@ -37,7 +37,7 @@ class ReconstructionSettings:
 
     steps: int = 200
     images: int = 8
-    rate: float = 0.02
+    rate: float = 0.01
     blocks: float = 1.0
     flip: bool = True
     seed: int = 0
@@ -150,13 +150,26 @@ def _train(
 
 
 def _optimizer(parameters: Sequence[nn.Parameter], rate: float) -> torch.optim.Adam:
-    """Return Adam, with the rate of each tensor in units of the root mean square of its nonzero numbers."""
-    groups = []
-    for parameter in parameters:
-        kept = parameter.detach()[parameter.detach() != 0]
-        size = float(kept.square().mean().sqrt()) if len(kept) else 0.0
-        groups.append({"params": [parameter], "lr": rate * size, "largest": rate * size})
+    """Return Adam, with the rate of each tensor in its own unit."""
+    rates = [rate * _unit(parameter.detach()) for parameter in parameters]
+    groups = [
+        {"params": [parameter], "lr": one, "largest": one}
+        for parameter, one in zip(parameters, rates, strict=True)
+    ]
     return torch.optim.Adam(groups, betas=BETAS)
+
+
+def _unit(tensor: Tensor) -> float:
+    """Return the root mean square of the nonzero numbers; of weights, divided by the root of those in a row.
+
+    Adam changes the weights of an output together. If they all change in one direction, and the inputs have a
+    mean, then the change of the output grows with their number, while its size grows with the root of it.
+    """
+    kept = tensor[tensor != 0]
+    if not len(kept):
+        return 0.0
+    size = float(kept.square().mean().sqrt())
+    return size / math.sqrt(max(1.0, len(kept) / len(tensor))) if tensor.dim() > 1 else size
 
 
 def _share_of_rate(progress: float) -> float:
