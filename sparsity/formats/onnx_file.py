@@ -24,6 +24,7 @@ from sparsity.formats.onnx_dialect import CELLS, read_dialect, refuse_nms
 from sparsity.formats.onnx_metadata import describe, read_metadata
 from sparsity.formats.onnx_trial import refuse_unsafe
 from sparsity.formats.saved_form import SavedForm
+from sparsity.yolo.families import family_of
 from sparsity.yolo.heads import held_heads, keep_head
 from sparsity.yolo.network import Network, fuse, has_norms
 
@@ -53,6 +54,11 @@ class OnnxNetwork(nn.Module):
         self.file, self.names, self.strides, self.dialect = file, tuple(names), (stride,), dialect
         for name, conv in convs.items():
             _put(self, name, conv)
+
+    @property
+    def family(self) -> str:
+        """The name of the family, as users write it; several, divided by slashes, if it can be any."""
+        return family_of(self.dialect)
 
     @property
     def largest_stride(self) -> int:

@@ -31,7 +31,7 @@ from sparsity.training.settings import TrainingSettings
 from sparsity.training.trainer import Trainer
 from sparsity.validation.inputs import read_data
 from sparsity.validation.settings import ValidationSettings
-from sparsity.yolo.families import DIALECTS, published_architecture, sizes
+from sparsity.yolo.families import published_architecture, sizes
 from sparsity.yolo.heads import choose_head, held_heads
 from sparsity.yolo.network import Network, build, fuse, has_norms
 
@@ -214,7 +214,7 @@ def _teacher(material: Material, student: Network) -> Network:
 def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
     lesson = lesson_of(student)
     if teacher.dialect != student.dialect:
-        theirs, ours = (DIALECTS[network.dialect].name for network in (teacher, student))
+        theirs, ours = teacher.family, student.family
         raise InputError(f"`teacher` {path}: it is a {theirs}, the student a {ours}; one family is expected")
     renamed = [pair for pair in zip(teacher.names, student.names, strict=False) if pair[0] != pair[1]]
     for what, theirs, ours in (

@@ -56,5 +56,5 @@ COUNTING: Mapping[str, Counting] = {
 
 
 def counting_of(network: Network | OnnxNetwork) -> Counting:
-    """Return the rules of a network's dialect."""
-    return COUNTING[network.dialect]
+    """Return the rules of a network's dialect, under the name of its family."""
+    return replace(COUNTING[network.dialect], name=network.family)
