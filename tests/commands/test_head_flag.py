@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from sparsity import ValidationSettings, keep_head, load, save, sensitivity
@@ -84,3 +85,5 @@ def test_sensitivity_measures_the_branch_that_runs(tiny_yolo26, shapes):
     settings = ValidationSettings(imgsz=64, conf_thres=0.3)
     rows = sensitivity(network, shapes, [0.9], layers=layers, val_images=2, settings=settings)
     assert rows.output_error.item() > 0
+    frame = pd.read_csv(tmp_path / "r" / "run" / "sensitivity.csv")
+    assert frame["head"].tolist() == [ONE2MANY]
