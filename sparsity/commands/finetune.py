@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
-from sparsity.commands.announcement import announce
+from sparsity.commands.announcement import announce, warn_of_max_det
 from sparsity.commands.options import read_options, read_training
 from sparsity.data.downloads import ensure_data, ensure_weights
 from sparsity.pruning.zeros import count_sparsity
@@ -17,6 +17,7 @@ from sparsity.report.validation import format_model, format_sparsity
 from sparsity.timing.layer_prices import layer_prices
 from sparsity.training.preparation import Material, from_main_process, join_processes, make_run
 from sparsity.training.run import Run
+from sparsity.validation.counting import counting_of
 from sparsity.validation.settings import ValidationSettings
 
 FEWEST_STEPS = 100
@@ -68,6 +69,7 @@ def run(args: Namespace, line: str) -> None:
         tell(format_model(counted))
         tell(format_sparsity(counted))
         _warn_of_few_steps(training, tell)
+        warn_of_max_det(counting_of(training.trainer.network), validation.max_det, tell)
         tell(f"Training into {folder}; if it is stopped, --resume {folder} goes on")
         training.run(progress=True, say=tell, on_epoch=lambda: write_scales(folder, training.scales))
         if is_main:
