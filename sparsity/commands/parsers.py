@@ -194,6 +194,7 @@ def compare_parser(prog: str) -> Parser:
         help="flags of a training before slim cuts: --sparse-training='--sparse-train 0.0025 --epochs 50'",
     )
     flags.add_validation_flags(parser)
+    flags.add_bootstrap_flag(parser)
     add = parser.group(flags.LATENCY).add_argument
     add(
         "--engines",
