@@ -152,11 +152,28 @@ class Exporter:
         for parameter in stand_in.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator)
         model = _export(_Decoded(stand_in) if self.decoded else _Raw(stand_in), self.side, self.opset)
+        _name_folded(model, stand_in)
         if set_weights(model, network, self._onnx):
             raise InputError("an ONNX export lost weights of this network; please report which network it is")
         for key, value in describe(network).items():
             model.metadata_props.add(key=key, value=value)
         return model
+
+
+def _name_folded(model: Any, stand_in: Network) -> None:
+    """Give weights that the exporter has reshaped and renamed, such as gamma of YOLO12, their names again.
+
+    Their numbers tell which is which, because all weights of the stand-in differ.
+    """
+    stored = {tensor.name for tensor in model.graph.initializer}
+    weights = ((PREFIX + name, parameter) for name, parameter in stand_in.named_parameters())
+    lost = {parameter.numpy().tobytes(): name for name, parameter in weights if name not in stored}
+    found = {tensor.name: lost.get(tensor.raw_data) for tensor in model.graph.initializer}
+    names = {given: name for given, name in found.items() if name}
+    for tensor in model.graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def set_weights(model: Any, network: Network, onnx: Any) -> list[str]:
@@ -165,12 +182,16 @@ def set_weights(model: Any, network: Network, onnx: Any) -> list[str]:
     missing = []
     for name, parameter in _weights(network):
         place = places.get(PREFIX + name)
-        if place is None or tuple(place.dims) != tuple(parameter.shape):
+        if place is None or _without_ones(place.dims) != _without_ones(parameter.shape):
             missing.append(name)
             continue
-        array = parameter.detach().cpu().float().contiguous().numpy()
+        array = parameter.detach().cpu().float().contiguous().numpy().reshape(tuple(place.dims))
         place.CopyFrom(onnx.numpy_helper.from_array(array, place.name))
     return missing
+
+
+def _without_ones(sizes: Sequence[int]) -> list[int]:
+    return [size for size in sizes if size != 1]
 
 
 def _weights(network: Network) -> Iterator[tuple[str, Tensor]]:

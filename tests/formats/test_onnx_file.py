@@ -99,6 +99,14 @@ def test_gamma_counts_as_in_the_network(with_gamma, tmp_path):
     assert count_sparsity(read(tmp_path / "n.onnx")) == count_sparsity(with_gamma)
 
 
+def test_gamma_is_in_a_file_for_one_size(with_gamma, images, tmp_path):
+    write_model(Exporter(decoded=True, side=64).export(with_gamma), tmp_path / "n.onnx")
+    some = images[:1, :, :64, :64]
+    with torch.inference_mode():
+        expected = with_gamma.head.decode(with_gamma(some))
+    np.testing.assert_allclose(run(tmp_path / "n.onnx", some)[0], expected.numpy(), rtol=1e-4, atol=1e-3)
+
+
 def test_gamma_counts_where_an_exporter_folded_its_reshaping(with_gamma, tmp_path):
     model = Exporter(decoded=True).export(with_gamma)
     (gamma,) = (one for one in model.graph.initializer if one.name.endswith(".gamma"))
