@@ -47,6 +47,7 @@ from sparsity.report.comparison import format_comparison, write_comparison
 from sparsity.report.titles import describe_run
 from sparsity.report.validation import format_model
 from sparsity.timing.latency import Rounds
+from sparsity.training.tracking import check_tracker
 from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.setup import describe_setup
 from sparsity.yolo.heads import choose_head
@@ -135,6 +136,7 @@ def _check(plans: list[Plan]) -> None:
             if name == "finetune":
                 read_options(args)
                 read_training(args)
+                check_tracker(args.log_with)
             elif name == "slim":
                 read_slimming(args)
     make_engines([engine for one in plans for engine in one.runs])

@@ -17,6 +17,7 @@ from sparsity.report.validation import format_model, format_sparsity
 from sparsity.timing.layer_prices import layer_prices
 from sparsity.training.preparation import Material, from_main_process, join_processes, make_run
 from sparsity.training.run import Run
+from sparsity.training.tracking import check_tracker
 from sparsity.validation.counting import counting_of
 from sparsity.validation.settings import ValidationSettings
 
@@ -30,6 +31,7 @@ def run(args: Namespace, line: str) -> None:
     if args.demo and args.cfg:
         args.weights = ""
     settings = read_training(args)
+    check_tracker(args.log_with)
     validation = replace(options.settings, batch_size=ValidationSettings.batch_size)
     material = Material(
         weights=args.weights,
@@ -59,6 +61,7 @@ def run(args: Namespace, line: str) -> None:
             validation,
             folder,
             resuming=bool(args.resume),
+            log_with=args.log_with,
             price_curves=lambda network, imgsz: layer_prices(network, imgsz=imgsz, progress=True),
             progress=True,
         )

@@ -30,6 +30,7 @@ def finetune(
     ignore_names: bool = False,
     head: str = "",
     price_curves: PricesAt | None = None,
+    log_with: str = "",
     validation: ValidationSettings | None = None,
     resume: bool = False,
     progress: bool = False,
@@ -44,6 +45,8 @@ def finetune(
     head: the branch of a YOLO26's head that is validated; "" for the one that runs by default.
     price_curves: takes the fused network and the side of images in pixels, and returns the time of each
     Conv2d by its density, by name (see PriceCurve). Budget "latency" needs it.
+    log_with: the tracker that logs the settings and the row of each epoch, by accelerate: tensorboard, wandb,
+    mlflow or trackio, whose package must be installed; "" for none.
     settings: how much is pruned, and how the rest is trained. validation: how each epoch is validated; imgsz
     is that of settings. None for the defaults.
     folder: gets best.pt, last.pt and epochs.csv, and what is needed to resume. It is made if it is missing.
@@ -70,6 +73,7 @@ def finetune(
         place,
         resuming=resume,
         price_curves=price_curves,
+        log_with=log_with,
         progress=progress,
     )
     if resume:
