@@ -38,7 +38,8 @@ ROOMS: dict[str, set[str]] = {
         *("timing", "validation", "yolo"),
     },
     "comparing": {
-        *("base", "data", "engines", "formats", "pruning", "timing", "validation", "yolo"),
+        *("base", "data", "engines", "evaluation", "formats", "pruning"),
+        *("timing", "validation", "yolo"),
     },
     "report": {"base", *RECORDS},
 }

@@ -1,4 +1,4 @@
-"""The first lines that a command prints: its flags, and where it runs."""
+"""The first lines that a command prints: its flags, where it runs, and a flag without its full effect."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from sparsity.base.devices import device_name, select_device, select_precision
+from sparsity.validation.counting import Counting
 from sparsity.validation.settings import ValidationSettings
 
 
@@ -21,6 +22,15 @@ def announce(
     """Print the flags of a command, and the versions, device and precision."""
     tell(f"{script}: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
     tell(_format_environment(settings) + "\n")
+
+
+def warn_of_max_det(counting: Counting, max_det: int, tell: Callable[[str], object] = print) -> None:
+    """Print a warning where --max-det is more than the head gives."""
+    if counting.most and max_det > counting.most:
+        tell(
+            f"WARNING: --max-det is {max_det}, but the head {counting.head} gives at most {counting.most} "
+            "detections for an image"
+        )
 
 
 def _format_environment(settings: ValidationSettings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from sparsity.commands.parsers import compare_parser, finetune_parser, slim_pars
 from sparsity.commands.table import COMMANDS
 from sparsity.commands.translation import speaking_of
 from sparsity.comparing.asked import Asked, Command
+from sparsity.comparing.intervals import changes, check_samples
+from sparsity.comparing.row import ComparedRow
 from sparsity.comparing.running import Made, make, rows
 from sparsity.comparing.techniques import Plan, plan
 from sparsity.data.downloads import ensure_calibration, ensure_weights
@@ -39,10 +42,12 @@ from sparsity.engines.making import make_engines
 from sparsity.engines.table import engine_packages
 from sparsity.formats.loading import load
 from sparsity.pruning.zeros import count_sparsity
+from sparsity.report.advice import Advice, advise, format_advice
 from sparsity.report.comparison import format_comparison, write_comparison
 from sparsity.report.titles import describe_run
 from sparsity.report.validation import format_model
 from sparsity.timing.latency import Rounds
+from sparsity.training.tracking import check_tracker
 from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.setup import describe_setup
 from sparsity.yolo.heads import choose_head
@@ -53,7 +58,7 @@ ABOUT = "compare.json"
 
 def run(args: Namespace, line: str) -> None:
     """Compare as the flags say; print a table, write tables, a plot and a page."""
-    options, asked = read_options(args), _read(args)
+    options, asked, samples = read_options(args), _read(args), check_samples(args.bootstrap)
     names = list(dict.fromkeys(name.strip() for name in args.techniques.split(",")))
     _check([plan(name, asked, Path(name)) for name in names])
     rounds = Rounds(args.seconds, most=200)
@@ -80,14 +85,12 @@ def run(args: Namespace, line: str) -> None:
         plans = {name: plan(name, asked, folder / name) for name in names}
         made, failed = _make_all(plans, asked, folder, resuming=bool(args.resume))
         if made:
-            done = rows(made, fitted.imgsz, rounds)
-            title = describe_run(options.weights, options.data, len(dataset.images))
-            machine = str(environment["device"])
+            done = rows(made, changes(made, dataset, fitted, samples), fitted.imgsz, rounds)
             facts = {"command": line, "seconds of latency": rounds.seconds, **setup, **environment}
-            write_comparison(folder, done, f"{title}, {fitted.imgsz} px", machine, facts)
-            said = {"asked": asdict(asked), "latency": asdict(rounds), "failed": failed}
-            place.begin(setup, **about, **said)
-            print("\n" + format_comparison(done) + f"\n\nResults saved to {folder}")
+            title = describe_run(options.weights, options.data, len(dataset.images))
+            advice = _report(folder, done, f"{title}, {fitted.imgsz} px", facts)
+            said = {"asked": asdict(asked), "latency": asdict(rounds), "bootstrap": samples, "failed": failed}
+            place.begin(setup, **about, **said, advice=asdict(advice))
         if failed:
             told = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
             raise InputError(
@@ -133,6 +136,7 @@ def _check(plans: list[Plan]) -> None:
             if name == "finetune":
                 read_options(args)
                 read_training(args)
+                check_tracker(args.log_with)
             elif name == "slim":
                 read_slimming(args)
     make_engines([engine for one in plans for engine in one.runs])
@@ -146,12 +150,21 @@ def _forwarded(
     batch = () if settings.batch_size is None else ("--batch-size", str(settings.batch_size))
     return {
         "shared": (
-            *as_words(parser, given, VALIDATION, without=("batch_size",)),
+            *as_words(parser, given, VALIDATION, without=("batch_size", "bootstrap")),
             *as_words(parser, given, DATA, without=("weights", "data", "demo")),
         ),
         "making": as_words(parser, given, HARDWARE),
         "validating": ("--device", "cpu", *batch),
     }
+
+
+def _report(folder: Path, done: Sequence[ComparedRow], title: str, facts: Mapping[str, object]) -> Advice:
+    """Write and print the tables, and what they come to, which is returned."""
+    advice, machine = advise(done), str(facts["device"])
+    write_comparison(folder, done, title, machine, facts)
+    print(f"\n{format_comparison(done)}\n\nFor this data and this CPU ({title}, {machine}):")
+    print(f"{format_advice(advice)}\n\nResults saved to {folder}")
+    return advice
 
 
 def _make_all(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
-from sparsity.commands.announcement import announce
+from sparsity.commands.announcement import announce, warn_of_max_det
 from sparsity.commands.options import read_options, read_training
 from sparsity.data.downloads import ensure_data, ensure_weights
 from sparsity.pruning.zeros import count_sparsity
@@ -17,6 +17,8 @@ from sparsity.report.validation import format_model, format_sparsity
 from sparsity.timing.layer_prices import layer_prices
 from sparsity.training.preparation import Material, from_main_process, join_processes, make_run
 from sparsity.training.run import Run
+from sparsity.training.tracking import check_tracker
+from sparsity.validation.counting import counting_of
 from sparsity.validation.settings import ValidationSettings
 
 FEWEST_STEPS = 100
@@ -29,6 +31,7 @@ def run(args: Namespace, line: str) -> None:
     if args.demo and args.cfg:
         args.weights = ""
     settings = read_training(args)
+    check_tracker(args.log_with)
     validation = replace(options.settings, batch_size=ValidationSettings.batch_size)
     material = Material(
         weights=args.weights,
@@ -58,6 +61,7 @@ def run(args: Namespace, line: str) -> None:
             validation,
             folder,
             resuming=bool(args.resume),
+            log_with=args.log_with,
             price_curves=lambda network, imgsz: layer_prices(network, imgsz=imgsz, progress=True),
             progress=True,
         )
@@ -68,6 +72,7 @@ def run(args: Namespace, line: str) -> None:
         tell(format_model(counted))
         tell(format_sparsity(counted))
         _warn_of_few_steps(training, tell)
+        warn_of_max_det(counting_of(training.trainer.network), validation.max_det, tell)
         tell(f"Training into {folder}; if it is stopped, --resume {folder} goes on")
         training.run(progress=True, say=tell, on_epoch=lambda: write_scales(folder, training.scales))
         if is_main:

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from sparsity.base.devices import select_device
+from sparsity.commands.announcement import warn_of_max_det
 from sparsity.commands.options import Options, Pruning
 from sparsity.data.dataset import Dataset
 from sparsity.data.downloads import ensure_calibration, ensure_data, ensure_weights
@@ -52,7 +53,9 @@ def open_data(
     settings = fit(asked, network)
     if settings.imgsz != asked.imgsz:
         print(f"WARNING: image size {asked.imgsz} is rounded up to {settings.imgsz}")
-    print(counting_of(network).describe(settings.batch_size, settings.iou_thres))
+    counting = counting_of(network)
+    print(counting.describe(settings.batch_size, settings.iou_thres))
+    warn_of_max_det(counting, settings.max_det)
     place = ensure_data(options.data, progress=True)
     dataset = read_data(
         place,

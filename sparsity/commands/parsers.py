@@ -11,6 +11,7 @@ from sparsity.commands.parser import Parser
 from sparsity.comparing.asked import DEFAULT_ENGINES
 from sparsity.comparing.table import TECHNIQUES
 from sparsity.training.settings import TrainingSettings
+from sparsity.training.trackers import TRACKERS
 
 DEMO_DEFAULTS: Mapping[str, str] = {
     "criterion": "l1,obs",
@@ -136,6 +137,12 @@ def finetune_parser(prog: str) -> Parser:
         help="training images that obs learns from",
     )
     flags.add_training_flags(parser)
+    parser.group(flags.TRAINING).add_argument(
+        "--log-with",
+        default="",
+        choices=tuple(TRACKERS),
+        help="log settings and epochs to this tracker, whose package must be installed (default: to none)",
+    )
     flags.add_validation_flags(parser, batch_size=False)
     flags.add_hardware_flags(parser)
     flags.add_output_flags(parser, name="train", resume="training")
@@ -194,6 +201,7 @@ def compare_parser(prog: str) -> Parser:
         help="flags of a training before slim cuts: --sparse-training='--sparse-train 0.0025 --epochs 50'",
     )
     flags.add_validation_flags(parser)
+    flags.add_bootstrap_flag(parser)
     add = parser.group(flags.LATENCY).add_argument
     add(
         "--engines",

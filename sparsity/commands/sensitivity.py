@@ -86,8 +86,9 @@ def _read(path: Path) -> list[LayerRow]:
     if not path.exists():
         return []
     columns = fields(LayerRow)
-    # Not every pandas reads back the very float that it wrote.
-    exact = {field.name: float for field in columns if field.type == "float"}
+    # Not every pandas reads back the very float that it wrote, and none the empty text.
+    kinds = {"float": float, "str": str}
+    exact = {field.name: kinds[field.type] for field in columns if field.type in kinds}
     try:
         frame = pd.read_csv(path, converters=exact)[[field.name for field in columns]]
     except (OSError, ValueError, KeyError) as error:

@@ -23,6 +23,7 @@ from sparsity.comparing.journal import Journal, Ran
 from sparsity.comparing.row import ComparedRow
 from sparsity.comparing.techniques import Plan, validation
 from sparsity.data.downloads import ensure_weights
+from sparsity.evaluation.bootstrap import Interval
 from sparsity.formats import onnx_file
 from sparsity.formats.loading import load
 from sparsity.formats.sizes import MB
@@ -44,7 +45,7 @@ class Made:
     """A technique's file, validated in an engine.
 
     metrics: the content of metrics.json. peak_memory_mb: of the validation. seconds: the time to make the
-    file. commands: those that made and validated it.
+    file. commands: those that made and validated it. validated: the folder of the validation.
     """
 
     technique: str
@@ -54,11 +55,22 @@ class Made:
     peak_memory_mb: float
     seconds: float
     commands: tuple[Command, ...]
+    validated: Path
+
+    @property
+    def name(self) -> str:
+        """The file that the engine runs, as commands name it."""
+        return self.plan.runs[self.engine]
 
     @property
     def file(self) -> Path:
         """The file that the engine runs."""
-        return ensure_weights(self.plan.runs[self.engine])
+        return ensure_weights(self.name)
+
+    @property
+    def making(self) -> list[Command]:
+        """The commands that make the file, without those that save other files only."""
+        return [one for one in self.plan.commands if "--save" not in one or self.name in one]
 
 
 @dataclass(frozen=True)
@@ -83,14 +95,24 @@ def make(
     for engine, file in plan.runs.items():
         command = validation(asked, engine, file, folder)
         ran = _run_or_recall(command, folder, journal, say)
-        metrics = _read_json(folder / f"val_{engine}" / "metrics.json")
-        seconds = sum(one.seconds for one in making)
-        commands = (*plan.commands, command)
-        made.append(Made(technique, engine, plan, metrics, ran.peak_memory_mb, seconds, commands))
+        validated = folder / f"val_{engine}"
+        made.append(
+            Made(
+                technique=technique,
+                engine=engine,
+                plan=plan,
+                metrics=read_json(validated / "metrics.json"),
+                peak_memory_mb=ran.peak_memory_mb,
+                seconds=sum(one.seconds for one in making),
+                commands=(*plan.commands, command),
+                validated=validated,
+            )
+        )
     return made
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> Any:
+    """Return the content of a file that a validation wrote. Raises InputError if it cannot be read."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -155,14 +177,20 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float]:
     return process.returncode, usage.ru_maxrss * MAXRSS_UNIT / MB
 
 
-def rows(made: Sequence[Made], imgsz: int, rounds: Rounds) -> list[ComparedRow]:
-    """Return the rows. The files take turns when their latency is measured."""
+def rows(
+    made: Sequence[Made], changes: Sequence[Interval | None], imgsz: int, rounds: Rounds
+) -> list[ComparedRow]:
+    """Return the rows. The files take turns when their latency is measured.
+
+    changes: of the AP of each row, from the reference row; None where nothing was resampled.
+    """
     networks, engines = [_network(one) for one in made], [one.engine for one in made]
     latencies = time_networks(networks, engines, imgsz, rounds)
     files = dict.fromkeys(one.plan.counted for one in made)
     counted = {file: _count(file, imgsz) for file in files}
     return [
-        _row(one, latency, counted[one.plan.counted]) for one, latency in zip(made, latencies, strict=True)
+        _row(one, latency, counted[one.plan.counted], change)
+        for one, latency, change in zip(made, latencies, changes, strict=True)
     ]
 
 
@@ -180,7 +208,7 @@ def _count(file: str, imgsz: int) -> Counted:
     return Counted(count_gflops(network, (imgsz, imgsz)), linear)
 
 
-def _row(one: Made, latency: Latency, counted: Counted) -> ComparedRow:
+def _row(one: Made, latency: Latency, counted: Counted, change: Interval | None) -> ComparedRow:
     return ComparedRow(
         technique=one.technique,
         engine=one.engine,
@@ -199,13 +227,17 @@ def _row(one: Made, latency: Latency, counted: Counted) -> ComparedRow:
         seconds=one.seconds,
         note=_note(one, counted.linear),
         commands="; ".join(map(shown, one.commands)),
+        path=one.name,
+        made_by=" && ".join(map(shown, one.making)),
+        AP_change_low=change.low if change else None,
+        AP_change_high=change.high if change else None,
     )
 
 
 def _note(one: Made, linear: int) -> str:
     """Return the plan's note, with figures from its files. linear: the number of Linear layers."""
     if one.plan.cut:
-        cut = _read_json(Path(one.plan.cut))
+        cut = read_json(Path(one.plan.cut))
         share = cut["removed"] / max(cut["free"], 1)
         return f"{share:.0%} of the {cut['free']} free {one.plan.note} ({cut['percent']:.0%} requested)"
     if one.technique == "int8-dynamic":

@@ -8,11 +8,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sparsity.base.optional import optional_module
-from sparsity.engines.engine import Engine
-from sparsity.engines.graphs import Decode, Graphs, refused_by
+from sparsity.engines.graph_engine import GraphEngine
+from sparsity.engines.graphs import Decode, refused_by
 from sparsity.yolo.head import Candidates
 
 
@@ -62,22 +61,14 @@ class OnnxRuntimeRunner:
             )
 
 
-class OnnxRuntimeEngine(Engine):
+class OnnxRuntimeEngine(GraphEngine):
     """Runs networks and ONNX files in ONNX Runtime."""
 
     name = "onnxruntime"
     title = "ONNX Runtime"
     package = "onnxruntime"
     memory = 4.5
-    needs_graph = True
-    compiles = True
 
-    def __init__(self, graphs: Graphs | None = None) -> None:
-        """graphs: to share with other engines. Raises InputError where a package is missing."""
-        self._runtime = optional_module("onnxruntime", "`engine` onnxruntime")
-        self._graphs = graphs or Graphs()
-
-    def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> OnnxRuntimeRunner:
-        """Return a runner of a copy of the network. Raises InputError for any other device or precision."""
-        self.check_device(device, dtype)
-        return OnnxRuntimeRunner(self._runtime, *self._graphs.get(network))
+    def make_runner(self, graph: bytes, decode: Decode) -> OnnxRuntimeRunner:
+        """Return a runner of a serialised graph."""
+        return OnnxRuntimeRunner(self.module, graph, decode)

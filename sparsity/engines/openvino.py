@@ -10,11 +10,10 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsity.base.errors import InputError
-from sparsity.base.optional import optional_module
-from sparsity.engines.engine import Engine
+from sparsity.engines.graph_engine import GraphEngine
 from sparsity.engines.graphs import Decode, Graphs, refused_by
 from sparsity.yolo.head import Candidates
 
@@ -90,28 +89,24 @@ class OpenVinoRunner:
         return self._core.compile_model(model, "CPU", {**settings, "NUM_STREAMS": streams})
 
 
-class OpenVinoEngine(Engine):
+class OpenVinoEngine(GraphEngine):
     """Runs networks and ONNX files in OpenVINO."""
 
     name = "openvino"
     title = "OpenVINO"
     package = "openvino"
     memory = 6.6
-    needs_graph = True
-    compiles = True
     hint: ClassVar[str] = "f32"
 
     def __init__(self, graphs: Graphs | None = None) -> None:
         """graphs: to share with other engines. Raises InputError where a package is missing."""
-        self._openvino = optional_module("openvino", f"`engine` {self.name}")
-        self._graphs = graphs or Graphs()
+        super().__init__(graphs)
         # OpenVINO makes its table of types on first use; two threads that do this at once deadlock (2026.4).
-        self._openvino.Type.f32.to_dtype()
+        self.module.Type.f32.to_dtype()
 
-    def prepare(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> OpenVinoRunner:
-        """Return a runner of a copy of the network. Raises InputError for any other device or precision."""
-        self.check_device(device, dtype)
-        return OpenVinoRunner(self._openvino, *self._graphs.get(network), self.hint)
+    def make_runner(self, graph: bytes, decode: Decode) -> OpenVinoRunner:
+        """Return a runner of a serialised graph."""
+        return OpenVinoRunner(self.module, graph, decode, self.hint)
 
 
 class OpenVinoBf16Engine(OpenVinoEngine):
@@ -128,7 +123,7 @@ class OpenVinoBf16Engine(OpenVinoEngine):
         Raises InputError where a package is missing, or where the CPU has no instructions for bfloat16.
         """
         super().__init__(graphs)
-        if "BF16" not in _core(self._openvino).get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if "BF16" not in _core(self.module).get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError(
                 f"`engine` {self.name} needs a CPU with instructions for bfloat16 (AVX512_BF16 or AMX), and "
                 "this one has none; `engine` openvino computes in float32"

@@ -7,9 +7,10 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from sparsity.formats.onnx_dialect import CELLS, read_dialect, refuse_nms
 from sparsity.formats.onnx_metadata import describe, read_metadata
 from sparsity.formats.onnx_trial import refuse_unsafe
 from sparsity.formats.saved_form import SavedForm
+from sparsity.yolo.families import family_of
 from sparsity.yolo.heads import held_heads, keep_head
 from sparsity.yolo.network import Network, fuse, has_norms
 
@@ -38,7 +40,9 @@ class OnnxNetwork(nn.Module):
 
     names: the class names. strides: only the largest one is known. file: the file's path.
     dialect: the key of families.DIALECTS, by the form of the file's output.
-    Its modules are Conv2d layers with the file's weights (as float32 where they are int8), for counting.
+    Its modules are Conv2d layers with the file's weights (as float32 where they are int8), and its other
+    parameters are numbers for each channel, such as gamma of YOLO12, that multiply a map. Both are for
+    counting.
     """
 
     def __init__(
@@ -48,11 +52,22 @@ class OnnxNetwork(nn.Module):
         stride: int,
         convs: dict[str, nn.Conv2d],
         dialect: str,
+        factors: Mapping[str, nn.Parameter] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.file, self.names, self.strides, self.dialect = file, tuple(names), (stride,), dialect
         for name, conv in convs.items():
-            _put(self, name, conv)
+            parent, last = _parent(self, name)
+            # add_module and register_parameter would refuse some names that a file can contain.
+            parent._modules[last] = conv
+        for name, factor in factors.items():
+            parent, last = _parent(self, name)
+            parent._parameters[last] = factor
+
+    @property
+    def family(self) -> str:
+        """The name of the family, as users write it; several, divided by slashes, if it can be any."""
+        return family_of(self.dialect)
 
     @property
     def largest_stride(self) -> int:
@@ -137,11 +152,28 @@ class Exporter:
         for parameter in stand_in.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator)
         model = _export(_Decoded(stand_in) if self.decoded else _Raw(stand_in), self.side, self.opset)
+        _name_folded(model, stand_in)
         if set_weights(model, network, self._onnx):
             raise InputError("an ONNX export lost weights of this network; please report which network it is")
         for key, value in describe(network).items():
             model.metadata_props.add(key=key, value=value)
         return model
+
+
+def _name_folded(model: Any, stand_in: Network) -> None:
+    """Give weights that the exporter has reshaped and renamed, such as gamma of YOLO12, their names again.
+
+    Their numbers tell which is which, because all weights of the stand-in differ.
+    """
+    stored = {tensor.name for tensor in model.graph.initializer}
+    weights = ((PREFIX + name, parameter) for name, parameter in stand_in.named_parameters())
+    lost = {parameter.numpy().tobytes(): name for name, parameter in weights if name not in stored}
+    found = {tensor.name: lost.get(tensor.raw_data) for tensor in model.graph.initializer}
+    names = {given: name for given, name in found.items() if name}
+    for tensor in model.graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def set_weights(model: Any, network: Network, onnx: Any) -> list[str]:
@@ -150,12 +182,16 @@ def set_weights(model: Any, network: Network, onnx: Any) -> list[str]:
     missing = []
     for name, parameter in _weights(network):
         place = places.get(PREFIX + name)
-        if place is None or tuple(place.dims) != tuple(parameter.shape):
+        if place is None or _without_ones(place.dims) != _without_ones(parameter.shape):
             missing.append(name)
             continue
-        array = parameter.detach().cpu().float().contiguous().numpy()
+        array = parameter.detach().cpu().float().contiguous().numpy().reshape(tuple(place.dims))
         place.CopyFrom(onnx.numpy_helper.from_array(array, place.name))
     return missing
+
+
+def _without_ones(sizes: Sequence[int]) -> list[int]:
+    return [size for size in sizes if size != 1]
 
 
 def _weights(network: Network) -> Iterator[tuple[str, Tensor]]:
@@ -207,17 +243,17 @@ def read(path: Path) -> OnnxNetwork:
         raise InputError(f"{path}: {error}") from None
     metadata = read_metadata(path, model)
     try:
-        convs = _convolutions(path, model, onnx)
+        convs, factors = _convolutions(path, model, onnx), _factors(model, onnx)
     except InputError:
         raise
     except Exception as error:
         # For damaged numbers and attributes, onnx and PyTorch raise many exceptions.
-        raise InputError(f"{path}: damaged: its convolutions' weights cannot be read ({error})") from error
+        raise InputError(f"{path}: damaged: its weights cannot be read ({error})") from error
     refuse_nms(path, model, metadata)
     dialect = read_dialect(path, model, metadata, convs, onnx)
     if not convs:
         raise InputError(f"{path}: not a detector: its graph has no convolution")
-    return OnnxNetwork(path, metadata.names, metadata.stride, convs, dialect)
+    return OnnxNetwork(path, metadata.names, metadata.stride, convs, dialect, factors)
 
 
 @contextlib.contextmanager
@@ -252,18 +288,42 @@ def _convolutions(path: Path, model: Any, onnx: Any) -> dict[str, nn.Conv2d]:
     return convs
 
 
+def _factors(model: Any, onnx: Any) -> dict[str, nn.Parameter]:
+    """Return the parameters that multiply each channel of a map by a number of its own, by their names.
+
+    In the graph they are one row of numbers that is reshaped, or a tensor [1, channels, 1, 1].
+    """
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    behind = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Reshape"}
+    factors = {}
+    for node in model.graph.node:
+        for given in node.input if node.op_type == "Mul" else ():
+            tensor = stored.get(behind.get(given, given))
+            if tensor is not None and _is_row(list(tensor.dims), reshaped=given in behind):
+                row = np.array(onnx.numpy_helper.to_array(tensor), np.float32).reshape(-1)
+                name = tensor.name.removeprefix(PREFIX)
+                factors[name] = nn.Parameter(torch.from_numpy(row), requires_grad=False)
+    return factors
+
+
+def _is_row(sizes: list[int], *, reshaped: bool) -> bool:
+    """Whether a tensor of these sizes has a number for each of several channels."""
+    if reshaped:
+        return len(sizes) == 1 and sizes[0] > 1
+    return len(sizes) == 4 and sizes[1] > 1 and sizes == [1, sizes[1], 1, 1]
+
+
 def _counts_up(weight: np.ndarray) -> bool:
     """Whether weight is YOLOv8's dfl, the constant 0, 1, 2, ..., which other exporters write as a Conv."""
     return weight.size > 1 and np.array_equal(weight.reshape(-1), np.arange(weight.size))
 
 
-def _put(root: nn.Module, name: str, conv: nn.Conv2d) -> None:
-    """Add a module under a dotted name."""
+def _parent(root: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """Return the module that holds this dotted name, which is made if it is missing, and the last part."""
     *parts, last = name.split(".")
     for part in parts:
         root = root._modules.setdefault(part, nn.Module())
-    # add_module would refuse some names that a file can contain.
-    root._modules[last] = conv
+    return root, last
 
 
 def _conv2d(weight: np.ndarray, bias: list[np.ndarray], groups: int) -> nn.Conv2d:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from sparsity.formats.ultralytics_yaml import describe
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.families import CLASS_NAMES
 from sparsity.yolo.network import Network
-from sparsity.yolo.spec import Architecture, ModuleSpec
+from sparsity.yolo.spec import Architecture, kinds_of
 from sparsity.yolo.yolo12.published import AREA_ATTENTION
 from sparsity.yolo.yolo26.branches import BRANCHES, CHOSEN, KIND_OF
 from sparsity.yolo.yolov8.published import DETECT
@@ -59,14 +59,8 @@ def encode(network: Network) -> memoryview:
 
 def _version(architecture: Architecture) -> str:
     """Return the oldest version of the package that can open a file of this architecture."""
-    kinds = {kind for layer in architecture for kind in _kinds(layer.module)}
+    kinds = kinds_of(architecture)
     return [OLDEST, *(version for kind, version in OLDEST_WITH.items() if kind in kinds)][-1]
-
-
-def _kinds(spec: ModuleSpec) -> Iterator[str]:
-    yield spec.kind
-    for child in spec.children.values():
-        yield from _kinds(child)
 
 
 def _model(network: Network) -> StandIn:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from sparsity.base.files import encodable, write_text, writing_into
 from sparsity.comparing.row import ComparedRow
+from sparsity.report.advice import Advice, advise
 from sparsity.report.columns import Cell, Summary
 from sparsity.report.plots import save
 from sparsity.report.rendering import embed_figure, render
@@ -59,22 +60,27 @@ def write_comparison(
     machine: where the latency was measured. setup: what the page says of the run, by name.
     """
     frame, summary, title = pd.DataFrame([asdict(row) for row in rows]), _summarise(rows), encodable(title)
+    advice = advise(rows)
     with writing_into(folder):
         write_text(folder / "compare.csv", encodable(frame.to_csv(index=False)))
         for name, write in (("compare.md", as_markdown), ("compare.tex", as_latex)):
             text = write(summary.heads, summary.texts, title, summary.notes)
             write_text(folder / name, encodable(text))
         save(plot_comparison(frame, title, machine), folder / "compare.png")
-        page = _render(frame, summary, title, {"machine": machine, **setup})
+        page = _render(frame, summary, advice, title, {"machine": machine, **setup})
         write_text(folder / "compare.html", encodable(page))
 
 
-def _render(frame: pd.DataFrame, summary: Summary, title: str, setup: Mapping[str, Any]) -> str:
-    """Return the page: plots, the table, all columns on demand, the setup."""
-    cells = [[Cell(_text(value), value) for value in row] for row in frame.itertuples(index=False)]
+def _render(
+    frame: pd.DataFrame, summary: Summary, advice: Advice, title: str, setup: Mapping[str, Any]
+) -> str:
+    """Return the page: the advice, plots, the table, all columns on demand, the setup."""
+    known = frame.astype(object).where(frame.notna(), "")
+    cells = [[Cell(_text(value), value) for value in row] for row in known.itertuples(index=False)]
     return render(
         TEMPLATE,
         title=title,
+        advice=advice,
         plots={label: embed_figure(_plot_alone(frame, name, label)) for name, label in PANELS.items()},
         summary=summary,
         table=Summary(list(frame.columns), cells, ()),

@@ -20,13 +20,16 @@ def fastest(frame: pd.DataFrame, size: int) -> str:
         kept = frame[frame.AP.ge(share * frame.AP.iloc[0])]
         row = kept.loc[kept[f"speedup_over_best_dense_b{size}"].idxmax()]
         best.setdefault(_fast(row, frame, size), []).append(f"{share:.0%}")
-    parts = [f"Fastest that keeps {_join(shares)} of the dense AP: {row}" for row, shares in best.items()]
+    parts = [
+        f"Fastest that keeps {join_words(shares)} of the dense AP: {row}" for row, shares in best.items()
+    ]
     return f"Batch {size}. {'. '.join(parts)}."
 
 
-def _join(shares: Sequence[str]) -> str:
-    *others, last = shares
-    return f"{', '.join(others)} and {last}" if others else last
+def join_words(words: Sequence[str], last: str = "and") -> str:
+    """Return words as a list in a sentence. last: the word before the last one."""
+    *others, final = words
+    return f"{', '.join(others)} {last} {final}" if others else final
 
 
 def _fast(row: pd.Series, frame: pd.DataFrame, size: int) -> str:

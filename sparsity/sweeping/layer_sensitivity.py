@@ -49,6 +49,7 @@ class LayerRow:
     weights, zeros: the numbers of weights of the layer, and of zeros among them. AP: by pycocotools.
     AP_drop: dense AP minus AP. output_error: the mean squared difference between a raw map and the dense
     network's, divided by the variance of the dense map. It is the mean over all raw maps; 0 means no change.
+    head: the branch of a YOLO26's head that was counted; "" for networks whose head has no branches.
     """
 
     layer: str
@@ -59,6 +60,7 @@ class LayerRow:
     AP: float
     AP_drop: float
     output_error: float
+    head: str = ""
 
 
 def sensitivity(
@@ -166,11 +168,12 @@ def measure_layers(
     settings = fit(settings, network)
     decoded = _decode(dataset, network, settings)
     dense_ap = validate(network, dataset, settings, decoded=decoded).metrics.AP
+    counting = counting_of(network)
     images = letterboxed_batches(
         dataset.images[:ERROR_IMAGES],
         imgsz=settings.imgsz,
         stride=network.largest_stride,
-        resizing=counting_of(network).resizing,
+        resizing=counting.resizing,
     )
     device = select_device(settings.device)
     dense_maps = _raw_maps(network, images, device)
@@ -179,8 +182,19 @@ def measure_layers(
         ap = validate(pruned, dataset, settings, decoded=decoded).metrics.AP
         error = _distance(_raw_maps(pruned, images, device), dense_maps)
         weight = pruned.get_submodule(name).weight
-        shape, zeros = "x".join(map(str, weight.shape)), int((weight == 0).sum())
-        on_row(LayerRow(name, shape, weight.numel(), amount, zeros, ap, dense_ap - ap, error))
+        on_row(
+            LayerRow(
+                layer=name,
+                shape="x".join(map(str, weight.shape)),
+                weights=weight.numel(),
+                amount=amount,
+                zeros=int((weight == 0).sum()),
+                AP=ap,
+                AP_drop=dense_ap - ap,
+                output_error=error,
+                head=counting.head,
+            )
+        )
 
 
 def _decode(dataset: Dataset, network: Network, settings: ValidationSettings) -> list[Batch] | None:

@@ -28,10 +28,11 @@ from sparsity.training.lessons import lesson_of
 from sparsity.training.pruning import method_of, prune_by_images
 from sparsity.training.run import Run
 from sparsity.training.settings import TrainingSettings
+from sparsity.training.tracking import check_tracker
 from sparsity.training.trainer import Trainer
 from sparsity.validation.inputs import read_data
 from sparsity.validation.settings import ValidationSettings
-from sparsity.yolo.families import DIALECTS, published_architecture, sizes
+from sparsity.yolo.families import published_architecture, sizes
 from sparsity.yolo.heads import choose_head, held_heads
 from sparsity.yolo.network import Network, build, fuse, has_norms
 
@@ -98,15 +99,18 @@ def make_run(
     *,
     resuming: bool = False,
     price_curves: PricesAt | None = None,
+    log_with: str = "",
     progress: bool = False,
 ) -> Run:
     """Read all inputs, prune, and return the run. It writes into folder when it runs.
 
     resuming: whether Run.resume is called next. It restores the pruned weights, so pruning by images is
     skipped. price_curves: measures the times of layers; budget "latency" needs it.
+    log_with: a key of trackers.TRACKERS; "" for none.
 
     Raises InputError if an input cannot be used.
     """
+    check_tracker(log_with)
     network = _network(material, settings)
     stride = network.largest_stride
     settings = replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
@@ -133,7 +137,7 @@ def make_run(
         seed=settings.seed,
     )
     _check_norms(network, settings, len(images))
-    accelerator = _accelerator(validation)
+    accelerator = _accelerator(validation, log_with, folder)
     trainer = Trainer(network, images, settings, accelerator, teacher, known_prices)
     identity = _identity(material, settings, labelled, unlabelled)
     if prices is not None and settings.gradual:  # Otherwise, the state to resume from holds all masks.
@@ -164,12 +168,16 @@ def _check_norms(network: Network, settings: TrainingSettings, images: int) -> N
         )
 
 
-def _accelerator(validation: ValidationSettings) -> Accelerator:
-    """Return an accelerator: float16 on a GPU; bfloat16 on a CPU that has it, if half is set."""
+def _accelerator(validation: ValidationSettings, log_with: str, folder: Path) -> Accelerator:
+    """Return an accelerator: float16 on a GPU; bfloat16 on a CPU that has it, if half is set.
+
+    log_with: its tracker, which writes into folder; "" for none.
+    """
     device = select_device(validation.device)
     on_cpu = device.type == "cpu"
     precision = _PRECISIONS[select_precision(device, validation.half or not on_cpu)]
-    return Accelerator(cpu=on_cpu, mixed_precision=precision)
+    logging = {"log_with": log_with, "project_dir": folder} if log_with else {}
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, **logging)
 
 
 def _network(material: Material, settings: TrainingSettings) -> Network:
@@ -214,7 +222,7 @@ def _teacher(material: Material, student: Network) -> Network:
 def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
     lesson = lesson_of(student)
     if teacher.dialect != student.dialect:
-        theirs, ours = (DIALECTS[network.dialect].name for network in (teacher, student))
+        theirs, ours = teacher.family, student.family
         raise InputError(f"`teacher` {path}: it is a {theirs}, the student a {ours}; one family is expected")
     renamed = [pair for pair in zip(teacher.names, student.names, strict=False) if pair[0] != pair[1]]
     for what, theirs, ours in (

@@ -24,6 +24,7 @@ from sparsity.formats.saving import save
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.training.settings import TrainingSettings
 from sparsity.training.sparse_training import SMALL, ScaleBin, histogram
+from sparsity.training.tracking import LogEpoch, tracking
 from sparsity.training.trainer import DivergedError, EpochLosses, Trainer
 from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.validate import validate
@@ -123,9 +124,18 @@ class Run:
 
         say: called with each line about the progress.
         on_epoch: called by the main process after each epoch, once its files are written.
+        If the accelerator has a tracker, it logs the settings and the row of each epoch.
         Raises InputError if a loss is not finite or a batch does not fit into memory. The files are then
         those of the epoch before.
         """
+        config = {**self.identity, **asdict(self.settings), "command": self.command}
+        resuming = bool(self.rows)
+        with tracking(self.accelerator, self.folder, config, say, resuming=resuming) as log:
+            self._train(progress, say, on_epoch, log)
+
+    def _train(
+        self, progress: bool, say: Callable[[str], None], on_epoch: Callable[[], None], log: LogEpoch
+    ) -> None:
         if self.trainer.penalty is not None and not self.scales:
             self.scales += histogram(self.trainer.penalty.scales(self.trainer.average.network), 0)
         if not self.rows and self.accelerator.is_main_process:
@@ -145,6 +155,7 @@ class Run:
             if self.accelerator.is_main_process:
                 self._write()
                 on_epoch()
+                log(epoch + 1, _measured(self.rows[-1]))
                 say(_format_row(self.rows[-1], self.settings.epochs))
                 if self.trainer.penalty is not None:
                     say(self._format_scales())
@@ -260,6 +271,11 @@ class Run:
             return False
         best = max(range(len(self.rows)), key=lambda i: (self.rows[i].AP, i))
         return len(self.rows) - 1 - best >= self.settings.patience
+
+
+def _measured(row: EpochRow) -> dict[str, float]:
+    """Return the figures of a row, without those that were not measured."""
+    return {name: value for name, value in asdict(row).items() if name != "epoch" and value != -1}
 
 
 def _format_row(row: EpochRow, epochs: int) -> str:

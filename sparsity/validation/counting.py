@@ -13,6 +13,7 @@ from sparsity.evaluation.average_precision import Rules
 from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.yolo.network import Network
 from sparsity.yolo.yolo26.branches import ONE2MANY, ONE2ONE
+from sparsity.yolo.yolo26.detect import MOST_DETECTIONS
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Counting:
     tolerance: how far outside the image a label may reach.
     head: the branch of the head that is counted; "" where the head has no branches.
     nms: whether non-maximum suppression chooses among the boxes. Without it, all are detections.
+    most: the most detections of an image that the head gives; 0 where it sets no limit.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Counting:
     tolerance: LabelTolerance
     head: str = ""
     nms: bool = True
+    most: int = 0
 
     def describe(self, batch_size: int, iou_thres: float) -> str:
         """Return one line that names the rules, and the settings whose defaults differ between families."""
@@ -50,11 +53,11 @@ COUNTING: Mapping[str, Counting] = {
     "yolov5": _YOLOV5,
     "yolov8": _YOLOV8,
     "yolo26": replace(_YOLOV8, name="YOLO26", head=ONE2MANY),
-    "yolo26_one2one": replace(_YOLOV8, name="YOLO26", head=ONE2ONE, nms=False),
+    "yolo26_one2one": replace(_YOLOV8, name="YOLO26", head=ONE2ONE, nms=False, most=MOST_DETECTIONS),
 }
 """Key of the dialect (see yolo.families) -> its rules. YOLOv5's IoU is that of the published COCO figures."""
 
 
 def counting_of(network: Network | OnnxNetwork) -> Counting:
-    """Return the rules of a network's dialect."""
-    return COUNTING[network.dialect]
+    """Return the rules of a network's dialect, under the name of its family."""
+    return replace(COUNTING[network.dialect], name=network.family)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sparsity.yolo.family import ChooseKind, Dialect, Family
 from sparsity.yolo.spec import Architecture
@@ -32,6 +32,18 @@ def family_names(last: str = "or") -> str:
     """Return the names of all families as a text, with this word before the last one."""
     *names, final = (family.name for family in FAMILIES.values())
     return f"{', '.join(names)} {last} {final}"
+
+
+def family_of(dialect: str, kinds: Collection[str] = ()) -> str:
+    """Return the name of the family of a network, as users write it.
+
+    dialect: a key of DIALECTS. kinds: of the network's modules. Where families share the dialect, it is the
+    last one that adds one of these kinds; without any, as of an ONNX file, all their names, divided by
+    slashes.
+    """
+    sharing = [family for family in FAMILIES.values() if DIALECTS[dialect] in family.dialects]
+    own = [family for family in sharing if family.kinds.keys() & set(kinds)]
+    return own[-1].name if own else "/".join(family.name for family in sharing)
 
 
 def sizes() -> list[str]:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sparsity.yolo.blocks import Conv
+from sparsity.yolo.families import family_of
 from sparsity.yolo.head import Candidates, Head
 from sparsity.yolo.registry import build_module
-from sparsity.yolo.spec import Architecture
+from sparsity.yolo.spec import Architecture, kinds_of
 
 SMALLEST_SCALE = 1e-9
 """A smaller scale of a batch norm counts as 0."""
@@ -42,6 +43,11 @@ class Network(nn.Module):
     def dialect(self) -> str:
         """The dialect of the head: a key of families.DIALECTS."""
         return self.head.dialect
+
+    @property
+    def family(self) -> str:
+        """The name of the family, as users write it: YOLOv5, YOLO11."""
+        return family_of(self.dialect, kinds_of(self.architecture))
 
     @property
     def strides(self) -> tuple[int, ...]:

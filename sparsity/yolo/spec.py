@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -30,3 +31,14 @@ class Layer:
 
 
 Architecture: TypeAlias = tuple[Layer, ...]
+
+
+def kinds_of(architecture: Architecture) -> set[str]:
+    """Return the kinds of all modules of an architecture, those within others included."""
+    return {kind for layer in architecture for kind in _kinds(layer.module)}
+
+
+def _kinds(spec: ModuleSpec) -> Iterator[str]:
+    yield spec.kind
+    for child in spec.children.values():
+        yield from _kinds(child)

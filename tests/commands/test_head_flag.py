@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from sparsity import ValidationSettings, keep_head, load, save, sensitivity
@@ -46,6 +47,21 @@ def test_one_head_is_counted_and_the_other_dropped(run, tmp_path, flags, head, o
     assert ("one2one" in layers) == (head == ONE2ONE)
 
 
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        pytest.param(("--head", ONE2ONE, "--max-det", 301), True, id="more than the head gives"),
+        pytest.param(("--head", ONE2ONE, "--max-det", 300), False, id="as many"),
+        pytest.param(("--max-det", 301), False, id="the other head sets no limit"),
+    ],
+)
+def test_a_max_det_that_one2one_cannot_give_is_warned_of(run, flags, warned):
+    code, out, err = run(*flags)
+    assert code == 0, err
+    line = "WARNING: --max-det is 301, but the head one2one gives at most 300 detections for an image"
+    assert (line in out.splitlines()) == warned
+
+
 def test_a_file_with_one_head_has_that_one_as_its_default(run, tiny_yolo26, tmp_path):
     save(keep_head(tiny_yolo26, ONE2ONE), tmp_path / "one.safetensors")
     assert held_heads(load(tmp_path / "one.safetensors")) == (ONE2ONE,)
@@ -73,6 +89,8 @@ def test_a_resumed_run_never_mixes_heads(run, tmp_path):
     resume = ("--resume", tmp_path / "r" / "run")
     code, _, err = run(*few, *resume, command=sensitivity_command)
     assert code == 0, err
+    frame = pd.read_csv(tmp_path / "r" / "run" / "sensitivity.csv")
+    assert frame["head"].tolist() == [ONE2MANY]
     code, _, err = run(*few, *resume, "--head", ONE2ONE, command=sensitivity_command)
     assert code == 2
     assert "head was one2many, now is one2one" in err

@@ -5,20 +5,27 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from sparsity.base.errors import InputError
 from sparsity.commands import compare
+from sparsity.commands.table import COMMANDS
 from sparsity.comparing import running as module
 from sparsity.comparing.asked import Asked, Command
 from sparsity.comparing.journal import Journal, Ran
 from sparsity.comparing.table import TECHNIQUES
 from sparsity.comparing.techniques import plan, validation
+from sparsity.formats.loading import load
 from sparsity.formats.saving import save
+from sparsity.pruning.layers import convolutions
+from sparsity.report import advice
 from sparsity.timing.latency import Rounds
 
 ASKED = Asked(
@@ -81,6 +88,30 @@ def test_commands_say_what_was_asked(technique, flags, tmp_path):
     said = "; ".join(shlex.join(command) for command in plan(technique, ASKED, tmp_path).commands)
     for flag in flags:
         assert flag in said
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_the_command_that_makes_a_file_can_be_pasted(technique, tmp_path):
+    """Two engines that run graphs: int8-static makes a file for each, by a command of its own."""
+    folder = tmp_path / "with a space"
+    one = plan(technique, replace(ASKED, engines=("torch", "onnxruntime", "openvino")), folder)
+    for engine, file in one.runs.items():
+        line = " && ".join(
+            map(module.shown, module.Made(technique, engine, one, {}, 0.0, 0.0, (), folder).making)
+        )
+        for words in _commands_of(line):
+            args = COMMANDS[words[0]].make_parser("").parse_args(words[1:])
+            assert args.project.parent == folder or args.project == folder
+        assert (file in shlex.split(line)) == (technique != "dense"), "the last command saves it"
+        assert ("openvino" in line) == (technique == "int8-static" and engine == "openvino")
+
+
+def _commands_of(line: str) -> list[list[str]]:
+    """Split a line for a shell into commands, without what starts the program."""
+    groups = groupby(shlex.split(line), lambda word: word == "&&")
+    commands = [list(words) for is_and, words in groups if not is_and]
+    assert all(tuple(words[:3]) == module.PROGRAM for words in commands)
+    return [words[3:] for words in commands]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +219,7 @@ def test_a_journal_leaves_words_that_only_look_like_its_folder(tmp_path, monkeyp
 
 def test_files_that_went_missing_are_named(tmp_path):
     with pytest.raises(InputError, match=r"metrics.json: cannot be read .*delete .*ran.json"):
-        module._read_json(tmp_path / "val_torch" / "metrics.json")
+        module.read_json(tmp_path / "val_torch" / "metrics.json")
 
 
 def test_a_journal_that_is_none_is_named(tmp_path):
@@ -208,6 +239,7 @@ def test_a_journal_that_is_none_is_named(tmp_path):
         pytest.param(["--slimming=--round-to 0"], "--round-to is 0", id="round to"),
         pytest.param(["--sparse-training=--epochs 3"], "--sparse-train RATE is expected", id="no rate"),
         pytest.param(["--percent", "1.5"], "--percent is 1.5", id="share"),
+        pytest.param(["--bootstrap", "-1"], "--bootstrap is -1; a number of resamples", id="resamples"),
         pytest.param(["--seconds", "nan"], "--seconds is nan; a finite number from 0 on", id="seconds"),
         pytest.param(["--epochs", "0"], "--epochs is 0", id="epochs"),
         pytest.param(["--techniques", "fuse,"], "--techniques names ''", id="no name"),
@@ -231,7 +263,7 @@ def test_the_note_of_slim_says_what_really_went(tmp_path):
     (tmp_path / "slim").mkdir()
     cut = {"removed": 30, "free": 40, "percent": 0.8}
     (tmp_path / "slim" / "slim.json").write_text(json.dumps(cut), encoding="utf-8")
-    made = module.Made("slim", "torch", one, {}, 0.0, 0.0, ())
+    made = module.Made("slim", "torch", one, {}, 0.0, 0.0, (), tmp_path)
     said = module._note(made, linear=0)
     assert said.startswith("75% of the 40 free channels cut, then trained; sparse-trained before")
     assert said.endswith("(80% requested)")
@@ -241,7 +273,57 @@ def test_the_demo_stands_by_its_name_in_commands_and_is_found(tmp_path):
     one = plan("dense", Asked("demo", "demo"), tmp_path)
     command = validation(Asked("demo", "demo"), "torch", one.runs["torch"], tmp_path)
     assert command[:3] == ("val", "--weights", "demo")
-    assert module.Made("dense", "torch", one, {}, 0.0, 0.0, (command,)).file.is_file()
+    assert module.Made("dense", "torch", one, {}, 0.0, 0.0, (command,), tmp_path).file.is_file()
+
+
+@pytest.fixture
+def all_here(monkeypatch, run_script, capsys) -> None:
+    """Run all commands in this process, to save imports."""
+
+    def run(command: Command, _folder: Path, _say: Callable[[str], None]) -> Ran:
+        said = capsys.readouterr().out
+        _run_here(run_script, command)
+        print(said, end="")
+        return Ran(command, 1.0, PEAK)
+
+    monkeypatch.setattr(module, "run", run)
+
+
+def _run_here(run_script, words: Sequence[str]) -> None:
+    code, _, err = run_script(importlib.import_module(f"sparsity.commands.{words[0]}"), *words[1:])
+    if code:
+        raise InputError(err.strip())
+
+
+def test_a_comparison_ends_in_words_and_the_pasted_command_makes_the_same_file(
+    slight, shapes, tmp_path, run_script, all_here, monkeypatch
+):
+    monkeypatch.setattr(Rounds.__init__, "__defaults__", (0.0, 2, 2))
+    monkeypatch.setattr(advice, "LEAST_AP", 0.0)
+    save(slight, tmp_path / "n.pt")
+    flags = ["--weights", tmp_path / "n.pt", "--data", shapes, "--imgsz", 64, "--workers", 1, "--seconds", 0]
+    flags += ["--techniques", "dense,prune", "--sparsity", 0.2, "--engines", "torch", "--project", tmp_path]
+    code, out, err = run_script(compare, *flags, "--bootstrap", 20)
+    assert code == 0, err
+    about = json.loads((tmp_path / "compare" / "compare.json").read_text(encoding="utf-8"))
+    frame = pd.read_csv(tmp_path / "compare" / "compare.csv")
+    assert (frame.AP_change_low[0], frame.AP_change_high[0]) == (0, 0)
+    assert frame.AP_change_low[1] <= frame.AP[1] - frame.AP[0] <= frame.AP_change_high[1]
+    file, line = Path(frame.path[1]), frame.made_by[1]
+    assert (about["bootstrap"], about["failed"]) == (20, {})
+    assert about["advice"]["choices"]
+    for one in about["advice"]["choices"]:
+        assert one["text"] in out
+        assert one["path"] in (str(file), str(tmp_path / "n.pt"))
+    assert "For this data and this CPU (n.pt on shapes.yaml, 64 px, " in out
+
+    zeros = [one.weight == 0 for _, one in convolutions(load(file))]
+    file.unlink()
+    (words,) = _commands_of(line)
+    _run_here(run_script, words)
+    again = [one.weight == 0 for _, one in convolutions(load(file))]
+    assert sum(map(torch.count_nonzero, zeros)) > 0
+    assert all(map(torch.equal, zeros, again))
 
 
 @pytest.fixture
@@ -254,11 +336,8 @@ def run_here(monkeypatch, run_script, capsys) -> list[Command]:
             first.append(command)
             return real(command, folder, say)
         said = capsys.readouterr().out
-        script = importlib.import_module(f"sparsity.commands.{command[0]}")
-        code, _, err = run_script(script, *command[1:])
+        _run_here(run_script, command)
         print(said, end="")
-        if code:
-            raise InputError(err.strip())
         here.append(command)
         return Ran(command, 1.0, PEAK)
 

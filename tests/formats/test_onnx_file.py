@@ -16,6 +16,7 @@ from sparsity.formats import onnx_file
 from sparsity.formats.onnx_file import Exporter, read, write, write_model
 from sparsity.pruning.layers import convolutions
 from sparsity.yolo.heads import choose_head, keep_head
+from sparsity.yolo.network import Network, fuse
 from tests.narrow_networks import NEWER, narrow
 from tests.small_networks import newer_networks, small_networks
 
@@ -83,6 +84,38 @@ def test_what_is_read_is_what_was_written(shallow, tmp_path):
     assert [dim.dim_param for dim in model.graph.input[0].type.tensor_type.shape.dim] == [
         *("batch", "", "height", "width")
     ]
+
+
+@pytest.fixture
+def with_gamma() -> Network:
+    """A small YOLO12 with factors for channels, of which some are 0."""
+    network = fuse(copy.deepcopy(newer_networks()[0]))
+    network.model[1].gamma[:5] = 0
+    return network
+
+
+def test_gamma_counts_as_in_the_network(with_gamma, tmp_path):
+    write(with_gamma, tmp_path / "n.onnx")
+    assert count_sparsity(read(tmp_path / "n.onnx")) == count_sparsity(with_gamma)
+
+
+def test_gamma_is_in_a_file_for_one_size(with_gamma, images, tmp_path):
+    write_model(Exporter(decoded=True, side=64).export(with_gamma), tmp_path / "n.onnx")
+    some = images[:1, :, :64, :64]
+    with torch.inference_mode():
+        expected = with_gamma.head.decode(with_gamma(some))
+    np.testing.assert_allclose(run(tmp_path / "n.onnx", some)[0], expected.numpy(), rtol=1e-4, atol=1e-3)
+
+
+def test_gamma_counts_where_an_exporter_folded_its_reshaping(with_gamma, tmp_path):
+    model = Exporter(decoded=True).export(with_gamma)
+    (gamma,) = (one for one in model.graph.initializer if one.name.endswith(".gamma"))
+    (reshape,) = (node for node in model.graph.node if gamma.name in node.input)
+    gamma.dims[:] = [1, gamma.dims[0], 1, 1]
+    gamma.name = reshape.output[0]
+    model.graph.node.remove(reshape)
+    write_model(model, tmp_path / "n.onnx")
+    assert count_sparsity(read(tmp_path / "n.onnx")) == count_sparsity(with_gamma)
 
 
 def test_other_weights_in_the_same_shape_are_not_traced_again(shallow, images, tmp_path, monkeypatch):
@@ -517,7 +550,7 @@ def test_weights_that_are_not_there(shallow, tmp_path, damage):
     else:
         del next(node for node in model.graph.node if node.op_type == "Conv").input[:]
     write_model(model, tmp_path / "a.onnx")
-    words = "lie in another file" if damage == "elsewhere" else "damaged: its convolutions' weights"
+    words = "lie in another file" if damage == "elsewhere" else "damaged: its weights"
     with pytest.raises(InputError, match=words):
         read(tmp_path / "a.onnx")
 

@@ -1,5 +1,6 @@
 """The files of a comparison: the same figures in the CSV, in the tables for documents and in the page."""
 
+import html
 import re
 from pathlib import Path
 
@@ -23,7 +24,11 @@ def row(technique: str, engine: str, **changes) -> ComparedRow:
 
 @pytest.fixture(scope="module")
 def rows() -> list[ComparedRow]:
-    return [row("dense", "torch"), row("prune", "torch", AP=0.65, sparsity=0.5, note="half, by l1")]
+    made = {"path": "r/n.safetensors", "made_by": "val --save 'r/<n>.safetensors'"}
+    return [
+        row("dense", "torch"),
+        row("prune", "torch", AP=0.65, sparsity=0.5, note="half, by l1", file_mb=1.5, **made),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +49,9 @@ def test_the_page_has_every_figure_and_needs_no_network(folder):
     shown = len(SHOWN) + 3
     assert values[:shown][:2] == ["dense", "torch"]
     full = values[2 * shown :]
-    assert full == [
-        str(value).replace("<", "&lt;").replace(">", "&gt;")
-        for one in frame.itertuples(index=False)
-        for value in one
-    ]
+    written = [str(value) for one in frame.itertuples(index=False) for value in one]
+    assert list(map(html.unescape, full)) == written
+    assert "<n>" not in text
     links = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert len(links) == 4, "a plot for each panel, one below the other where there is little room"
     assert all(link.startswith("data:image/svg+xml;base64,") for link in links)
@@ -56,6 +59,14 @@ def test_the_page_has_every_figure_and_needs_no_network(folder):
     assert "<title>a &lt;title&gt;, 320 px</title>" in text
     for words in ("dense: as trained.", "prune: half, by l1.", "compare --demo", "CPU (2 threads)"):
         assert words in text
+
+
+def test_the_page_begins_with_what_to_take(folder):
+    text = (folder / "compare.html").read_text()
+    start = text[: text.index("<h2>Plots</h2>")]
+    assert "For this data and this CPU (CPU (2 threads)):" in start
+    assert "Smallest that keeps 90% of the dense AP (0.721): prune, 1.50 MB" in start
+    assert "<pre>val --save &#39;r/&lt;n&gt;.safetensors&#39;</pre>" in start
 
 
 def test_the_tables_are_those_of_the_terminal(rows, folder):

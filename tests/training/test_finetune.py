@@ -1,5 +1,6 @@
 """finetune() does what the command does: it prunes, trains, writes files, and goes on where it stopped."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,18 @@ import pytest
 import torch
 import yaml
 
-from sparsity import InputError, TrainingSettings, ValidationSettings, count_sparsity, finetune, load, save
+from sparsity import (
+    InputError,
+    PriceCurve,
+    TrainingSettings,
+    ValidationSettings,
+    count_sparsity,
+    finetune,
+    layer_sparsity,
+    load,
+    save,
+)
+from sparsity.pruning.layers import convolutions
 from sparsity.training.preparation import Material, make_run
 
 VALIDATION = ValidationSettings(imgsz=64, device="cpu", workers=1)
@@ -57,6 +69,32 @@ def test_a_folder_with_a_training_is_resumed_only_if_asked(weights, data, tmp_pa
         finetune(
             weights, data, replace(SETTINGS, epochs=2), folder=folder, validation=VALIDATION, resume=True
         )
+
+
+def test_the_head_is_the_one_that_is_validated(few_layers, data, tmp_path):
+    save(few_layers(family="yolo26"), tmp_path / "n.safetensors")
+    folder = tmp_path / "run"
+    finetune(tmp_path / "n.safetensors", data, SETTINGS, folder=folder, validation=VALIDATION, head="one2one")
+    assert load(folder / "last.pt").head.branch == "one2one"
+    assert json.loads((folder / "training.json").read_text())["settings"]["head"] == "one2one"
+
+
+def test_a_share_of_time_is_taken_by_the_given_curves(weights, data, tmp_path):
+    asked = []
+
+    def times(network, imgsz):
+        asked.append(imgsz)
+        free, dear = PriceCurve((0, 1), (0.0, 1e-9)), PriceCurve((0, 1), (0.0, 1.0))
+        return {name: dear if name == "model.0.conv" else free for name, _ in convolutions(network)}
+
+    by_time = replace(SETTINGS, scope="global", budget="latency")
+    with pytest.raises(InputError, match="as `price_curves`"):
+        finetune(weights, data, by_time, folder=tmp_path / "none", validation=VALIDATION)
+    folder = tmp_path / "run"
+    finetune(weights, data, by_time, folder=folder, validation=VALIDATION, price_curves=times)
+    first = layer_sparsity(load(folder / "last.pt"))[0]
+    assert (asked, first.name) == ([64], "model.0.conv")
+    assert first.sparsity == pytest.approx(0.5, abs=0.01), "it takes all the time"
 
 
 def test_a_network_for_a_path_is_refused(weights, data, tmp_path):

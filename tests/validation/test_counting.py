@@ -1,5 +1,7 @@
 """Each family's images, boxes and curves are counted as its own validation counts them."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from sparsity.data import letterbox as boxes
 from sparsity.data.letterbox import Placement, letterbox, place
 from sparsity.engines.making import make_engine
 from sparsity.evaluation.average_precision import YOLOV5, YOLOV8, average_precision, match
+from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.validation.counting import COUNTING, counting_of
 from sparsity.validation.detector import Lanes, make_detector
 from sparsity.validation.inputs import fit, make_loader
@@ -55,6 +58,19 @@ def test_what_is_counted_with_is_in_the_row(tiny_yolov8, shapes):
     assert (metrics.batch_size, metrics.iou_thres) == (16, 0.7)
     assert "YOLOv8" in counting_of(tiny_yolov8).describe(16, 0.7)
     assert "batch size 16, NMS above IoU 0.7" in counting_of(tiny_yolov8).describe(16, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("yolov5", "YOLOv5"), ("yolov8", "YOLOv8"), ("yolo11", "YOLO11"), ("yolo12", "YOLO12")],
+)
+def test_the_line_names_the_networks_own_family(few_layers, family, name):
+    assert counting_of(few_layers(family=family)).describe(16, 0.7).startswith(f"Counting as {name} does (")
+
+
+def test_a_file_that_can_be_of_several_families_names_them_all():
+    file = OnnxNetwork(Path("n.onnx"), ["cat"], 32, {}, "yolov8")
+    assert counting_of(file).describe(16, 0.7).startswith("Counting as YOLOv8/YOLO11/YOLO12 does (")
 
 
 @pytest.mark.parametrize(
