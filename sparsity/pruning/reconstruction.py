@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sparsity.base.errors import InputError
 from sparsity.pruning.imitation import BlockOutputs, blocks_error, outputs_error
 from sparsity.pruning.layers import convolutions, every_output
+from sparsity.pruning.scaled_adam import UNIT, scaled_adam
 
 LARGEST_NORM = 10.0
 """Gradients are clipped to this norm."""
@@ -21,7 +22,6 @@ WARMUP, LAST_RATE = 0.05, 0.01
 TRIES, SLOWER = 3, 4.0
 """How often a reconstruction that made the network worse is tried again, each time this much slower."""
 TESTED_IMAGES = 16
-BETAS = (0.9, 0.99)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ReconstructionSettings:
     """The settings of a reconstruction.
 
     steps: of the optimiser (Adam). images: that a step averages over. rate: about the largest change of an
-    output of a layer in a step, as a share of its size (see _unit). It follows a cosine.
+    output of a layer in a step, as a share of its size (see scaled_adam). It follows a cosine.
     blocks: the weight of the error of the blocks' outputs, against that of the network's outputs.
     flip: whether half of the batches are mirrored. seed: of the order of the images and of mirroring.
     Raises InputError for a number out of range.
@@ -128,7 +128,7 @@ def _train(
     tick: Callable[[], None],
 ) -> None:
     parameters = list(imitation.network.requires_grad_(True).parameters())
-    optimizer = _optimizer(parameters, rate)
+    optimizer = scaled_adam(parameters, rate)
     stream = _stream(batches, settings)
     for step in range(settings.steps):
         group = next(stream)
@@ -141,35 +141,12 @@ def _train(
                 weight.grad.mul_(kept)
         torch.nn.utils.clip_grad_norm_(parameters, LARGEST_NORM)
         for one in optimizer.param_groups:
-            one["lr"] = one["largest"] * _share_of_rate((step + 1) / settings.steps)
+            one["lr"] = rate * one[UNIT] * _share_of_rate((step + 1) / settings.steps)
         optimizer.step()
         optimizer.zero_grad()
         imitation.apply_masks()
         tick()
     imitation.network.requires_grad_(False)
-
-
-def _optimizer(parameters: Sequence[nn.Parameter], rate: float) -> torch.optim.Adam:
-    """Return Adam, with the rate of each tensor in its own unit."""
-    rates = [rate * _unit(parameter.detach()) for parameter in parameters]
-    groups = [
-        {"params": [parameter], "lr": one, "largest": one}
-        for parameter, one in zip(parameters, rates, strict=True)
-    ]
-    return torch.optim.Adam(groups, betas=BETAS)
-
-
-def _unit(tensor: Tensor) -> float:
-    """Return the root mean square of the nonzero numbers; of weights, divided by the root of those in a row.
-
-    Adam changes the weights of an output together. If they all change in one direction, and the inputs have a
-    mean, then the change of the output grows with their number, while its size grows with the root of it.
-    """
-    kept = tensor[tensor != 0]
-    if not len(kept):
-        return 0.0
-    size = float(kept.square().mean().sqrt())
-    return size / math.sqrt(max(1.0, len(kept) / len(tensor))) if tensor.dim() > 1 else size
 
 
 def _share_of_rate(progress: float) -> float:

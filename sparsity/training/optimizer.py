@@ -8,16 +8,21 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from sparsity.pruning.scaled_adam import UNIT, scaled_adam
 from sparsity.training.settings import TrainingSettings
 
 WARMUP_MOMENTUM = 0.8
 
 
 def make_optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
-    """Return SGD with Nesterov momentum, or AdamW. Only weights of convolutions and linear layers decay.
+    """Return SGD with Nesterov momentum, AdamW, or Adam with a rate in units of each tensor (ScaledAdam).
 
-    All others have one dimension: biases, the scales of norms, and gamma of YOLO12, which scales channels.
+    With SGD and AdamW, only weights of convolutions and linear layers decay; with ScaledAdam, nothing does.
+
+    All other parameters have one dimension: biases, the scales of norms, and gamma of YOLO12, which scales channels.
     """
+    if settings.optimizer == "ScaledAdam":
+        return scaled_adam(list(network.parameters()), settings.lr0)
     decaying, others = [], []
     for parameter in network.parameters():
         (decaying if parameter.dim() > 1 else others).append(parameter)
@@ -38,7 +43,7 @@ def set_rates(optimizer: Optimizer, settings: TrainingSettings, epoch: float) ->
     warm = min(epoch / settings.warmup, 1.0) if settings.warmup else 1.0
     rate = settings.lr0 * (settings.lrf + (1 - settings.lrf) * cosine) * warm
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(UNIT, 1.0)
         if "momentum" in group:
             low = min(WARMUP_MOMENTUM, settings.momentum)
             group["momentum"] = low + (settings.momentum - low) * warm

@@ -57,6 +57,7 @@ class EpochRow:
     AP50: float = -1.0
     seconds: float = 0.0
     dfl: float = 0.0
+    blocks: float = 0.0
 
 
 class Run:
@@ -206,7 +207,7 @@ class Run:
         figures = {} if self.dataset is None or skipped else self._validate(network)
         return EpochRow(
             epoch + 1,
-            self.trainer.optimizer.param_groups[0]["lr"],
+            self.trainer.rate,
             losses.box,
             losses.objectness,
             losses.classes,
@@ -215,6 +216,7 @@ class Run:
             self._record_scales(epoch + 1),
             seconds=time.perf_counter() - start,
             dfl=losses.dfl,
+            blocks=losses.blocks,
             **figures,
         )
 
@@ -280,7 +282,7 @@ def _measured(row: EpochRow) -> dict[str, float]:
 
 def _format_row(row: EpochRow, epochs: int) -> str:
     parts = {"box": row.box, "obj": row.objectness, "dfl": row.dfl, "cls": row.classes}
-    parts |= {"distil": row.distillation}
+    parts |= {"distil": row.distillation, "blocks": row.blocks}
     losses = " ".join(f"{name} {value:.4f}" for name, value in parts.items() if value)
     figures = f" AP {row.AP:.3f} AP50 {row.AP50:.3f}" if row.AP >= 0 else ""
     return (

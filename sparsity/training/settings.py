@@ -1,4 +1,4 @@
-"""Training settings. The defaults are those of YOLOv5's recipes."""
+"""Training settings. What is left out is chosen by the training's recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from sparsity.pruning.budgets import WEIGHTS, check_budget
 from sparsity.pruning.criteria import CRITERIA, SHORTHANDS
 from sparsity.pruning.scopes import SCOPES, check_amount
 
-OPTIMIZERS = ("SGD", "AdamW")
+OPTIMIZERS = ("SGD", "AdamW", "ScaledAdam")
+LEFT_OUT = ("epochs", "batch_size", "nominal_batch", "lr0", "warmup", "mosaic")
+"""The numbers that can be None."""
 RECIPES: Mapping[str, float] = {"yolov5": 10.0, "yolov8": 1.0}
 """Recipe of sparse training -> the penalty on shifts, relative to the initial penalty on scales."""
 
@@ -26,6 +28,9 @@ class TrainingSettings:
     depthwise: whether depthwise layers are pruned as others are; False: they stay dense.
     gradual: if above 0, the network is pruned step by step in this number of first epochs instead.
     calib_images: number of training images for criterion "obs".
+    epochs, batch_size, nominal_batch, optimizer, lr0, warmup, mosaic: None, and "" for optimizer: by the
+    recipe (see recipes.complete).
+    optimizer: SGD, AdamW, or ScaledAdam, whose lr0 is a share of each tensor's size (see optimizer).
     lr0, lrf: the initial learning rate, and the final one as a fraction of it, with a cosine in between.
     warmup: epochs of rising learning rate.
     freeze_bn: keep the statistics of the batch norms. "obs" always does, because its weights depend on them.
@@ -36,7 +41,8 @@ class TrainingSettings:
     sparse_recipe: a key of RECIPES. tied: also penalise channels that residual additions tie.
     mosaic: the probability that an image is composed of four. augment: whether images are augmented.
     patience: training ends after this number of epochs without a better AP.
-    distil: weight of the distillation loss.
+    distil: weight of the distillation loss. blocks: weight of the error of the blocks' outputs against those
+    of a teacher with the same layers (see imitation.blocks_error).
     """
 
     amount: float = 0.0
@@ -45,19 +51,20 @@ class TrainingSettings:
     budget: str = WEIGHTS
     depthwise: bool = False
     gradual: int = 0
-    epochs: int = 10
-    batch_size: int = 16
-    nominal_batch: int = 64
+    epochs: int | None = None
+    batch_size: int | None = None
+    nominal_batch: int | None = None
     imgsz: int = 640
-    optimizer: str = "SGD"
-    lr0: float = 0.01
+    optimizer: str = ""
+    lr0: float | None = None
     lrf: float = 0.01
     momentum: float = 0.937
     decay: float = 5e-4
-    warmup: float = 1.0
+    warmup: float | None = None
     distil: float = 1.0
+    blocks: float = 1.0
     patience: int = 100
-    mosaic: float = 1.0
+    mosaic: float | None = None
     augment: bool = True
     calib_images: int = 64
     freeze_bn: bool = False
@@ -73,7 +80,7 @@ class TrainingSettings:
         check_amount(self.amount)
         self._take_method()
         check_budget(self.budget)
-        _check_word("optimizer", self.optimizer, OPTIMIZERS)
+        _check_word("optimizer", self.optimizer, ("", *OPTIMIZERS))
         _check_word("sparse_recipe", self.sparse_recipe, tuple(RECIPES))
         self._check_numbers()
         self._check_together()
@@ -102,6 +109,8 @@ class TrainingSettings:
         least = {"epochs": 1, "batch_size": 1, "nominal_batch": 1, "imgsz": 32, "gradual": 0}
         for name, lowest in (least | {"patience": 1, "workers": 0, "seed": 0, "calib_images": 1}).items():
             value = getattr(self, name)
+            if value is None and name in LEFT_OUT:
+                continue
             if not isinstance(value, int) or value < lowest:
                 raise InputError(f"`{name}` is {value!r}; a whole number from {lowest} on is expected")
         most = {
@@ -112,10 +121,13 @@ class TrainingSettings:
             "mosaic": 1,
             "warmup": math.inf,
             "distil": math.inf,
+            "blocks": math.inf,
             "sparse_train": math.inf,
         }
         for name, highest in most.items():
             value = getattr(self, name)
+            if value is None and name in LEFT_OUT:
+                continue
             if not 0 <= value <= highest or not math.isfinite(value):
                 span = f"0 to {highest}" if math.isfinite(highest) else "a finite number from 0 on"
                 raise InputError(f"`{name}` is {value!r}; {span} is expected")
@@ -132,7 +144,7 @@ class TrainingSettings:
             raise InputError(
                 "`sparse_recipe` goes with `sparse_train`, the penalty on scales; give that a rate, too"
             )
-        if self.gradual > self.epochs:
+        if self.epochs is not None and self.gradual > self.epochs:
             raise InputError(f"`gradual` is {self.gradual}, more than the {self.epochs} epochs")
 
     @property
@@ -148,5 +160,6 @@ class TrainingSettings:
 
 def _check_word(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        words = f"{', '.join(known[:-1])} or {known[-1]}"
+        *others, last = filter(None, known)
+        words = f"{', '.join(others)} or {last}"
         raise InputError(f"`{name}` is {value!r}; {words} is expected")

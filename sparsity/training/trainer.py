@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from accelerate import Accelerator
@@ -16,6 +17,8 @@ from sparsity.base.devices import usable_cores
 from sparsity.base.errors import InputError
 from sparsity.base.progress import progress_bar
 from sparsity.data.training import TrainingImages, collate
+from sparsity.pruning.imitation import BlockOutputs, blocks_error
+from sparsity.pruning.layers import convolutions
 from sparsity.pruning.price_curves import MeasurePrices
 from sparsity.training.batches import BATCHES_AHEAD, ThreadedImages, read_ahead
 from sparsity.training.ema import Average
@@ -40,7 +43,7 @@ class DivergedError(InputError):
 class EpochLosses:
     """Losses of an epoch, and the number of images in it: all of them, and those with labels.
 
-    A loss that the family does not have is 0: objectness, or dfl (of the sides of boxes).
+    blocks: of the blocks' outputs against the teacher's. A loss that the family does not have is 0: objectness, or dfl (of the sides of boxes).
     """
 
     box: float = 0.0
@@ -50,6 +53,7 @@ class EpochLosses:
     images: int = 0
     labelled: int = 0
     dfl: float = 0.0
+    blocks: float = 0.0
 
     def add(self, parts: dict[str, Tensor], images: int, labelled: int) -> None:
         """Add a batch, whose losses are sums over its images."""
@@ -59,11 +63,13 @@ class EpochLosses:
             setattr(self, name, getattr(self, name) + float(value.detach()))
 
     def mean(self) -> EpochLosses:
-        """Return the mean losses: distillation per image, all others per labelled image."""
+        """Return the mean losses: distillation and blocks per image, all others per labelled image."""
         images, labelled = max(1, self.images), max(1, self.labelled)
         found = (value / labelled for value in (self.box, self.objectness, self.classes))
         counts = self.images, self.labelled
-        return EpochLosses(*found, self.distillation / images, *counts, self.dfl / labelled)
+        return EpochLosses(
+            *found, self.distillation / images, *counts, self.dfl / labelled, self.blocks / images
+        )
 
 
 class EpochSampler(Sampler[int]):
@@ -87,7 +93,7 @@ class Trainer:
     network: with its batch norms. It is trained in place. Methods that need images have already pruned it;
     other methods prune it here.
     teacher: a dense network whose raw maps the student learns to match. Images without labels need one.
-    price_curves: see Pruner; budget "latency" needs them.
+    price_curves: see Pruner; budget "latency" needs them. rate: the learning rate of the last step.
     """
 
     network: Network
@@ -97,6 +103,7 @@ class Trainer:
     teacher: Network | None = None
     price_curves: MeasurePrices | None = None
     masks: Masks = field(init=False)
+    rate: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         settings, self._pruned_to, self._progress = self.settings, 0, 0.0
@@ -114,6 +121,7 @@ class Trainer:
         self.average.network.to(self.accelerator.device)
         if self.teacher is not None:
             self.teacher = self.teacher.eval().requires_grad_(False).to(self.accelerator.device)
+        self._imitates = bool(settings.blocks) and _same_layers(self.network, self.teacher)
         lesson, head = lesson_of(self.network), self.network.head
         self._loss, self._distil = lesson.losses(head, settings.imgsz), lesson.distil(head)
 
@@ -142,14 +150,7 @@ class Trainer:
         epoch: from 0. Raises DivergedError if a loss is nan or infinite. The average is then as it was after
         the last step.
         """
-        self._sampler.epoch = epoch
-        self._progress = epoch / max(1, self.settings.epochs - 1)
-        # accelerate counts epochs itself, from 0 in each process, and passes its count to the data set.
-        self._loader.set_epoch(epoch)
-        self.images.set_epoch(epoch)
-        self.model.train()
-        if self.settings.keeps_statistics:
-            _freeze_statistics(self.model)
+        self._start(epoch)
         losses, batches = EpochLosses(), len(self._loader)
         title = f"Epoch {epoch + 1}/{self.settings.epochs}"
         shown = progress and self.accelerator.is_main_process
@@ -160,9 +161,32 @@ class Trainer:
                 losses.add(self._backward(pixels, targets, labelled), len(pixels), labelled)
                 if (number + 1) % self.settings.accumulate == 0 or number + 1 == batches:
                     # The rate is that of the step's end: the first step of a warm-up is not at rate 0.
-                    set_rates(self.optimizer.optimizer, self.settings, epoch + (number + 1) / batches)
+                    moment = epoch + (number + 1) / batches
+                    self.rate = set_rates(self.optimizer.optimizer, self.settings, moment)
                     self._step(epoch)
         return losses.mean()
+
+    def _start(self, epoch: int) -> None:
+        """Set what depends on the epoch, and the network to training."""
+        self._sampler.epoch = epoch
+        self._progress = epoch / max(1, self.settings.epochs - 1)
+        # accelerate counts epochs itself, from 0 in each process, and passes its count to the data set.
+        self._loader.set_epoch(epoch)
+        self.images.set_epoch(epoch)
+        self.model.train()
+        if self.settings.keeps_statistics:
+            _freeze_statistics(self.model)
+
+    @torch.no_grad()
+    def measure(self, batches: int, epoch: int) -> float:
+        """Return the mean loss per image of the first batches of an epoch. Nothing is learned."""
+        self._start(epoch)
+        total, images = 0.0, 0
+        for pixels, targets, labelled in itertools.islice(self._loader, batches):
+            parts = self._forward(pixels, targets, labelled)
+            total += sum(float(part) for part in parts.values())
+            images += len(pixels)
+        return total / max(1, images)
 
     @property
     def steps(self) -> int:
@@ -170,18 +194,22 @@ class Trainer:
         return math.ceil(len(self._loader) / self.settings.accumulate) * self.settings.epochs
 
     def _backward(self, pixels: Tensor, targets: Tensor, labelled: int) -> dict[str, Tensor]:
-        device = self.accelerator.device
-        images = pixels.to(device, non_blocking=True).float().div_(255)
-        images = images.contiguous(memory_format=torch.channels_last)
-        with self.accelerator.autocast():
-            raw = self.model(images)
-        parts = self._losses(raw, images, targets.to(device), labelled)
+        parts = self._forward(pixels, targets, labelled)
         total = torch.stack(list(parts.values())).sum()
         if not math.isfinite(float(total.detach())):
             raise DivergedError(f"the loss is {float(total.detach())}: training diverged; {self._remedy()}")
         # Gradients of several processes are averaged; the recipes' learning rates expect their sum.
         self.accelerator.backward(total * self.accelerator.num_processes)
         return parts
+
+    def _forward(self, pixels: Tensor, targets: Tensor, labelled: int) -> dict[str, Tensor]:
+        """A batch, as collate gives it -> the parts of the loss."""
+        device = self.accelerator.device
+        images = pixels.to(device, non_blocking=True).float().div_(255)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with BlockOutputs(self.network) as blocks, self.accelerator.autocast():
+            raw, maps = self.model(images), blocks.take()
+        return self._losses(raw, maps, images, targets.to(device), labelled)
 
     def _remedy(self) -> str:
         """Return what to change after a training that diverged."""
@@ -190,16 +218,27 @@ class Trainer:
         return f"give a smaller `lr0` (it is {self.settings.lr0:g}){rate} or a longer `warmup`"
 
     def _losses(
-        self, raw: Sequence[Tensor], images: Tensor, targets: Tensor, labelled: int
+        self,
+        raw: Sequence[Tensor],
+        maps: Sequence[Tensor],
+        images: Tensor,
+        targets: Tensor,
+        labelled: int,
     ) -> dict[str, Tensor]:
-        """Return the parts of the loss. labelled: how many of the images, the first ones, have labels."""
+        """Return the parts of the loss, of raw maps and the blocks' outputs.
+
+        labelled: how many of the images, the first ones, have labels.
+        """
         parts: dict[str, Tensor] = {}
         if labelled:
             parts |= self._loss([x[:labelled] for x in raw], targets, self._progress)
         if self.teacher is not None:
-            with torch.no_grad(), self.accelerator.autocast():
-                wanted = self.teacher.every_output(images)
+            with BlockOutputs(self.teacher) as blocks, torch.no_grad(), self.accelerator.autocast():
+                wanted, wanted_maps = self.teacher.every_output(images), blocks.take()
             parts["distillation"] = self._distil(raw, wanted) * self.settings.distil
+            if self._imitates:
+                error = blocks_error(maps, wanted_maps)
+                parts["blocks"] = error * (self.settings.blocks * len(images))
         return parts
 
     def _step(self, epoch: int) -> None:
@@ -234,6 +273,7 @@ class Trainer:
             "updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
             "masks": self.masks.keep,
+            "lr0": self.settings.lr0,
         }
 
     def load_state(self, state: dict) -> None:
@@ -243,6 +283,17 @@ class Trainer:
         self.average.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.masks = Masks(state["masks"])
+        self.settings = replace(self.settings, lr0=state.get("lr0", self.settings.lr0))
+
+
+def _same_layers(network: nn.Module, teacher: nn.Module | None) -> bool:
+    """Whether there is a teacher whose convolutions have the student's names and shapes."""
+    if teacher is None:
+        return False
+    ours, theirs = (
+        [(name, conv.weight.shape) for name, conv in convolutions(one)] for one in (network, teacher)
+    )
+    return ours == theirs
 
 
 def _freeze_statistics(network: nn.Module) -> None:

@@ -1,0 +1,68 @@
+"""The settings of a training that were left out: by what is trained, and on how many images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from sparsity.training.settings import TrainingSettings
+
+IMAGES_SEEN = 4800
+"""The images, augmented, that a pruned network is trained on in all, whatever their number. Steps decide how
+much accuracy comes back, not epochs."""
+GRADUAL_RATES = {"SGD": 0.01, "AdamW": 0.001, "ScaledAdam": 0.01}
+"""The rate where pruning is gradual: a trial before it says little about the network after it."""
+FEWEST_EPOCHS, MOST_EPOCHS = 2, 100
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings for those that were left out. warmup: as a share of the epochs, or None for one epoch.
+
+    nominal_batch None: the batch size. lr0 None: found by a trial (see rate_search).
+    """
+
+    optimizer: str
+    lr0: float | None
+    batch_size: int
+    nominal_batch: int | None
+    warmup: float | None
+    mosaic: float
+
+
+DENSE = Recipe("SGD", 0.01, 16, 64, None, 1.0)
+"""YOLOv5's, for networks that are trained from random weights, or without zeros."""
+PRUNED = Recipe("ScaledAdam", None, 8, None, 0.05, 0.5)
+"""For networks with zeros: small steps from weights that work already."""
+
+
+def complete(settings: TrainingSettings, images: int, *, pruned: bool) -> TrainingSettings:
+    """Return the settings with all that was left out; lr0 stays None where it is to be found.
+
+    images: the number of training images. pruned: whether the network has zeros, or gets some.
+    With lr0 and no optimizer, the optimizer is SGD, whose rate it has always been.
+    """
+    recipe = PRUNED if pruned and not settings.sparse_train else DENSE
+    optimizer = settings.optimizer or (recipe.optimizer if settings.lr0 is None else DENSE.optimizer)
+    epochs = settings.epochs or (_epochs(images, settings.gradual) if recipe is PRUNED else 10)
+    batch_size = settings.batch_size or recipe.batch_size
+    warmup = 1.0 if recipe.warmup is None else recipe.warmup * epochs
+    lr0 = GRADUAL_RATES[optimizer] if settings.gradual else recipe.lr0
+    return replace(
+        settings,
+        epochs=epochs,
+        batch_size=batch_size,
+        nominal_batch=settings.nominal_batch or recipe.nominal_batch or batch_size,
+        optimizer=optimizer,
+        lr0=lr0 if settings.lr0 is None else settings.lr0,
+        warmup=warmup if settings.warmup is None else settings.warmup,
+        mosaic=recipe.mosaic if settings.mosaic is None else settings.mosaic,
+    )
+
+
+def _epochs(images: int, gradual: int) -> int:
+    """Return the epochs in which IMAGES_SEEN are seen, within limits, and at least twice the gradual ones."""
+    fitting = math.ceil(IMAGES_SEEN / max(1, images))
+    return max(GRADUAL_RATES = {"SGD": 0.01, "AdamW": 0.001, "ScaledAdam": 0.01}
+"""The rate where pruning is gradual: a trial before it says little about the network after it."""
+FEWEST_EPOCHS, min(MOST_EPOCHS, fitting), 2 * gradual)
