@@ -324,11 +324,24 @@ def add_slimming_flags(parser: Parser, *, percent: float | None = None) -> None:
     add("--no-fold", action="store_true", help="drop the constant outputs of cut channels, as other tools do")
 
 
-def add_training_flags(parser: Parser) -> None:
-    """Add how to train."""
+def add_teacher_flags(parser: Parser) -> None:
+    """Add the teacher, and images without labels for it."""
+    add = parser.group(DATA).add_argument
+    add(
+        "--images",
+        default="",
+        metavar="FOLDER",
+        help="training images without labels, for distillation; instead of --data, or beside it",
+    )
+    add("--teacher", default="", metavar="FILE", help="dense checkpoint to distil from")
+
+
+def add_training_flags(parser: Parser, *, batch_size: str = "--batch-size") -> None:
+    """Add how to train. batch_size: the flag of the training images in a batch."""
     d, add = TrainingSettings, parser.group(TRAINING).add_argument
-    add("--epochs", type=int, default=d.epochs, metavar="N", help="passes over the training images")
-    add("--batch-size", type=int, default=d.batch_size, metavar="N", help="training images in a batch")
+    note = "" if batch_size == "--batch-size" else "; --batch-size is that of the validation"
+    text = f"training images in a batch{note}"
+    add(batch_size, type=int, default=d.batch_size, metavar="N", help=text)
     add(
         "--nominal-batch",
         type=int,
@@ -344,18 +357,10 @@ def add_training_flags(parser: Parser) -> None:
     )
     add("--decay", type=float, default=d.decay, metavar="X", help="weight decay")
     add("--warmup", type=float, default=d.warmup, metavar="EPOCHS", help="epochs of rising learning rate")
-    add(
-        "--patience",
-        type=int,
-        default=d.patience,
-        metavar="EPOCHS",
-        help="stop after this many epochs without a better AP",
-    )
     add("--mosaic", type=float, default=d.mosaic, metavar="P", help="probability of a mosaic of four images")
     add("--no-augment", action="store_true", help="train on the images without augmentation")
     add("--freeze-bn", action="store_true", help="keep the statistics of batch norms; obs always does")
     add("--distil", type=float, default=d.distil, metavar="X", help="weight of the distillation loss")
-    add("--noval", action="store_true", help="validate after the last epoch only")
     add(
         "--seed",
         type=int,
@@ -363,6 +368,20 @@ def add_training_flags(parser: Parser) -> None:
         metavar="N",
         help="seed of all random choices; makes runs repeatable",
     )
+
+
+def add_training_run_flags(parser: Parser) -> None:
+    """Add what only a training of its own has: its length, its validation, and what prunes in it."""
+    d, add = TrainingSettings, parser.group(TRAINING).add_argument
+    add("--epochs", type=int, default=d.epochs, metavar="N", help="passes over the training images")
+    add(
+        "--patience",
+        type=int,
+        default=d.patience,
+        metavar="EPOCHS",
+        help="stop after this many epochs without a better AP",
+    )
+    add("--noval", action="store_true", help="validate after the last epoch only")
     add(
         "--gradual",
         type=int,

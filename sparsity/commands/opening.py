@@ -19,6 +19,7 @@ from sparsity.pruning.price_curves import PriceCurve
 from sparsity.pruning.pruner import Pruner
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.report.validation import format_model, format_scan
+from sparsity.sweeping.finetuning import Finetuning
 from sparsity.timing.layer_prices import layer_prices
 from sparsity.validation.counting import counting_of
 from sparsity.validation.inputs import Detectable, decoding_threads, fit, read_calibration, read_data
@@ -43,6 +44,18 @@ def open_network(weights: str, head: str = "") -> Network:
     print("Fusing layers...")
     print(format_model(count_sparsity(network)))
     return network
+
+
+def with_files(finetuning: Finetuning) -> Finetuning:
+    """Return the trainings of a sweep with the paths of their files; published ones are downloaded."""
+    asked = finetuning.material
+    material = replace(
+        asked,
+        weights=ensure_weights(str(asked.weights), progress=True),
+        teacher=ensure_weights(str(asked.teacher), progress=True) if asked.teacher else "",
+        data=ensure_data(str(asked.data), progress=True),
+    )
+    return replace(finetuning, material=material)
 
 
 def open_data(

@@ -19,7 +19,7 @@ from sparsity.base.devices import select_device, select_precision
 from sparsity.base.errors import InputError
 from sparsity.data.augment import NONE, Augmentation
 from sparsity.data.dataset import Dataset, DatasetImage, identify, read_images
-from sparsity.data.sources import find_source
+from sparsity.data.sources import Split, find_source
 from sparsity.data.training import TrainingImages
 from sparsity.formats.loading import load
 from sparsity.pruning.budgets import LATENCY
@@ -32,7 +32,7 @@ from sparsity.training.trainer import Trainer
 from sparsity.validation.inputs import read_data
 from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.families import DIALECTS, published_architecture, sizes
-from sparsity.yolo.heads import choose_head, held_heads
+from sparsity.yolo.heads import choose_head, held_heads, keep_head
 from sparsity.yolo.network import Network, build, fuse, has_norms
 
 Location = str | PathLike[str]
@@ -80,6 +80,25 @@ class Material:
             raise InputError("`images` have no labels: give a `teacher` to distil from")
 
 
+@dataclass(frozen=True)
+class Start:
+    """A network that is pruned already, and the images to train it on: for trainings that share the images.
+
+    network: with its batch norms. labelled, unlabelled: the images of Material's data and images. There is no
+    validation between epochs.
+    """
+
+    network: Network
+    labelled: tuple[DatasetImage, ...]
+    unlabelled: tuple[DatasetImage, ...]
+
+
+def open_start(material: Material, settings: TrainingSettings, *, progress: bool = False) -> Start:
+    """Read the network of the material, and its training images. Raises InputError as make_run does."""
+    network = _network(material, settings)
+    return Start(network, *_training_images(material, network, progress))
+
+
 def join_processes(validation: ValidationSettings) -> bool:
     """Join the processes that accelerate launched, if any. Returns whether this is the main process."""
     return PartialState(cpu=select_device(validation.device).type == "cpu").is_main_process
@@ -96,23 +115,29 @@ def make_run(
     validation: ValidationSettings,
     folder: Path,
     *,
+    start: Start | None = None,
     resuming: bool = False,
     price_curves: PricesAt | None = None,
     progress: bool = False,
 ) -> Run:
     """Read all inputs, prune, and return the run. It writes into folder when it runs.
 
+    start: what is trained, if it was read and pruned before; the settings then prune nothing.
+
     resuming: whether Run.resume is called next. It restores the pruned weights, so pruning by images is
     skipped. price_curves: measures the times of layers; budget "latency" needs it.
 
     Raises InputError if an input cannot be used.
     """
-    network = _network(material, settings)
+    network = _network(material, settings) if start is None else start.network
     stride = network.largest_stride
     settings = replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
     validation = replace(validation, imgsz=settings.imgsz)
     teacher = _teacher(material, network) if material.teacher else None
-    labelled, unlabelled, val = _data(material, network, progress)
+    if start is None:
+        (labelled, unlabelled), val = _data(material, network, progress)
+    else:
+        labelled, unlabelled, val = start.labelled, start.unlabelled, None
     prices = _price_curves(network, settings, price_curves)
     known_prices = None if prices is None else (lambda _network: prices)
     if settings.amount and method_of(settings).needs_calibration and not resuming:
@@ -135,7 +160,7 @@ def make_run(
     _check_norms(network, settings, len(images))
     accelerator = _accelerator(validation)
     trainer = Trainer(network, images, settings, accelerator, teacher, known_prices)
-    identity = _identity(material, settings, labelled, unlabelled)
+    identity = training_identity(material, settings, labelled, unlabelled)
     if prices is not None and settings.gradual:  # Otherwise, the state to resume from holds all masks.
         identity["price_curves"] = digest(prices)
     return Run(trainer, folder, val, validation, identity)
@@ -203,10 +228,14 @@ def _initialise(network: Network, imgsz: int) -> None:
 
 
 def _teacher(material: Material, student: Network) -> Network:
-    """Return the teacher. If it holds the branch of the head that the student runs, it runs that, too."""
+    """Return the teacher. If it holds the branch of the head that the student runs, it runs that, too.
+
+    If the student holds this branch alone, the teacher's other one is dropped.
+    """
     teacher = load(material.teacher, fused=True)
     if student.head.branch in held_heads(teacher):
-        teacher = choose_head(teacher, student.head.branch)
+        choose = choose_head if len(held_heads(student)) > 1 else keep_head
+        teacher = choose(teacher, student.head.branch)
     _check_teacher(teacher, student, material.teacher)
     return teacher
 
@@ -232,26 +261,33 @@ def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
 
 def _data(
     material: Material, network: Network, progress: bool
-) -> tuple[tuple[DatasetImage, ...], tuple[DatasetImage, ...], Dataset | None]:
+) -> tuple[tuple[tuple[DatasetImage, ...], tuple[DatasetImage, ...]], Dataset | None]:
     """Return the labelled and the unlabelled images to train on, and the data set to validate on."""
+    images = _training_images(material, network, progress)
+    return images, _read_split(material, network, "val", progress) if material.data else None
+
+
+def _training_images(
+    material: Material, network: Network, progress: bool
+) -> tuple[tuple[DatasetImage, ...], tuple[DatasetImage, ...]]:
+    """Return the labelled and the unlabelled images to train on."""
     unlabelled = read_images(material.images) if material.images else ()
-    if not material.data:
-        return (), unlabelled, None
-    train, val = (
-        read_data(
-            material.data,
-            network,
-            ValidationSettings(),
-            split=split,
-            ignore_names=material.ignore_names,
-            progress=progress,
-        )
-        for split in ("train", "val")
+    labelled = _read_split(material, network, "train", progress).images if material.data else ()
+    return labelled, unlabelled
+
+
+def _read_split(material: Material, network: Network, split: Split, progress: bool) -> Dataset:
+    return read_data(
+        material.data,
+        network,
+        ValidationSettings(),
+        split=split,
+        ignore_names=material.ignore_names,
+        progress=progress,
     )
-    return train.images, unlabelled, val
 
 
-def _identity(
+def training_identity(
     material: Material,
     settings: TrainingSettings,
     labelled: tuple[DatasetImage, ...],
