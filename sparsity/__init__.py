@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from sparsity.pruning.price_curves import PriceCurve
     from sparsity.pruning.pruner import Pruner
     from sparsity.pruning.zeros import count_sparsity, layer_sparsity
+    from sparsity.sweeping.finetuning import Finetuning
     from sparsity.sweeping.layer_sensitivity import sensitivity
     from sparsity.sweeping.sweep import sweep
     from sparsity.training.finetune import finetune
+    from sparsity.training.preparation import Material
     from sparsity.training.settings import TrainingSettings
     from sparsity.validation.inputs import read_calibration
     from sparsity.validation.metrics import Metrics
@@ -50,7 +52,9 @@ _PLACES = {
     "ENGINES": "engines.table",
     "Engine": "engines.engine",
     "FORMS": "formats.table",
+    "Finetuning": "sweeping.finetuning",
     "InputError": "base.errors",
+    "Material": "training.preparation",
     "Method": "pruning.method",
     "Metrics": "validation.metrics",
     "Network": "yolo.network",
@@ -88,7 +92,9 @@ __all__ = [
     "FORMS",
     "Criterion",
     "Engine",
+    "Finetuning",
     "InputError",
+    "Material",
     "Method",
     "Metrics",
     "Network",

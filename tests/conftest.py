@@ -1,5 +1,6 @@
 """What tests share: the real files, where there are any, and small networks."""
 
+import copy
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -160,8 +161,14 @@ def two_heads(two_heads_unfused) -> Network:
 
 
 @pytest.fixture
-def slight() -> Network:
+def slight(slight_unfused) -> Network:
     """Three convolutions and a head of one level, fused: soon pruned, measured and saved; AP is above 0."""
+    return fuse(copy.deepcopy(slight_unfused)).requires_grad_(False)
+
+
+@pytest.fixture
+def slight_unfused() -> Network:
+    """The slight network before its batch norms are folded in."""
     width = 16
     head = architectures._detect((width,), 3)
     head = replace(head, attributes=head.attributes | {"strides": (8,)})
@@ -172,7 +179,7 @@ def slight() -> Network:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data *= 2  # so that what it finds differs from place to place
-    return fuse(network).requires_grad_(False)
+    return network
 
 
 @pytest.fixture

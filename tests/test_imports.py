@@ -15,6 +15,7 @@ RECORDS = {
     "evaluation.average_precision",
     "formats.sizes",
     "pruning.zeros",
+    "sweeping.stages",
     "sweeping.table",
     "validation.metrics",
 }
@@ -35,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "training": {"base", "channels", "data", "formats", "pruning", "validation", "yolo"},
     "sweeping": {
         *("base", "channels", "data", "engines", "evaluation", "formats", "pruning"),
-        *("timing", "validation", "yolo"),
+        *("timing", "training", "validation", "yolo"),
     },
     "comparing": {
         *("base", "data", "engines", "evaluation", "formats", "pruning"),

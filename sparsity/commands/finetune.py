@@ -8,6 +8,7 @@ from dataclasses import replace
 from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
 from sparsity.commands.announcement import announce, warn_of_max_det
+from sparsity.commands.opening import ensure_teacher
 from sparsity.commands.options import read_options, read_training
 from sparsity.data.downloads import ensure_data, ensure_weights
 from sparsity.pruning.zeros import count_sparsity
@@ -52,7 +53,7 @@ def run(args: Namespace, line: str) -> None:
         material = replace(
             material,
             weights=ensure_weights(args.weights, progress=True) if args.weights else "",
-            teacher=ensure_weights(args.teacher, progress=True) if args.teacher else "",
+            teacher=ensure_teacher(args.teacher),
             data=ensure_data(args.data, progress=True) if args.data else "",
         )
         training = make_run(

@@ -332,38 +332,80 @@ def add_slimming_flags(parser: Parser, *, percent: float | None = None) -> None:
     add("--no-fold", action="store_true", help="drop the constant outputs of cut channels, as other tools do")
 
 
-def add_training_flags(parser: Parser) -> None:
-    """Add how to train."""
+def add_teacher_flags(parser: Parser) -> None:
+    """Add the teacher, and images without labels for it."""
+    add = parser.group(DATA).add_argument
+    add(
+        "--images",
+        default="",
+        metavar="FOLDER",
+        help="training images without labels, for distillation; instead of --data, or beside it",
+    )
+    add(
+        "--teacher",
+        default="",
+        metavar="FILE",
+        help="dense checkpoint to distil from, or none (default: --weights, as it is before it is pruned)",
+    )
+
+
+def add_training_flags(parser: Parser, *, batch_size: str = "--batch-size") -> None:
+    """Add how to train. batch_size: the flag of the training images in a batch."""
     d, add = TrainingSettings, parser.group(TRAINING).add_argument
-    add("--epochs", type=int, default=d.epochs, metavar="N", help="passes over the training images")
-    add("--batch-size", type=int, default=d.batch_size, metavar="N", help="training images in a batch")
+    note = "" if batch_size == "--batch-size" else "; --batch-size is that of the validation"
+    text = f"training images in a batch{note} (default: 8; 16 for networks without zeros)"
+    add(batch_size, type=int, default=d.batch_size, metavar="N", help=text)
     add(
         "--nominal-batch",
         type=int,
         default=d.nominal_batch,
         metavar="N",
-        help="images to an optimiser step; gradients are accumulated over batches",
+        help="images to an optimiser step; gradients are accumulated over batches (default: one batch; 64 "
+        "for networks without zeros)",
     )
-    add("--optimizer", default=d.optimizer, help="SGD or AdamW")
-    add("--lr0", type=float, default=d.lr0, metavar="RATE", help="initial learning rate")
+    add(
+        "--optimizer",
+        default=d.optimizer,
+        metavar="NAME",
+        help="SGD, AdamW, or ScaledAdam, whose rate is a share of each tensor's size (default: ScaledAdam; "
+        "SGD for networks without zeros, and with --lr0)",
+    )
+    add(
+        "--lr0",
+        type=float,
+        default=d.lr0,
+        metavar="RATE",
+        help="initial learning rate (default: the best one of short trials; 0.01 for networks without zeros)",
+    )
     add("--lrf", type=float, default=d.lrf, metavar="X", help="final learning rate, as a fraction of --lr0")
     add(
         "--momentum", type=float, default=d.momentum, metavar="X", help="momentum of SGD, first beta of AdamW"
     )
     add("--decay", type=float, default=d.decay, metavar="X", help="weight decay")
-    add("--warmup", type=float, default=d.warmup, metavar="EPOCHS", help="epochs of rising learning rate")
     add(
-        "--patience",
-        type=int,
-        default=d.patience,
+        "--warmup",
+        type=float,
+        default=d.warmup,
         metavar="EPOCHS",
-        help="stop after this many epochs without a better AP",
+        help="epochs of rising learning rate (default: 5%% of all; one for networks without zeros)",
     )
-    add("--mosaic", type=float, default=d.mosaic, metavar="P", help="probability of a mosaic of four images")
+    add(
+        "--mosaic",
+        type=float,
+        default=d.mosaic,
+        metavar="P",
+        help="probability of a mosaic of four images (default: 0.5; 1 for networks without zeros)",
+    )
     add("--no-augment", action="store_true", help="train on the images without augmentation")
     add("--freeze-bn", action="store_true", help="keep the statistics of batch norms; obs always does")
     add("--distil", type=float, default=d.distil, metavar="X", help="weight of the distillation loss")
-    add("--noval", action="store_true", help="validate after the last epoch only")
+    add(
+        "--blocks",
+        type=float,
+        default=d.blocks,
+        metavar="X",
+        help="weight of the error of the blocks' outputs against those of a teacher with the same layers",
+    )
     add(
         "--seed",
         type=int,
@@ -371,6 +413,27 @@ def add_training_flags(parser: Parser) -> None:
         metavar="N",
         help="seed of all random choices; makes runs repeatable",
     )
+
+
+def add_training_run_flags(parser: Parser) -> None:
+    """Add what only a training of its own has: its length, its validation, and what prunes in it."""
+    d, add = TrainingSettings, parser.group(TRAINING).add_argument
+    add(
+        "--epochs",
+        type=int,
+        default=d.epochs,
+        metavar="N",
+        help="passes over the training images (default: as many as see 4800 of them, 2 to 100; 10 for "
+        "networks without zeros)",
+    )
+    add(
+        "--patience",
+        type=int,
+        default=d.patience,
+        metavar="EPOCHS",
+        help="stop after this many epochs without a better AP",
+    )
+    add("--noval", action="store_true", help="validate after the last epoch only")
     add(
         "--gradual",
         type=int,

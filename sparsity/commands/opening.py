@@ -20,7 +20,9 @@ from sparsity.pruning.price_curves import PriceCurve
 from sparsity.pruning.pruner import Pruner
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.report.validation import format_model, format_scan
+from sparsity.sweeping.finetuning import Finetuning
 from sparsity.timing.layer_prices import layer_prices
+from sparsity.training.preparation import NO_TEACHER
 from sparsity.validation.counting import counting_of
 from sparsity.validation.inputs import Detectable, decoding_threads, fit, read_calibration, read_data
 from sparsity.validation.settings import ValidationSettings
@@ -44,6 +46,18 @@ def open_network(weights: str, head: str = "") -> Network:
     print("Fusing layers...")
     print(format_model(count_sparsity(network)))
     return network
+
+
+def with_files(finetuning: Finetuning) -> Finetuning:
+    """Return the trainings of a sweep with the paths of their files; published ones are downloaded."""
+    asked = finetuning.material
+    material = replace(
+        asked,
+        weights=ensure_weights(str(asked.weights), progress=True),
+        teacher=ensure_teacher(str(asked.teacher)),
+        data=ensure_data(str(asked.data), progress=True),
+    )
+    return replace(finetuning, material=material)
 
 
 def open_data(
@@ -92,6 +106,11 @@ def make_pruner(
         return Pruner(network, **given, device=device, progress=True)
     calibration = read_images(network, pruning, settings)
     return Pruner(network, **given, calibration=calibration, device=device, progress=True)
+
+
+def ensure_teacher(teacher: str) -> str:
+    """Return the teacher's path; a published checkpoint is downloaded. "" and "none" stay."""
+    return ensure_weights(teacher, progress=True) if teacher not in ("", NO_TEACHER) else teacher
 
 
 def describe_depthwise(network: Network, pruning: Pruning) -> str:

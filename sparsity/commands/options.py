@@ -28,8 +28,11 @@ from sparsity.pruning.method import Method
 from sparsity.pruning.patterns import AnyPattern, parse_pattern
 from sparsity.pruning.pruner import no_calibration
 from sparsity.pruning.scopes import check_amount
+from sparsity.sweeping.defaults import DENSE
+from sparsity.sweeping.finetuning import Finetuning, of_training
 from sparsity.timing.layer_prices import check_engine_of_budget
 from sparsity.timing.speedup import check_speedup
+from sparsity.training.preparation import Material
 from sparsity.training.settings import TrainingSettings
 from sparsity.validation.settings import ValidationSettings
 
@@ -74,6 +77,33 @@ def read_training(args: Namespace) -> TrainingSettings:
     if settings.budget == LATENCY:
         check_engine_of_budget()
     return settings
+
+
+def read_finetuning(args: Namespace, options: Options) -> Finetuning | None:
+    """Return how the levels of a sweep are trained; None without --finetune.
+
+    Raises InputError for a value out of range, and for a flag of training without --finetune.
+    """
+    d = TrainingSettings()
+    own = ("amount", "augment", "criterion", "scope", "budget", "depthwise", "calib_images", "batch_size")
+    names = {name for name in set(asdict(d)) - set(own) if hasattr(args, name)}
+    values = {name: getattr(args, name) for name in names}
+    values |= {"augment": not args.no_augment, "batch_size": args.train_batch_size}
+    if args.epochs is None:
+        shared = ("epochs", "imgsz", "workers")
+        given = [name for name in values if name not in shared and values[name] != getattr(d, name)]
+        given += [name for name in ("teacher", "images") if getattr(args, name)]
+        given += ["prune_from"] if args.prune_from != DENSE else []
+        if given:
+            raise InputError(of_training(f"`{sorted(given)[0]}` is for training; give `epochs`, too"))
+        return None
+    try:
+        settings = TrainingSettings(**values)
+    except InputError as error:
+        raise InputError(of_training(str(error))) from error
+    named = ("weights", "data", "images", "teacher", "ignore_names")
+    material = Material(**{name: getattr(args, name) for name in named})
+    return Finetuning(material, settings, args.prune_from, options.settings)
 
 
 def read_pruning(args: Namespace) -> Pruning:

@@ -10,6 +10,7 @@ from sparsity.commands import flags
 from sparsity.commands.parser import Parser
 from sparsity.comparing.asked import DEFAULT_ENGINES
 from sparsity.comparing.table import TECHNIQUES
+from sparsity.sweeping.defaults import DENSE, PRUNED_FROM
 from sparsity.training.settings import TrainingSettings
 from sparsity.training.trackers import TRACKERS
 
@@ -57,6 +58,7 @@ def sweep_parser(prog: str) -> Parser:
         [
             "0.1:0.9 --demo",
             "0.3:0.9 --weights best.pt --data my.yaml --criterion obs --calib images/ --engines torch,sparse",
+            "0.3:0.9 --weights best.pt --data my.yaml --criterion obs --calib images/ --finetune 5",
         ],
     )
     flags.add_data_flags(parser)
@@ -66,6 +68,7 @@ def sweep_parser(prog: str) -> Parser:
     )
     flags.add_method_flags(parser)
     flags.add_compact_flag(parser)
+    _add_finetuning_flags(parser)
     flags.add_validation_flags(parser)
     flags.add_bootstrap_flag(parser)
     flags.add_latency_flags(parser)
@@ -82,6 +85,28 @@ def sweep_parser(prog: str) -> Parser:
     )
     _resolve_later(parser, DEMO_DEFAULTS)
     return parser
+
+
+def _add_finetuning_flags(parser: Parser) -> None:
+    """Add whether the levels of a sweep are trained, and how."""
+    add = parser.group(flags.TRAINING).add_argument
+    add(
+        "--finetune",
+        dest="epochs",
+        type=int,
+        metavar="EPOCHS",
+        help="train each level after pruning, on the training images of --data, with its zeros kept, and "
+        "measure it again; the flags of this group go with it",
+    )
+    add(
+        "--prune-from",
+        default=DENSE,
+        choices=PRUNED_FROM,
+        help="network that a level is pruned from: dense, or below, the fine-tuned one of the next smaller "
+        "level, whose zeros stay",
+    )
+    flags.add_teacher_flags(parser)
+    flags.add_training_flags(parser, batch_size="--train-batch-size")
 
 
 def _resolve_later(parser: Parser, demo: Mapping[str, str]) -> None:
@@ -115,13 +140,7 @@ def finetune_parser(prog: str) -> Parser:
         help="start from random weights instead of --weights: yolov5, yolov8, yolo11, yolo12 or yolo26, and "
         "n, s, m, l or x, such as yolov8n",
     )
-    add(
-        "--images",
-        default="",
-        metavar="FOLDER",
-        help="images without labels, for distillation; instead of --data, or beside it",
-    )
-    add("--teacher", default="", metavar="FILE", help="dense checkpoint to distil from")
+    flags.add_teacher_flags(parser)
     flags.add_amount_flag(parser)
     flags.add_criterion_flag(
         parser, default="", note=" (default: obs, from training images; l1 with --gradual)"
@@ -136,6 +155,7 @@ def finetune_parser(prog: str) -> Parser:
         metavar="N",
         help="training images that obs learns from",
     )
+    flags.add_training_run_flags(parser)
     flags.add_training_flags(parser)
     parser.group(flags.TRAINING).add_argument(
         "--log-with",

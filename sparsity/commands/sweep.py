@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 
@@ -11,8 +12,14 @@ from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
 from sparsity.commands.amount_lists import parse_levels
 from sparsity.commands.announcement import announce
-from sparsity.commands.opening import describe_depthwise, make_pruner, open_data, open_network
-from sparsity.commands.options import read_batch_sizes, read_engines, read_options, read_pruning
+from sparsity.commands.opening import describe_depthwise, make_pruner, open_data, open_network, with_files
+from sparsity.commands.options import (
+    read_batch_sizes,
+    read_engines,
+    read_finetuning,
+    read_options,
+    read_pruning,
+)
 from sparsity.engines.table import ENGINES, TORCH, check_images, need_images
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.method import Method
@@ -37,6 +44,7 @@ def run(args: Namespace, line: str) -> None:
     """Sweep as the flags say; print a table, write tables, JSON, plots and a page."""
     chosen = resolve(args)
     options, pruning = read_options(args), read_pruning(args)
+    finetuning = read_finetuning(args, options)
     wanted = SweepSettings(
         parse_levels(args.levels),
         pruning.methods,
@@ -47,6 +55,7 @@ def run(args: Namespace, line: str) -> None:
         rounds=Rounds(args.seconds),
         bootstrap=args.bootstrap,
         save=args.save_networks,
+        finetune=finetuning,
     )
     check_images(wanted.engines, bool(pruning.calib))
     announce("sweep", args, wanted.validation)
@@ -59,6 +68,7 @@ def run(args: Namespace, line: str) -> None:
     with place as folder:
         network = open_network(options.weights, options.head)
         dataset, _ = open_data(options, network, options.settings)
+        wanted = replace(wanted, finetune=finetuning and with_files(finetuning))
         if kept := describe_depthwise(network, pruning):
             print(kept)
         print(f"Sweeping into {folder}; if it is stopped, --resume {folder} goes on")

@@ -18,7 +18,7 @@ class Asked:
     weights, data, calib: as in the flags of the commands. engines: each runs the files that it can read.
     fused: whether the checkpoint's batch norms are already folded. sparsity: the fraction of the weights that
     is pruned. criterion, scope, budget, depthwise: how they are pruned. percent: the share of the free
-    channels that is cut. epochs: of each training.
+    channels that is cut. epochs: of each training; None: by its recipe.
 
     The others are flags that are passed on. training: to each finetune. slimming: to slim. sparse_training:
     to a finetune before slim; without them, slim cuts the checkpoint itself. shared: to every command, such
@@ -33,7 +33,7 @@ class Asked:
     calib: str = ""
     sparsity: float = 0.5
     percent: float = 0.5
-    epochs: int = 10
+    epochs: int | None = None
     criterion: str = "l1"
     scope: str = "layer"
     budget: str = WEIGHTS

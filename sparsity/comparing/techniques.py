@@ -67,7 +67,7 @@ def prune(asked: Asked, folder: Path) -> Plan:
 def prune_finetune(asked: Asked, folder: Path) -> Plan:
     """Plan prune+finetune: the checkpoint is pruned, then trained; the zeros stay zero."""
     note = "pruned, then trained with the zeros kept"
-    return _trained(asked.weights, asked, folder, _pruning(asked), note)
+    return _trained(asked.weights, asked, folder, (*_pruning(asked), "--teacher", "none"), note)
 
 
 def distill(asked: Asked, folder: Path) -> Plan:
@@ -141,7 +141,8 @@ def _training(
 ) -> Command:
     """Return the command of a training. more: flags that come last, and so override earlier ones."""
     command = ("finetune", "--weights", weights, *_data(asked), *asked.making, *flags)
-    return (*command, "--epochs", str(asked.epochs), *asked.training, *more, *_place(folder, name))
+    epochs = () if asked.epochs is None else ("--epochs", str(asked.epochs))
+    return (*command, *epochs, *asked.training, *more, *_place(folder, name))
 
 
 def _pruning(asked: Asked) -> Command:

@@ -93,6 +93,12 @@ class Pruner:
         self._curves_of_prices: Mapping[str, PriceCurve] | None = None
         self._prices: dict[str, Prices | None] = {}
 
+    def of(self, network: nn.Module) -> Pruner:
+        """Return a pruner of another network of the same shapes, with the same settings and images."""
+        other = copy.copy(self)
+        other.network, other._costs, other._curves = network, None, None
+        return other
+
     @property
     def calibration(self) -> tuple[Tensor, ...]:
         """The batches of images that were given."""

@@ -37,7 +37,7 @@ class ReconstructionSettings:
 
     steps: int = 200
     images: int = 8
-    rate: float = 0.01
+    rate: float = 0.005
     blocks: float = 1.0
     flip: bool = True
     seed: int = 0

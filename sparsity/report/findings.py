@@ -6,7 +6,17 @@ import pandas as pd
 
 from sparsity.report.fastest import KEPT, fastest
 from sparsity.report.noise import is_faster, is_slower
-from sparsity.sweeping.table import LEAST_AP, Legend, Sweep, batch_sizes, by_method
+from sparsity.sweeping.stages import FINE_TUNED, ONE_SHOT
+from sparsity.sweeping.table import (
+    LEAST_AP,
+    STAGE,
+    Legend,
+    Sweep,
+    batch_sizes,
+    by_method,
+    timed_once,
+    with_stages,
+)
 
 ALLOCATIONS = {
     "layer": "the same sparsity in each layer",
@@ -33,13 +43,14 @@ SAME_AP = 0.002
 
 def findings(sweep: Sweep) -> list[str]:
     """Return sentences: the accuracy that each method keeps, differences between methods, sizes and speed."""
-    frame = sweep.frame
+    frame = with_stages(sweep.frame)
     dense = frame[frame.amount == 0].iloc[0]
     sentences = [f"Dense: AP {dense.AP:.3f}, AP50 {dense.AP50:.3f} on {dense.images} images."]
     for _, rows in by_method(frame):
         pruned = rows[rows.amount > 0]
         if len(pruned):
             sentences += _kept(pruned, dense, sweep.legend)
+    sentences += _gained(sweep.frame)
     sentences += _beyond_chance(sweep.differences)
     pruned = frame[frame.amount > 0]
     if len(pruned) and dense.AP >= LEAST_AP:
@@ -51,7 +62,7 @@ def findings(sweep: Sweep) -> list[str]:
         sentences += [_same_answers(engines[0][1], rows) for _, rows in engines[1:]]
         sentences += [_engine_speed(frame, size) for size in batch_sizes(frame)]
     for _, rows in engines:
-        pruned = rows[rows.amount > 0]
+        pruned = timed_once(rows[rows.amount > 0])
         if len(pruned):
             name = f", {rows.engine.iloc[0]}" if len(engines) > 1 else ""
             sentences += [
@@ -97,6 +108,19 @@ def _engine_speed(frame: pd.DataFrame, size: int) -> str:
     first = next(iter(times.values()))
     latencies = ", ".join(f"{engine} {ms:.1f} ms ({first / ms:.2f}x)" for engine, ms in times.items())
     return f"Batch {size}, the dense network in each engine: {latencies}."
+
+
+def _gained(frame: pd.DataFrame) -> list[str]:
+    """Return, for each method, what training changes at each level, in the first engine; [] without it."""
+    if STAGE not in frame:
+        return []
+    lines = []
+    for method, rows in by_method(frame[frame.amount > 0]):
+        aps = rows.pivot_table(index="amount", columns=STAGE, values="AP")
+        gains = aps[FINE_TUNED] - aps[ONE_SHOT]
+        levels = ", ".join(f"{gain:+.3f} at {amount:.9g}" for amount, gain in gains.items())
+        lines.append(f"{method}: fine-tuning changes AP by {levels}.")
+    return lines
 
 
 def _kept(rows: pd.DataFrame, dense: pd.Series, legend: Legend) -> list[str]:

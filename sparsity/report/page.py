@@ -13,7 +13,7 @@ from sparsity.formats.sizes import SIZE_COLUMNS
 from sparsity.report.columns import HEAD, Cell, distinct_rows, has_heads, summarise
 from sparsity.report.findings import findings
 from sparsity.report.rendering import embed, embed_figure, render
-from sparsity.sweeping.table import Sweep, batch_sizes
+from sparsity.sweeping.table import Sweep, batch_sizes, with_stages
 
 TEMPLATE = "page.html.jinja"
 
@@ -29,7 +29,7 @@ def render_page(sweep: Sweep, title: str, panels: Mapping[str, Figure], layers: 
         findings=findings(sweep),
         plots={name: embed_figure(figure) for name, figure in panels.items()},
         layers=embed(layers.read_bytes(), "image/png"),
-        summary=summarise(sweep.frame),
+        summary=summarise(with_stages(sweep.frame)),
         table=_table(sweep),
         differences=_differences(sweep),
         timed=bool(batch_sizes(sweep.frame)),
@@ -54,7 +54,7 @@ def _setup(sweep: Sweep) -> dict[str, Any]:
 
 def _table(sweep: Sweep) -> dict[str, Any]:
     """Return the column heads, and the rows of cells."""
-    frame = distinct_rows(sweep.frame)
+    frame = distinct_rows(with_stages(sweep.frame))
     shown = ["engine"] if frame.engine.nunique() > 1 else []
     shown += [HEAD] if has_heads(frame) else []
     shown += ["method", "amount", "sparsity_conv", "AP", "AP_drop"]
@@ -66,6 +66,7 @@ def _table(sweep: Sweep) -> dict[str, Any]:
         shown += [f"speedup_b{size}", f"speedup_over_best_dense_b{size}"]
     shown += [*SIZE_COLUMNS, *(["channels_removed"] if frame.channels_removed.any() else [])]
     shown += ["preprocess_ms", "inference_ms", "nms_ms", "prune_seconds", "seconds"]
+    shown += ["train_seconds"] if "train_seconds" in frame else []
     return {"heads": shown, "rows": _cells(frame, shown)}
 
 

@@ -21,7 +21,7 @@ from sparsity.report.columns import DENSE
 from sparsity.report.styles import COLOURS, LINES, MARKERS, STYLE, legend_below, pick, spread
 from sparsity.report.titles import set_title
 from sparsity.report.trade import plot_trade
-from sparsity.sweeping.table import batch_sizes, by_method, by_series
+from sparsity.sweeping.table import batch_sizes, by_method, by_series, timed_once
 
 MOST_WITH_AP50 = 2
 """The largest number of methods for which AP50 is drawn too. With more, AP50 would hide AP."""
@@ -156,7 +156,7 @@ def _plot_accuracy(axis: Axes, frame: pd.DataFrame, published: Sequence[dict[str
 
 
 def _plot_latency(axis: Axes, frame: pd.DataFrame, sizes: Sequence[int]) -> None:
-    for number, (name, rows) in enumerate(by_series(frame)):
+    for number, (name, rows) in enumerate(by_series(timed_once(frame))):
         colour = pick(COLOURS, number)
         for order, size in enumerate(sizes):
             median, below, above = spread(rows, size)

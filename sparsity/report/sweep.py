@@ -16,7 +16,7 @@ from sparsity.report.page import render_page
 from sparsity.report.plots import plot_layers, plot_panels, plot_sweep, save
 from sparsity.report.tables import as_latex, as_markdown
 from sparsity.report.titles import describe_run
-from sparsity.sweeping.table import Sweep, batch_sizes
+from sparsity.sweeping.table import Sweep, batch_sizes, with_stages
 
 
 def write_sweep(folder: Path, sweep: Sweep, guide: Path = GUIDE, title: str = "") -> None:
@@ -24,15 +24,15 @@ def write_sweep(folder: Path, sweep: Sweep, guide: Path = GUIDE, title: str = ""
 
     guide: a CSV of published rows. They are marked in the plot if they are about the network's file.
     """
-    frame = sweep.frame
+    frame = with_stages(sweep.frame)
     title = title or sweep.about.get("title") or default_title(sweep)
     title = encodable(title)
     name = Path(sweep.about["weights"]).name
     published = [row for row in read_guide(guide) if row["weights"] == name]
     with writing_into(folder):
-        write_text(folder / "sweep.csv", encodable(frame.to_csv(index=False)))
+        write_text(folder / "sweep.csv", encodable(sweep.frame.to_csv(index=False)))
         _write_tables(folder, frame, title)
-        tables = {"rows": _records(frame), "differences": _records(sweep.differences)}
+        tables = {"rows": _records(sweep.frame), "differences": _records(sweep.differences)}
         content = {"title": title, **sweep.about, "settings": sweep.settings, **tables}
         write_json(folder / "sweep.json", content, indent=1)
         measured = "sparsity, AP and latency" if batch_sizes(frame) else "sparsity against AP"
@@ -64,7 +64,7 @@ def default_title(sweep: Sweep) -> str:
 
 def format_sweep(sweep: Sweep) -> str:
     """Return the table for the terminal, with the dense row of each engine first, and the findings."""
-    frame = sweep.frame
+    frame = with_stages(sweep.frame)
     rows = distinct_rows(frame).to_dict("records")
     table = [_cells(row, frame) for row in rows]
     widths = {name: _width(name, [cells[name] for cells in table]) for name in table[0]}

@@ -14,6 +14,7 @@ from sparsity.pruning.method import Method
 from sparsity.sweeping.intervals import change, differences, resample
 from sparsity.sweeping.level import Level
 from sparsity.sweeping.settings import SweepSettings
+from sparsity.sweeping.stages import ONE_SHOT
 from sparsity.sweeping.store import Store
 from sparsity.sweeping.table import Legend, Sweep, SweepRow, make_frame
 from sparsity.timing.latency import summarize
@@ -34,7 +35,8 @@ def collect(
     loads = len(levels) + 1
     with progress_bar(total=loads, desc="Resampling", unit="level", shown=progress, leave=False) as bar:
         resampled = resample(store, levels, wanted.bootstrap, bar.update)
-    latencies = {size: store.latency(size, levels) or [] for size in wanted.batch_sizes}
+    timed = [level for level in levels if level.stage == ONE_SHOT]
+    latencies = {size: store.latency(size, timed) or [] for size in wanted.batch_sizes}
     dense_keys = {level.dense.key for level in levels}
     rows = [_row(store, level, latencies, change(resampled, level), dense_keys) for level in levels]
     setup = {
@@ -46,7 +48,7 @@ def collect(
     }
     layers = []
     for method in dict.fromkeys(wanted.methods):
-        for level in (one for one in levels if one.engine == levels[0].engine):
+        for level in (one for one in timed if one.engine == levels[0].engine):
             if not level.amount or level.method == method:
                 one = read_layers(store.level_folder(level))
                 layers.append(one.assign(method=method.label, amount=level.amount))
@@ -81,8 +83,10 @@ def _row(
     assert done is not None, f"{level.key} is finished before it is collected"
     latency, best_dense = {}, {}
     for size, groups in latencies.items():
-        group = next(times for times in groups if level.key in times)
-        latency[size] = summarize(group[level.key]), summarize(group[level.dense.key])
+        # A fine-tuned level has the zeros of the one-shot level, and so its latency.
+        key = level.one_shot.key
+        group = next(times for times in groups if key in times)
+        latency[size] = summarize(group[key]), summarize(group[level.dense.key])
         best_dense[size] = min(summarize(group[key]).median for key in dense_keys)
     return SweepRow(
         method=level.method,
@@ -93,4 +97,6 @@ def _row(
         prune_seconds=done.prune_seconds,
         change=interval,
         best_dense=best_dense,
+        stage=level.stage,
+        train_seconds=done.train_seconds,
     )

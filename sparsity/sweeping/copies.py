@@ -13,9 +13,11 @@ from sparsity.engines.making import make_engines
 from sparsity.engines.table import TORCH
 from sparsity.formats.sizes import Sizes, measure_sizes
 from sparsity.pruning.budgets import LATENCY
+from sparsity.pruning.method import Method
 from sparsity.pruning.pruner import Pruner
 from sparsity.pruning.zeros import LayerSparsity, layer_sparsity
 from sparsity.sweeping.level import Level
+from sparsity.sweeping.stages import ONE_SHOT
 from sparsity.validation.detector import Detector, Lanes, make_detector
 from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.validate import Counted, count
@@ -63,37 +65,41 @@ class Copies:
     """Makes the copies of some levels, and keeps them until other levels are requested.
 
     Copies share no tensors: the weights are nearly all the memory of a network, and they differ.
-    levels: all levels that will be requested. say: called with a line for each pruning, and for each removal
-    of dead channels. compact: whether dead channels are removed. on_pruned: called with each pruned network,
-    and with its level, in torch.
+    methods, engines: those of all levels that will be requested. say: called with a line for each pruning,
+    and for each removal of dead channels. compact: whether dead channels are removed. on_pruned: called with
+    each pruned network, and with its level, in torch. make: returns the fused network of a pruned level; None
+    for what the pruner gives.
     fitting: the number of copies that fit in memory at a time. Each takes copy_bytes of free_bytes.
     """
 
     def __init__(
         self,
         pruner: Pruner,
-        levels: Sequence[Level],
+        methods: Sequence[Method],
+        engines: Sequence[str],
         lanes: Lanes,
         settings: ValidationSettings,
         say: Callable[[str], None],
         *,
         compact: bool = False,
         on_pruned: Callable[[Level, Network], None] = lambda _level, _network: None,
+        make: Callable[[Level], Network] | None = None,
     ) -> None:
         self._pruner, self._lanes, self._settings, self._say = pruner, lanes, settings, say
         self._made: dict[Level, Copy] = {}
-        self._engines = make_engines([level.engine for level in levels], pruner.calibration)
+        self._engines = make_engines(engines, pruner.calibration)
         self._pruned: _Pruned | None = None
-        self._by_time = any(level.method.budget == LATENCY for level in levels)
+        self._by_time = any(method.budget == LATENCY for method in methods)
         self._compact, self._dense = compact, measure_sizes(pruner.network)
         self._on_pruned = on_pruned
+        self._make_network = make or (lambda level: pruner.prune(level.method, level.amount))
         share = CPU_SHARE if lanes.device.type == "cpu" else GPU_SHARE
         size = select_precision(lanes.device, settings.half).itemsize
         weights = size * sum(p.numel() for p in pruner.network.parameters())
         self.copy_bytes = int(
             weights * sum(one.memory for one in self._engines.values()) / len(self._engines)
         )
-        working_bytes = pruner.working_bytes([level.method for level in levels])
+        working_bytes = pruner.working_bytes(methods)
         if any(engine.needs_graph for engine in self._engines.values()):
             working_bytes += TRACED * weights
         self.free_bytes = max(0, free_memory(lanes.device) - working_bytes)
@@ -135,7 +141,8 @@ class Copies:
         network, seconds, removed = self._pruner.network, 0.0, 0
         if level.amount:
             start = time.perf_counter()
-            network = self._pruner.prune(level.method, level.amount)
+            network = self._make_network(level)
+        if level.amount and level.stage == ONE_SHOT:
             seconds = time.perf_counter() - start
             self._say(f"Pruning ({level.label})... {seconds:.1f} s")
         predicted = self._predict(level, network)

@@ -2,5 +2,8 @@
 
 BATCH_SIZES = (1, 32)
 """The batch sizes at which latency is measured."""
+DENSE, BELOW = "dense", "below"
+PRUNED_FROM = (DENSE, BELOW)
+"""What a level is pruned from: the dense network, or the fine-tuned one of the next smaller level."""
 BOOTSTRAP = 1000
 """The number of resamples of the images for the intervals of AP."""

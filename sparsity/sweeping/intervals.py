@@ -45,14 +45,14 @@ def change(resampled: Bootstrap | None, level: Level) -> Interval | None:
 def differences(resampled: Bootstrap | None, levels: Sequence[Level]) -> pd.DataFrame:
     """Return AP of a method minus AP of another at the same amount, with its interval, for each pair.
 
-    If the levels run in several engines, only those in the first engine are compared. Without resamples, the
-    table has no rows.
+    A method before and after training counts as two. If the levels run in several engines, only those in the
+    first engine are compared. Without resamples, the table has no rows.
     """
     levels, rows = [level for level in levels if level.engine == levels[0].engine], []
     for amount in sorted({level.amount for level in levels} - {0.0}) if resampled else ():
         at_amount = [level for level in levels if level.amount == amount]
         for one, other in combinations(at_amount, 2):
-            names = {"amount": amount, "method": one.method.label, "other": other.method.label}
+            names = {"amount": amount, "method": one.name, "other": other.name}
             rows.append(names | asdict(resampled.interval(one.key, other.key)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -25,6 +25,7 @@ from sparsity.sweeping.intervals import is_matched
 from sparsity.sweeping.level import Level
 from sparsity.sweeping.level_latency import time_levels
 from sparsity.sweeping.settings import SweepSettings
+from sparsity.sweeping.stages import ONE_SHOT
 from sparsity.sweeping.store import Finished, Store
 from sparsity.validation.detector import PhaseSeconds
 from sparsity.validation.evaluator import Evaluator, counted_categories, make_evaluator
@@ -47,31 +48,39 @@ class Job:
     dataset: Dataset
     wanted: SweepSettings
     settings: ValidationSettings
-    levels: tuple[Level, ...]
     store: Store
     about: dict[str, Any]
     progress: bool
     say: Callable[[str], None]
     on_level: Callable[[Metrics, AveragePrecision], None]
+    train_seconds: Callable[[Level], float] = lambda _level: 0.0
 
-    def run(self, copies: Copies) -> None:
-        """Measure what the store does not have yet."""
-        missing = [level for level in self.levels if self.store.finished(level) is None]
-        untimed = [size for size in self.wanted.batch_sizes if self.store.latency(size, self.levels) is None]
-        if len(missing) < len(self.levels):
-            self.say(f"{len(self.levels) - len(missing)} of {len(self.levels)} levels are already finished")
+    def run(self, copies: Copies, levels: Sequence[Level], *, timed: bool = True) -> None:
+        """Measure what the store does not have yet of these levels.
+
+        timed: whether their latency is measured, too: of the one-shot levels, which share it with the others.
+        """
+        missing = self.missing(levels)
+        timed_levels = [level for level in levels if level.stage == ONE_SHOT] if timed else []
+        if len(missing) < len(levels):
+            self.say(f"{len(levels) - len(missing)} of {len(levels)} levels are already finished")
         groups = copies.groups(missing)
         if missing:
             self.say(_describe_passes(copies, groups, len(self.dataset.images)))
         work = len(missing) * len(self.dataset.images)
         with progress_bar(total=work, unit="img", shown=self.progress, smoothing=0.1, leave=False) as bar:
-            self._time(copies, untimed, bar)
+            self._time(copies, timed_levels, bar)
             self._validate(copies, groups, bar)
-            self._match(bar)
+            self._match(levels, bar)
 
-    def _time(self, copies: Copies, sizes: Sequence[int], bar: Any) -> None:
-        """Measure latency. This comes first, while nothing else runs."""
-        for size in sizes:
+    def missing(self, levels: Sequence[Level]) -> list[Level]:
+        """Return the levels that are not finished."""
+        return [level for level in levels if self.store.finished(level) is None]
+
+    def _time(self, copies: Copies, levels: Sequence[Level], bar: Any) -> None:
+        """Measure the latency of levels that take turns. This comes first, while nothing else runs."""
+        untimed = [size for size in self.wanted.batch_sizes if self.store.latency(size, levels) is None]
+        for size in untimed if levels else ():
             bar.set_description(f"Latency, batch {size}")
             counted, total = bar.n, bar.total
 
@@ -80,7 +89,7 @@ class Job:
                 bar.update(counted + done - bar.n)
 
             imgsz = self.settings.imgsz
-            times = time_levels(copies, self.levels, size, imgsz, self.wanted.rounds, tick)
+            times = time_levels(copies, levels, size, imgsz, self.wanted.rounds, tick)
             self.store.write_latency(size, times)
 
     def _validate(self, copies: Copies, groups: Sequence[Sequence[Level]], bar: Any) -> None:
@@ -161,7 +170,14 @@ class Job:
         dataset, settings = self.dataset, self.settings
         metrics = make_metrics(origin, dataset, settings, made.counted, own, figures, made.detector, seconds)
         self.store.finish(
-            level, Finished(metrics, made.sizes, spent + time.perf_counter() - start, made.seconds)
+            level,
+            Finished(
+                metrics,
+                made.sizes,
+                seconds=spent + time.perf_counter() - start,
+                prune_seconds=made.seconds,
+                train_seconds=self.train_seconds(level),
+            ),
         )
         self.on_level(metrics, own)
 
@@ -174,11 +190,11 @@ class Job:
             matched=self.store.matched_path(level) if self.wanted.bootstrap else None,
         )
 
-    def _match(self, bar: Any) -> None:
+    def _match(self, levels: Sequence[Level], bar: Any) -> None:
         """Match the detections of levels that were finished without matches, if images are resampled."""
         if not self.wanted.bootstrap:
             return
-        unmatched = [level for level in self.levels if not is_matched(self.store, level)]
+        unmatched = [level for level in levels if not is_matched(self.store, level)]
         if not unmatched:
             return
         bar.set_description("Evaluating")

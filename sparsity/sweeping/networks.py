@@ -11,8 +11,9 @@ import pandas as pd
 from sparsity.base.errors import InputError
 from sparsity.formats.saving import save
 from sparsity.sweeping.level import Level
+from sparsity.sweeping.stages import ONE_SHOT
 from sparsity.sweeping.store import Store
-from sparsity.sweeping.table import LEAST_AP
+from sparsity.sweeping.table import LEAST_AP, STAGE
 from sparsity.yolo.network import Network
 
 NONE, BEST, ALL = "", "best", "all"
@@ -33,7 +34,7 @@ def check_saved(value: str) -> str:
 def best_level(frame: pd.DataFrame, levels: Sequence[Level]) -> Level | None:
     """Return the pruned level with the largest sparsity that keeps 95% of the dense AP, in the first engine.
 
-    Of two methods with the same sparsity, the one with the higher AP is returned. frame: as make_frame
+    Of two levels with the same sparsity, the one with the higher AP is returned. frame: as make_frame
     returns it. None if no level keeps as much, or if the dense AP is too low to tell.
     """
     dense, rows = frame.AP.iloc[0], frame[(frame.engine == frame.engine.iloc[0]) & (frame.amount > 0)]
@@ -41,7 +42,8 @@ def best_level(frame: pd.DataFrame, levels: Sequence[Level]) -> Level | None:
     if dense < LEAST_AP or kept.empty:
         return None
     best = kept.iloc[-1]
-    return next(one for one in pruned(levels) if (one.method.label, one.amount) == (best.method, best.amount))
+    wanted = best.method, best.amount, best.get(STAGE, ONE_SHOT)
+    return next(one for one in pruned(levels) if (one.method.label, one.amount, one.stage) == wanted)
 
 
 def pruned(levels: Sequence[Level]) -> list[Level]:
@@ -57,17 +59,16 @@ def chosen(saved: str, frame: pd.DataFrame, levels: Sequence[Level]) -> list[Lev
     return [] if best is None else [best]
 
 
-def keeper(saved: str, store: Store, levels: Sequence[Level]) -> Callable[[Level, Network], None]:
-    """Return what is called with each pruned network of a sweep: it writes those that are kept anyway.
+def keeper(saved: str, store: Store, engine: str) -> Callable[[Level, Network], None]:
+    """Return what is called with each network of a sweep: it writes those that are kept anyway.
 
-    Which level is the best one is known at the end only. saved: one of SAVED.
+    Which level is the best one is known at the end only. saved: one of SAVED. engine: the first one, in whose
+    folder the network of a level lies.
     """
-    first = levels[0].engine
-    kept = set(pruned(levels)) if saved == ALL else set()
 
     def keep(level: Level, network: Network) -> None:
-        ours = [one for one in [replace(level, engine=first)] if one in kept]
-        save_networks(store, ours, lambda _level: network, lambda _line: None)
+        if saved == ALL and level.amount:
+            save_networks(store, [replace(level, engine=engine)], lambda _level: network, lambda _line: None)
 
     return keep
 

@@ -10,8 +10,10 @@ from sparsity.base.errors import InputError
 from sparsity.engines.table import ENGINES, TORCH
 from sparsity.pruning.method import Method, as_method
 from sparsity.sweeping.defaults import BATCH_SIZES, BOOTSTRAP
+from sparsity.sweeping.finetuning import Finetuning
 from sparsity.sweeping.level import Level, plan
 from sparsity.sweeping.networks import check_saved
+from sparsity.sweeping.stages import FINE_TUNED, ONE_SHOT
 from sparsity.timing.latency import Rounds
 from sparsity.validation.settings import ValidationSettings, comparable
 
@@ -30,6 +32,7 @@ class SweepSettings:
     no intervals.
     save: which pruned networks are kept, as levels/KEY/network.safetensors: "" for none, "all", or "best" for
     that with the largest sparsity that keeps 95% of the dense AP. It does not change the figures.
+    finetune: how each level is trained after pruning, and measured again; None for no training.
     """
 
     amounts: Sequence[float]
@@ -41,6 +44,7 @@ class SweepSettings:
     rounds: Rounds = field(default_factory=Rounds)
     bootstrap: int = BOOTSTRAP
     save: str = ""
+    finetune: Finetuning | None = None
 
     def __post_init__(self) -> None:
         """Store the sequences as tuples. Raises InputError for a value out of range."""
@@ -69,4 +73,9 @@ class SweepSettings:
 
     def plan(self) -> tuple[Level, ...]:
         """Return the levels."""
-        return plan(self.amounts, self.methods, self.engines)
+        return plan(self.amounts, self.methods, self.engines, self.stages)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages at which each level is measured."""
+        return (ONE_SHOT,) if self.finetune is None else (ONE_SHOT, FINE_TUNED)

@@ -2,6 +2,7 @@
 
 settings.json          the settings of the sweep; a sweep with other settings cannot use this folder
 levels/LEVEL/          the files of a finished level, as a single validation writes them; its network if asked
+levels/LEVEL/train/    the training of a fine-tuned level, with what resuming needs until it is finished
 latency.json           the milliseconds of every run, by batch size
 partial/LEVEL/*.npz    the detections in single batches, of levels that are not finished
 """
@@ -27,6 +28,7 @@ from sparsity.base.resumable import ResumableFolder
 from sparsity.formats.sizes import SIZE_COLUMNS, Sizes
 from sparsity.pruning.price_curves import PriceCurve, read_record
 from sparsity.sweeping.level import Level
+from sparsity.sweeping.stages import FINE_TUNED
 from sparsity.validation.detector import PhaseSeconds
 from sparsity.validation.metrics import Metrics
 from sparsity.validation.nms import Detections
@@ -42,13 +44,15 @@ PRICES = "price_curves"
 class Finished:
     """A finished level: its metrics, and the sizes of its files.
 
-    seconds: the time that the level took, without pruning. prune_seconds: the time of pruning.
+    seconds: the time that the level took, without pruning and training. prune_seconds, train_seconds: their
+    times.
     """
 
     metrics: Metrics
     sizes: Sizes
     seconds: float
     prune_seconds: float = 0.0
+    train_seconds: float = 0.0
 
 
 class Store:
@@ -117,6 +121,8 @@ class Store:
     def finish(self, level: Level, done: Finished) -> None:
         """Write a level's metrics.json, which marks it as finished: its other files must exist already."""
         seconds = {"seconds": done.seconds, "prune_seconds": done.prune_seconds}
+        if level.stage == FINE_TUNED:
+            seconds["train_seconds"] = done.train_seconds
         row = {**asdict(done.metrics), **asdict(done.sizes), **seconds}
         with writing_into(self.folder):
             write_json(self.level_folder(level) / "metrics.json", row, indent=1)
@@ -135,7 +141,8 @@ class Store:
             metrics = Metrics(**{name: row[name] for name in names})
             _check_numbers(metrics)
             sizes = Sizes(*(float(row[name]) for name in SIZE_COLUMNS))
-            return Finished(metrics, sizes, float(row["seconds"]), float(row["prune_seconds"]))
+            seconds = float(row["seconds"]), float(row["prune_seconds"])
+            return Finished(metrics, sizes, *seconds, float(row.get("train_seconds", 0.0)))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

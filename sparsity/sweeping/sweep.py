@@ -1,42 +1,31 @@
-"""Run a sweep: latency in turns, accuracy in one pass over the images, evaluations in parallel."""
+"""Run a sweep: every level of a list, before and after training."""
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from sparsity.base.devices import describe_environment, package_version, select_device
 from sparsity.base.errors import InputError
-from sparsity.base.files import writing_into
 from sparsity.data.dataset import Dataset
-from sparsity.engines.table import ENGINES, TORCH, check_images, engine_packages, need_images
+from sparsity.engines.table import TORCH
 from sparsity.evaluation.average_precision import AveragePrecision
-from sparsity.pruning.budgets import LATENCY
 from sparsity.pruning.criterion import Criterion
 from sparsity.pruning.method import Method
-from sparsity.pruning.price_curves import as_record
 from sparsity.pruning.pruner import Pruner
-from sparsity.sweeping.collecting import collect
-from sparsity.sweeping.copies import Copies
 from sparsity.sweeping.defaults import BATCH_SIZES, BOOTSTRAP
-from sparsity.sweeping.job import Job
-from sparsity.sweeping.networks import chosen, keeper, save_networks
+from sparsity.sweeping.finetuning import Finetuning
+from sparsity.sweeping.session import open_session, pruner_of
 from sparsity.sweeping.settings import SweepSettings
-from sparsity.sweeping.store import PRICES, Store
+from sparsity.sweeping.store import Store
 from sparsity.sweeping.table import Sweep
-from sparsity.validation.detector import Lanes
-from sparsity.validation.inputs import fit, read_data
+from sparsity.sweeping.trainings import open_trainings
 from sparsity.validation.metrics import Metrics
-from sparsity.validation.run_files import write_annotations
 from sparsity.validation.settings import ValidationSettings
-from sparsity.validation.setup import describe_setup
 from sparsity.yolo.network import Network
 
 
@@ -54,6 +43,7 @@ def sweep(
     compact: bool = False,
     bootstrap: int = BOOTSTRAP,
     save: str = "",
+    finetune: Finetuning | None = None,
     folder: str | PathLike[str] | None = None,
     weights: str = "",
     progress: bool = False,
@@ -73,6 +63,7 @@ def sweep(
     bootstrap: the number of resamples of the images for the intervals of AP; 0 for no intervals.
     save: which pruned networks are kept in folder, as levels/KEY/network.safetensors: "" for none, "all", or
     "best" for that with the largest sparsity that keeps 95% of the dense AP.
+    finetune: how each level is trained after pruning; it is measured before and after. None: no training.
     folder: where each finished level is written. An unfinished sweep in it is resumed. With None, nothing is
     kept. weights: the network's name in the rows. progress: whether bars are shown.
     Returns a row for each method and amount; see make_frame for the columns.
@@ -82,7 +73,15 @@ def sweep(
         methods = [Method("l1", scope) for scope in scopes]
     settings = settings or ValidationSettings()
     wanted = SweepSettings(
-        amounts, methods, batch_sizes, settings, engines, compact, bootstrap=bootstrap, save=save
+        amounts,
+        methods,
+        batch_sizes,
+        settings,
+        engines,
+        compact,
+        bootstrap=bootstrap,
+        save=save,
+        finetune=finetune,
     )
     if save and folder is None:
         raise InputError(f"`save` is {save!r}, but `folder` is None; a folder for the networks is expected")
@@ -116,62 +115,29 @@ def run_sweep(
     locked against other sweeps. say: called with each line to print. on_level: called with each level as
     soon as it is finished: its metrics, and the family's own metric by class.
     """
-    pruner = pruner or Pruner(network, progress=progress)
-    if pruner.network is not network:
-        raise InputError("`pruner` is a pruner of another network; a pruner of `network` itself is expected")
-    settings = fit(wanted.validation, network)
-    device = select_device(settings.device)
+    pruner = pruner_of(network, pruner, progress=progress)
     levels = wanted.plan()
     for level in levels:
         if level.amount:
             pruner.check(level.method, level.amount)
-    if not isinstance(data, Dataset):
-        data = read_data(data, network, settings, progress=progress)
-    about = {
-        "weights": weights,
-        "data": data.name,
-        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "command": command,
-        "title": title,
-        "environment": describe_environment(device, engine_packages()),
-    }
-    check_images(wanted.engines, bool(pruner.calibration))
-    if any(method.budget == LATENCY for method in wanted.methods):
-        about[PRICES] = as_record(pruner.price_curves())
-    store = Store(folder)
-    with store.locked():
-        identity = _identity(pruner, data, wanted, settings)
-        about = store.begin(identity, about)
-        with writing_into(folder):
-            write_annotations(folder, data.annotations)
-        with Lanes(device) as lanes:
-            job = Job(pruner, data, wanted, settings, levels, store, about, progress, say, on_level)
-            keep = keeper(wanted.save, store, levels)
-            copies = Copies(pruner, levels, lanes, settings, say, compact=wanted.compact, on_pruned=keep)
-            job.run(copies)
-            result = collect(store, levels, wanted, settings, about, identity, progress)
-            save_networks(store, chosen(wanted.save, result.frame, levels), copies.network, say)
+    trainings = None
+    if wanted.finetune is not None:
+        trainings = open_trainings(wanted.finetune, pruner, Store(folder), levels, progress=progress, say=say)
+    session = open_session(
+        pruner,
+        data,
+        wanted,
+        folder,
+        asked={"amounts": sorted({level.amount for level in levels})},
+        about={"weights": weights, "command": command, "title": title},
+        trainings=trainings,
+        progress=progress,
+        say=say,
+        on_level=on_level,
+    )
+    with session as opened:
+        opened.measure(levels)
+        result = opened.collect(levels)
         then(result)
-        store.clear()
+        opened.store.clear()
     return result
-
-
-def _identity(
-    pruner: Pruner,
-    dataset: Dataset,
-    wanted: SweepSettings,
-    settings: ValidationSettings,
-) -> dict[str, Any]:
-    """Return the settings that must be equal to resume a sweep, as JSON values."""
-    return {
-        "amounts": sorted({level.amount for level in wanted.plan()}),
-        "engines": [
-            f"{name} {package_version(ENGINES[name].package)}" for name in dict.fromkeys(wanted.engines)
-        ],
-        "compact": wanted.compact,
-        "methods": [method.label for method in dict.fromkeys(wanted.methods)],
-        **({"engine_calibration": pruner.describe_images()} if need_images(wanted.engines) else {}),
-        **pruner.identity(wanted.methods),
-        "batch_sizes": list(wanted.batch_sizes),
-        **describe_setup(pruner.network, dataset, settings),
-    }

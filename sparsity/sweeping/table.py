@@ -12,9 +12,12 @@ from sparsity.evaluation.bootstrap import Interval
 from sparsity.formats.sizes import Sizes
 from sparsity.pruning.budgets import LATENCY
 from sparsity.pruning.method import Method
+from sparsity.sweeping.stages import FINE_TUNED, ONE_SHOT, staged
 from sparsity.timing.latency import Latency
 from sparsity.validation.metrics import Metrics
 
+STAGE = "stage"
+"""The column of the stage. Only sweeps with training have it; all rows of others are one-shot."""
 LEAST_AP = 0.01
 """Below this dense AP, shares of it are chance: nothing is said of them, and no level is the best one."""
 
@@ -27,7 +30,8 @@ class SweepRow:
     size -> the latency of the level, and that of the dense network in the same group of levels that took
     turns. best_dense: batch size -> the median of the dense network in its fastest engine, in that group;
     without it, the median in the level's own engine is taken. change: AP minus dense AP over resampled
-    images; None if nothing was resampled.
+    images; None if nothing was resampled. stage: one-shot, or fine-tuned, whose latency is that of the
+    one-shot level. train_seconds: the time of training.
     """
 
     method: Method
@@ -38,6 +42,8 @@ class SweepRow:
     prune_seconds: float = 0.0
     change: Interval | None = None
     best_dense: Mapping[int, float] = field(default_factory=dict)
+    stage: str = ONE_SHOT
+    train_seconds: float = 0.0
 
     @property
     def engine(self) -> str:
@@ -96,21 +102,37 @@ def make_frame(rows: Sequence[SweepRow], setup: Mapping[str, Any]) -> pd.DataFra
     - The fields of Sizes; prune_seconds; seconds.
     - latency_runs_bN: the number of timed runs.
     - setup.
+    - stage, train_seconds: only if a row is fine-tuned.
 
-    The dense row is the same for each method: it was measured once.
+    The dense row is the same for each method and stage: it was measured once.
     """
-    records = []
+    records, trained = [], any(row.stage == FINE_TUNED for row in rows)
     for engine in dict.fromkeys(row.engine for row in rows):
         dense, *others = (row for row in rows if row.engine == engine)
-        for method in dict.fromkeys(row.method for row in others or [dense]):
+        for method, stage in dict.fromkeys((row.method, row.stage) for row in others or [dense]):
             names = {"criterion": method.name, "scope": method.scope, "budget": method.budget}
             predicted = dense.metrics.predicted_ms if method.budget == LATENCY else None
-            first = replace(
-                dense, method=method, metrics=replace(dense.metrics, **names, predicted_ms=predicted)
-            )
-            of_method = [first, *(row for row in others if row.method == method)]
-            records += [_record(row, dense.metrics) | dict(setup) for row in of_method]
+            metrics = replace(dense.metrics, **names, predicted_ms=predicted)
+            first = replace(dense, method=method, stage=stage, metrics=metrics)
+            series = [first, *(row for row in others if (row.method, row.stage) == (method, stage))]
+            records += [
+                _record(row, dense.metrics) | dict(setup) | (_training(row) if trained else {})
+                for row in series
+            ]
     return pd.DataFrame.from_records(records).astype({"predicted_ms": float})
+
+
+def with_stages(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with the stage in the name of the method, as reports have it: obs, fine-tuned."""
+    if STAGE not in frame:
+        return frame
+    names = [staged(method, stage) for method, stage in zip(frame.method, frame[STAGE], strict=True)]
+    return frame.assign(method=names)
+
+
+def timed_once(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose latency was measured: without the fine-tuned ones, which share it."""
+    return frame[frame[STAGE] != FINE_TUNED] if STAGE in frame else frame
 
 
 def by_method(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -154,6 +176,10 @@ def _record(row: SweepRow, dense: Metrics) -> dict[str, Any]:
         "seconds": row.seconds,
         **{f"latency_runs_b{size}": one.runs for size, one in times.items()},
     }
+
+
+def _training(row: SweepRow) -> dict[str, Any]:
+    return {STAGE: row.stage, "train_seconds": row.train_seconds}
 
 
 def _over_best(row: SweepRow, size: int) -> float:

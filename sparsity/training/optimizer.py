@@ -19,7 +19,8 @@ def make_optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
 
     With SGD and AdamW, only weights of convolutions and linear layers decay; with ScaledAdam, nothing does.
 
-    All other parameters have one dimension: biases, the scales of norms, and gamma of YOLO12, which scales channels.
+    All other parameters have one dimension: biases, the scales of norms, and gamma of YOLO12, which scales
+    channels.
     """
     if settings.optimizer == "ScaledAdam":
         return scaled_adam(list(network.parameters()), settings.lr0)

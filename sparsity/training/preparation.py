@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -17,15 +18,19 @@ from accelerate.utils import broadcast_object_list
 
 from sparsity.base.devices import select_device, select_precision
 from sparsity.base.errors import InputError
+from sparsity.base.progress import say
 from sparsity.data.augment import NONE, Augmentation
 from sparsity.data.dataset import Dataset, DatasetImage, identify, read_images
-from sparsity.data.sources import find_source
+from sparsity.data.sources import Split, find_source
 from sparsity.data.training import TrainingImages
 from sparsity.formats.loading import load
 from sparsity.pruning.budgets import LATENCY
-from sparsity.pruning.price_curves import PriceCurve, digest
+from sparsity.pruning.price_curves import MeasurePrices, PriceCurve, digest
+from sparsity.pruning.zeros import count_sparsity
 from sparsity.training.lessons import lesson_of
 from sparsity.training.pruning import method_of, prune_by_images
+from sparsity.training.rate_search import RATES, STEPS, find_rate
+from sparsity.training.recipes import complete
 from sparsity.training.run import Run
 from sparsity.training.settings import TrainingSettings
 from sparsity.training.tracking import check_tracker
@@ -33,12 +38,14 @@ from sparsity.training.trainer import Trainer
 from sparsity.validation.inputs import read_data
 from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.families import published_architecture, sizes
-from sparsity.yolo.heads import choose_head, held_heads
+from sparsity.yolo.heads import choose_head, held_heads, keep_head
 from sparsity.yolo.network import Network, build, fuse, has_norms
 
 Location = str | PathLike[str]
 PricesAt = Callable[[Network, int], Mapping[str, PriceCurve]]
 """Takes a fused network and the side of images in pixels; see Pruner's price_curves."""
+NO_TEACHER = "none"
+"""Stands for no teacher, where there would be one by default."""
 _PRECISIONS = {torch.float32: "no", torch.float16: "fp16", torch.bfloat16: "bf16"}
 """Type -> accelerate's name for it."""
 
@@ -50,7 +57,8 @@ class Material:
     weights: the checkpoint to train on; or cfg, such as yolov5n or yolov8n, to start from random weights.
     data: labelled images (train and val of a data yaml, or a folder).
     images: a folder of images without labels, for distillation only, instead of data or in addition to it.
-    teacher: the dense checkpoint to distil from. ignore_names: see data.dataset.read_dataset.
+    teacher: the dense checkpoint to distil from; "" for weights itself, where the training prunes it;
+    NO_TEACHER for none. ignore_names: see data.dataset.read_dataset.
     head: the branch of a YOLO26's head that is validated; "" for the one that runs by default.
     """
 
@@ -77,8 +85,25 @@ class Material:
             raise InputError(
                 "`data` for labelled images, or `images` for images without labels: give one or both"
             )
-        if self.images and not self.teacher:
-            raise InputError("`images` have no labels: give a `teacher` to distil from")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network that is pruned already, and the images to train it on: for trainings that share the images.
+
+    network: with its batch norms. labelled, unlabelled: the images of Material's data and images. There is no
+    validation between epochs.
+    """
+
+    network: Network
+    labelled: tuple[DatasetImage, ...]
+    unlabelled: tuple[DatasetImage, ...]
+
+
+def open_start(material: Material, settings: TrainingSettings, *, progress: bool = False) -> Start:
+    """Read the network of the material, and its training images. Raises InputError as make_run does."""
+    network = _network(material, settings)
+    return Start(network, *_training_images(material, network, progress))
 
 
 def join_processes(validation: ValidationSettings) -> bool:
@@ -97,12 +122,15 @@ def make_run(
     validation: ValidationSettings,
     folder: Path,
     *,
+    start: Start | None = None,
     resuming: bool = False,
     price_curves: PricesAt | None = None,
     log_with: str = "",
     progress: bool = False,
 ) -> Run:
     """Read all inputs, prune, and return the run. It writes into folder when it runs.
+
+    start: what is trained, if it was read and pruned before; the settings then prune nothing.
 
     resuming: whether Run.resume is called next. It restores the pruned weights, so pruning by images is
     skipped. price_curves: measures the times of layers; budget "latency" needs it.
@@ -111,12 +139,18 @@ def make_run(
     Raises InputError if an input cannot be used.
     """
     check_tracker(log_with)
-    network = _network(material, settings)
+    network = _network(material, settings) if start is None else start.network
+    material = _with_teacher(material, pruning=bool(settings.amount) or start is not None)
     stride = network.largest_stride
-    settings = replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
-    validation = replace(validation, imgsz=settings.imgsz)
+    asked = replace(settings, imgsz=math.ceil(settings.imgsz / stride) * stride)
+    validation = replace(validation, imgsz=asked.imgsz)
     teacher = _teacher(material, network) if material.teacher else None
-    labelled, unlabelled, val = _data(material, network, progress)
+    if start is None:
+        (labelled, unlabelled), val = _data(material, network, progress)
+    else:
+        labelled, unlabelled, val = start.labelled, start.unlabelled, None
+    pruned = bool(asked.amount) or count_sparsity(network).conv_zeros > 0
+    settings = complete(asked, len(labelled) + len(unlabelled), pruned=pruned)
     prices = _price_curves(network, settings, price_curves)
     known_prices = None if prices is None else (lambda _network: prices)
     if settings.amount and method_of(settings).needs_calibration and not resuming:
@@ -129,20 +163,90 @@ def make_run(
             progress=progress,
             price_curves=known_prices,
         )
-    images = TrainingImages(
-        labelled,
-        unlabelled=unlabelled,
-        imgsz=settings.imgsz,
-        augmentation=Augmentation(mosaic=settings.mosaic) if settings.augment else NONE,
-        seed=settings.seed,
+    _check_norms(network, settings, len(labelled) + len(unlabelled))
+    make = _TrainerMaker(
+        network, labelled, unlabelled, _accelerator(validation, log_with, folder), teacher, known_prices
     )
-    _check_norms(network, settings, len(images))
-    accelerator = _accelerator(validation, log_with, folder)
-    trainer = Trainer(network, images, settings, accelerator, teacher, known_prices)
-    identity = _identity(material, settings, labelled, unlabelled)
+    if settings.lr0 is None:
+        settings = replace(
+            settings, lr0=RATES[settings.optimizer][0] if resuming else make.find_rate(settings)
+        )
+    trainer = make.trainer(settings)
+    identity = training_identity(material, asked, labelled, unlabelled)
     if prices is not None and settings.gradual:  # Otherwise, the state to resume from holds all masks.
         identity["price_curves"] = digest(prices)
     return Run(trainer, folder, val, validation, identity)
+
+
+@dataclass(frozen=True)
+class _TrainerMaker:
+    """Makes the trainer, and those of the trials before it, of the same network and images.
+
+    The fields: see Trainer. labelled, unlabelled: its images.
+    """
+
+    network: Network
+    labelled: tuple[DatasetImage, ...]
+    unlabelled: tuple[DatasetImage, ...]
+    accelerator: Accelerator
+    teacher: Network | None
+    price_curves: MeasurePrices | None
+
+    def trainer(self, settings: TrainingSettings) -> Trainer:
+        """Return the trainer of the network itself."""
+        return self._make(self.network, settings, self.labelled, self.unlabelled)
+
+    def find_rate(self, settings: TrainingSettings) -> float:
+        """Return the best rate of some trials, and print it. A trial sees a random part of the images."""
+        random = Random(settings.seed)
+        seen = STEPS * settings.accumulate * settings.batch_size
+        share = min(1.0, seen / (len(self.labelled) + len(self.unlabelled)))
+        parts = [
+            tuple(random.sample(images, math.ceil(share * len(images))))
+            for images in (self.labelled, self.unlabelled)
+        ]
+        epochs = math.ceil(seen / sum(map(len, parts)))
+
+        def trial(rate: float) -> Trainer:
+            changed = replace(settings, lr0=rate, epochs=epochs, warmup=epochs / 4, gradual=0)
+            return self._make(copy.deepcopy(self.network), changed, *parts)
+
+        found = find_rate(trial, settings.optimizer)
+        if self.accelerator.is_main_process:
+            say(found.describe())
+        return found.best
+
+    def _make(
+        self,
+        network: Network,
+        settings: TrainingSettings,
+        labelled: tuple[DatasetImage, ...],
+        unlabelled: tuple[DatasetImage, ...],
+    ) -> Trainer:
+        images = TrainingImages(
+            labelled,
+            unlabelled=unlabelled,
+            imgsz=settings.imgsz,
+            augmentation=Augmentation(mosaic=settings.mosaic) if settings.augment else NONE,
+            seed=settings.seed,
+        )
+        teacher = copy.deepcopy(self.teacher)
+        return Trainer(network, images, settings, self.accelerator, teacher, self.price_curves)
+
+
+def _with_teacher(material: Material, *, pruning: bool) -> Material:
+    """Return the material with its teacher: by default the checkpoint itself, as it is before it is pruned.
+
+    Raises InputError where images without labels have no teacher.
+    """
+    teacher = material.teacher
+    if not teacher and pruning:
+        teacher = material.weights
+    if teacher == NO_TEACHER:
+        teacher = ""
+    if material.images and not teacher:
+        raise InputError("`images` have no labels: give a `teacher` to distil from")
+    return replace(material, teacher=teacher)
 
 
 def _price_curves(
@@ -211,10 +315,14 @@ def _initialise(network: Network, imgsz: int) -> None:
 
 
 def _teacher(material: Material, student: Network) -> Network:
-    """Return the teacher. If it holds the branch of the head that the student runs, it runs that, too."""
+    """Return the teacher. If it holds the branch of the head that the student runs, it runs that, too.
+
+    If the student holds this branch alone, the teacher's other one is dropped.
+    """
     teacher = load(material.teacher, fused=True)
     if student.head.branch in held_heads(teacher):
-        teacher = choose_head(teacher, student.head.branch)
+        choose = choose_head if len(held_heads(student)) > 1 else keep_head
+        teacher = choose(teacher, student.head.branch)
     _check_teacher(teacher, student, material.teacher)
     return teacher
 
@@ -240,26 +348,33 @@ def _check_teacher(teacher: Network, student: Network, path: Location) -> None:
 
 def _data(
     material: Material, network: Network, progress: bool
-) -> tuple[tuple[DatasetImage, ...], tuple[DatasetImage, ...], Dataset | None]:
+) -> tuple[tuple[tuple[DatasetImage, ...], tuple[DatasetImage, ...]], Dataset | None]:
     """Return the labelled and the unlabelled images to train on, and the data set to validate on."""
+    images = _training_images(material, network, progress)
+    return images, _read_split(material, network, "val", progress) if material.data else None
+
+
+def _training_images(
+    material: Material, network: Network, progress: bool
+) -> tuple[tuple[DatasetImage, ...], tuple[DatasetImage, ...]]:
+    """Return the labelled and the unlabelled images to train on."""
     unlabelled = read_images(material.images) if material.images else ()
-    if not material.data:
-        return (), unlabelled, None
-    train, val = (
-        read_data(
-            material.data,
-            network,
-            ValidationSettings(),
-            split=split,
-            ignore_names=material.ignore_names,
-            progress=progress,
-        )
-        for split in ("train", "val")
+    labelled = _read_split(material, network, "train", progress).images if material.data else ()
+    return labelled, unlabelled
+
+
+def _read_split(material: Material, network: Network, split: Split, progress: bool) -> Dataset:
+    return read_data(
+        material.data,
+        network,
+        ValidationSettings(),
+        split=split,
+        ignore_names=material.ignore_names,
+        progress=progress,
     )
-    return train.images, unlabelled, val
 
 
-def _identity(
+def training_identity(
     material: Material,
     settings: TrainingSettings,
     labelled: tuple[DatasetImage, ...],
@@ -280,4 +395,6 @@ def _describe(images: tuple[DatasetImage, ...]) -> str:
 
 
 def _digest(path: Location) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path else ""
+    if path in ("", NO_TEACHER):
+        return str(path)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

@@ -41,7 +41,8 @@ class RateSearch:
 def find_rate(make: Callable[[float], Trainer], optimizer: str) -> RateSearch:
     """Train for STEPS steps at each rate, and return the rates, with that whose loss is then the lowest.
 
-    make: takes a rate, and gives a trainer of a copy of the network, whose first epoch has STEPS steps.
+    make: takes a rate, and gives a trainer of a copy of the network, whose epochs have about STEPS steps
+    together.
     Rates are tried in rising order, until a loss is twice the lowest one. With several processes, the main
     process decides.
     """
@@ -61,9 +62,10 @@ def find_rate(make: Callable[[float], Trainer], optimizer: str) -> RateSearch:
 
 
 def _try(trainer: Trainer) -> float:
-    """Return the loss after the trainer's epoch; nan where it diverged."""
+    """Return the loss after the trainer's epochs; nan where it diverged."""
     try:
-        trainer.run_epoch(0)
+        for epoch in range(trainer.settings.epochs):
+            trainer.run_epoch(epoch)
     except DivergedError:
         return math.nan
     return trainer.measure(MEASURED_BATCHES, MEASURED_EPOCH)

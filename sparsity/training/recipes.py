@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from sparsity.base.errors import InputError
 from sparsity.training.settings import TrainingSettings
 
 IMAGES_SEEN = 4800
@@ -41,10 +42,13 @@ def complete(settings: TrainingSettings, images: int, *, pruned: bool) -> Traini
 
     images: the number of training images. pruned: whether the network has zeros, or gets some.
     With lr0 and no optimizer, the optimizer is SGD, whose rate it has always been.
+    Raises InputError where pruning takes more epochs than there are.
     """
     recipe = PRUNED if pruned and not settings.sparse_train else DENSE
     optimizer = settings.optimizer or (recipe.optimizer if settings.lr0 is None else DENSE.optimizer)
     epochs = settings.epochs or (_epochs(images, settings.gradual) if recipe is PRUNED else 10)
+    if settings.gradual > epochs:
+        raise InputError(f"`gradual` is {settings.gradual}, more than the {epochs} epochs")
     batch_size = settings.batch_size or recipe.batch_size
     warmup = 1.0 if recipe.warmup is None else recipe.warmup * epochs
     lr0 = GRADUAL_RATES[optimizer] if settings.gradual else recipe.lr0
@@ -63,6 +67,4 @@ def complete(settings: TrainingSettings, images: int, *, pruned: bool) -> Traini
 def _epochs(images: int, gradual: int) -> int:
     """Return the epochs in which IMAGES_SEEN are seen, within limits, and at least twice the gradual ones."""
     fitting = math.ceil(IMAGES_SEEN / max(1, images))
-    return max(GRADUAL_RATES = {"SGD": 0.01, "AdamW": 0.001, "ScaledAdam": 0.01}
-"""The rate where pruning is gradual: a trial before it says little about the network after it."""
-FEWEST_EPOCHS, min(MOST_EPOCHS, fitting), 2 * gradual)
+    return max(FEWEST_EPOCHS, min(MOST_EPOCHS, fitting), 2 * gradual)

@@ -31,6 +31,7 @@ from sparsity.validation.validate import validate
 from sparsity.yolo.network import Network, fuse
 
 ABOUT, STATE = "training.json", "state.pt"
+LAST, BEST, EPOCHS = "last.pt", "best.pt", "epochs.csv"
 
 
 @dataclass(frozen=True)
@@ -239,9 +240,9 @@ class Run:
     def _write(self) -> None:
         """Save the average network and the state. epochs.csv is written last."""
         network = self.trainer.average.network
-        save(network, self.folder / "last.pt")
+        save(network, self.folder / LAST)
         if max(row.AP for row in self.rows) == self.rows[-1].AP:
-            save(network, self.folder / "best.pt")
+            save(network, self.folder / BEST)
         rows = [asdict(row) for row in self.rows]
         scales = [asdict(one) for one in self.scales]
         state = {
@@ -259,7 +260,7 @@ class Run:
             write_bytes(self.folder / STATE, content.getbuffer())
             if scales:
                 write_text(self.folder / "scales.csv", pd.DataFrame(scales).to_csv(index=False))
-            write_text(self.folder / "epochs.csv", pd.DataFrame(rows).to_csv(index=False))
+            write_text(self.folder / EPOCHS, pd.DataFrame(rows).to_csv(index=False))
 
     def _validate(self, network: Network) -> dict[str, float]:
         """Return the metrics that val_sparse.py gives for the file: with the batch norms folded in."""
@@ -278,6 +279,12 @@ class Run:
 def _measured(row: EpochRow) -> dict[str, float]:
     """Return the figures of a row, without those that were not measured."""
     return {name: value for name, value in asdict(row).items() if name != "epoch" and value != -1}
+
+
+def forget_state(folder: Path) -> None:
+    """Delete the files in a finished training's folder that only resuming needs."""
+    for name in (ABOUT, STATE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _format_row(row: EpochRow, epochs: int) -> str:

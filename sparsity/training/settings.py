@@ -144,8 +144,6 @@ class TrainingSettings:
             raise InputError(
                 "`sparse_recipe` goes with `sparse_train`, the penalty on scales; give that a rate, too"
             )
-        if self.epochs is not None and self.gradual > self.epochs:
-            raise InputError(f"`gradual` is {self.gradual}, more than the {self.epochs} epochs")
 
     @property
     def keeps_statistics(self) -> bool:

@@ -43,7 +43,8 @@ class DivergedError(InputError):
 class EpochLosses:
     """Losses of an epoch, and the number of images in it: all of them, and those with labels.
 
-    blocks: of the blocks' outputs against the teacher's. A loss that the family does not have is 0: objectness, or dfl (of the sides of boxes).
+    blocks: of the blocks' outputs against the teacher's. A loss that the family does not have is 0:
+    objectness, or dfl (of the sides of boxes).
     """
 
     box: float = 0.0
@@ -209,7 +210,7 @@ class Trainer:
         images = images.contiguous(memory_format=torch.channels_last)
         with BlockOutputs(self.network) as blocks, self.accelerator.autocast():
             raw, maps = self.model(images), blocks.take()
-        return self._losses(raw, maps, images, targets.to(device), labelled)
+        return self._losses(raw, images, targets.to(device), labelled, maps)
 
     def _remedy(self) -> str:
         """Return what to change after a training that diverged."""
@@ -220,14 +221,14 @@ class Trainer:
     def _losses(
         self,
         raw: Sequence[Tensor],
-        maps: Sequence[Tensor],
         images: Tensor,
         targets: Tensor,
         labelled: int,
+        maps: Sequence[Tensor] = (),
     ) -> dict[str, Tensor]:
-        """Return the parts of the loss, of raw maps and the blocks' outputs.
+        """Return the parts of the loss.
 
-        labelled: how many of the images, the first ones, have labels.
+        labelled: how many of the images, the first ones, have labels. maps: the blocks' outputs.
         """
         parts: dict[str, Tensor] = {}
         if labelled:
@@ -236,7 +237,7 @@ class Trainer:
             with BlockOutputs(self.teacher) as blocks, torch.no_grad(), self.accelerator.autocast():
                 wanted, wanted_maps = self.teacher.every_output(images), blocks.take()
             parts["distillation"] = self._distil(raw, wanted) * self.settings.distil
-            if self._imitates:
+            if self._imitates and maps:
                 error = blocks_error(maps, wanted_maps)
                 parts["blocks"] = error * (self.settings.blocks * len(images))
         return parts

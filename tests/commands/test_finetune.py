@@ -205,7 +205,7 @@ BAD = {
     "weights missing": (["--weights", "no.pt", "--data", "D"], "no.pt: no such file"),
     "data without train": (["--weights", "W", "--data", "V"], "no key 'train'"),
     "learning rate": (["--weights", "W", "--data", "D", "--lr0", "nan"], "--lr0 is nan"),
-    "optimizer": (["--weights", "W", "--data", "D", "--optimizer", "Lion"], "SGD or AdamW"),
+    "optimizer": (["--weights", "W", "--data", "D", "--optimizer", "Lion"], "SGD, AdamW or ScaledAdam"),
     "measured without obs": (["--weights", "W", "--data", "D", "--scope", "measured"], "--criterion obs"),
     "obs along the way": (
         ["--weights", "W", "--data", "D", "--criterion", "obs", "--gradual", "1"],

@@ -5,10 +5,13 @@ import json
 import pandas as pd
 import pytest
 import torch
+import yaml
 
+from sparsity import TrainingSettings
 from sparsity.commands import sweep
-from sparsity.commands.parsers import sweep_parser
+from sparsity.commands.parsers import finetune_parser, sweep_parser
 from sparsity.formats.loading import load
+from sparsity.formats.saving import save
 from sparsity.timing.latency import Rounds
 from sparsity.yolo.network import Network
 
@@ -216,3 +219,70 @@ def test_a_time_for_latency_that_is_none_is_refused(run_script, tmp_path):
     assert code == 2
     assert "--seconds is nan; a finite number from 0 on is expected" in err
     assert not (tmp_path / "r").exists()
+
+
+@pytest.fixture
+def trained(shapes, slight_unfused, tmp_path) -> tuple:
+    """The flags of a checkpoint with batch norms, and of data with training images."""
+    shapes.write_text(yaml.safe_dump(yaml.safe_load(shapes.read_text()) | {"train": "images"}))
+    save(slight_unfused, tmp_path / "w.pt")
+    return ("--weights", tmp_path / "w.pt", "--data", shapes, "--batch-sizes", "1", "--workers", 0)
+
+
+def test_levels_are_trained_on_request(run, trained, tmp_path):
+    flags = ("--finetune", 1, "--train-batch-size", 2, "--nominal-batch", 2, "--lr0", 0.001)
+    code, out, err = run("0.5", *trained, *flags, "--teacher", tmp_path / "w.pt", "--bootstrap", 9)
+    assert code == 0, err
+    folder = tmp_path / "results" / "sweep"
+    assert "Training (l1, 0.5) starts" in out
+    assert "epoch 1/1: box" in out
+    assert "distil" in out
+    frame = pd.read_csv(folder / "sweep.csv")
+    assert frame.stage.tolist() == ["one-shot", "one-shot", "fine-tuned", "fine-tuned"]
+    assert frame.method.unique().tolist() == ["l1"], "the stage has a column of its own"
+    assert any(line.split()[:3] == ["l1,", "fine-tuned", "0.5"] for line in out.splitlines())
+    saved = json.loads((folder / "sweep.json").read_text())
+    assert [row["stage"] for row in saved["rows"]] == frame.stage.tolist()
+    assert saved["settings"]["finetune_epochs"] == 1
+    page = (folder / "report.html").read_text()
+    assert "l1: fine-tuning changes AP by" in page
+    assert "l1, fine-tuned" in page
+
+
+BAD_TRAININGS = {
+    "no epoch": (["--finetune", "0"], "--finetune is 0; a whole number from 1 on is expected"),
+    "negative": (["--finetune", "-2"], "--finetune is -2"),
+    "batch": (["--finetune", "1", "--train-batch-size", "0"], "--train-batch-size is 0"),
+    "rate": (["--finetune", "1", "--lr0", "nan"], "--lr0 is nan"),
+    "no training": (["--lr0", "0.5"], "--lr0 is for training; give --finetune, too"),
+    "no training, batch": (["--train-batch-size", "5"], "--train-batch-size is for training"),
+    "no training, below": (["--prune-from", "below"], "--prune-from is for training"),
+    "no training images": (["--finetune", "1", "--data", "VAL"], "no key 'train'"),
+    "folded": (["--finetune", "1", "--weights", "FUSED"], "its batch norms are already folded in"),
+    "exported": (["--finetune", "1", "--weights", "n.onnx"], "an exported network, which val_sparse.py"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TRAININGS)
+def test_bad_trainings_get_one_line_and_leave_nothing(run, trained, shapes, slight, tmp_path, case):
+    val = tmp_path / "val.yaml"
+    val.write_text(f"val: {shapes.parent / 'images'}\nnames: [cat, dog, bird]\n")
+    save(slight, tmp_path / "fused.pt")
+    (tmp_path / "n.onnx").touch()
+    places = {"VAL": val, "FUSED": tmp_path / "fused.pt", "n.onnx": tmp_path / "n.onnx"}
+    flags, words = BAD_TRAININGS[case]
+    code, _, err = run("0.5", *trained, *(places.get(flag, flag) for flag in flags))
+    assert words in err
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_flags_of_training_are_those_of_finetune():
+    ours, theirs = sweep_parser("p").flags("training"), finetune_parser("p").flags("training")
+    shared = {dest for dest in ours if dest not in ("epochs", "prune_from", "train_batch_size")}
+    for dest in shared:
+        assert ours[dest].option_strings == theirs[dest].option_strings
+        assert ours[dest].default == theirs[dest].default
+    assert {"lr0", "optimizer", "distil", "seed", "mosaic", "nominal_batch"} <= shared
+    assert ours["train_batch_size"].default == theirs["batch_size"].default == TrainingSettings.batch_size

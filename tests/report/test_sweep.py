@@ -19,7 +19,7 @@ from sparsity.report.plots import plot_layers, plot_panels, plot_sweep
 from sparsity.report.styles import COLOURS, MARKERS
 from sparsity.report.sweep import default_title, format_sweep, write_sweep
 from sparsity.sweeping.intervals import COLUMNS
-from sparsity.sweeping.table import batch_sizes
+from sparsity.sweeping.table import batch_sizes, with_stages
 
 SAME = (10.0, 9.0, 11.0)
 FILES = (
@@ -374,3 +374,24 @@ def test_the_axis_says_what_sparsity_is_a_share_of(usual, budget, label):
     axis = Figure().add_subplot()
     plots._sparsity_axis(axis, usual.frame.assign(budget=budget))
     assert axis.get_xlabel() == label
+
+
+def test_levels_before_and_after_training_are_two_curves(usual, tmp_path):
+    stages = ["one-shot"] * 3 + ["fine-tuned"] * 3
+    frame = usual.frame.assign(method="l1", stage=stages, train_seconds=2.0)
+    sweep = replace(usual, frame=frame)
+    write_sweep(tmp_path, sweep, GUIDE)
+    assert pd.read_csv(tmp_path / "sweep.csv").method.unique().tolist() == ["l1"]
+    accuracy, latency, trade = (figure.axes[0] for figure in plot_panels(with_stages(frame)).values())
+    for axis in (accuracy, trade):
+        labels = [text.get_text() for text in axis.get_legend().get_texts()]
+        assert any("l1, fine-tuned" in label for label in labels)
+        assert any(label in ("l1", "AP, l1") for label in labels)
+    assert [text.get_text() for text in latency.get_legend().get_texts()] == ["batch 1, l1"], "measured once"
+    assert [row[0] for row in summarise(with_stages(frame)).texts] == [
+        *("dense", "l1", "l1", "l1, fine-tuned", "l1, fine-tuned")
+    ]
+    page = (tmp_path / "report.html").read_text()
+    assert "l1: fine-tuning changes AP by -0.016 at 0.1, +0.200 at 0.5." in page
+    assert "train_seconds" in page
+    assert "l1, fine-tuned (" in page, "what it keeps is said"

@@ -5,12 +5,13 @@ import torch
 
 from sparsity.base.errors import InputError
 from sparsity.training.optimizer import make_optimizer, set_rates
+from sparsity.training.recipes import complete
 from sparsity.training.settings import TrainingSettings
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
 def test_only_weights_of_convolutions_decay(network, name):
-    settings = TrainingSettings(optimizer=name, decay=0.1)
+    settings = complete(TrainingSettings(optimizer=name, decay=0.1), 64, pruned=False)
     free, decaying = make_optimizer(network, settings).param_groups
     assert (free["weight_decay"], decaying["weight_decay"]) == (0.0, 0.1)
     assert all(p.ndim == 4 for p in decaying["params"])
@@ -21,7 +22,7 @@ def test_only_weights_of_convolutions_decay(network, name):
 def test_gamma_of_yolo12_does_not_decay(few_layers):
     network = few_layers(family="yolo12")
     named = {id(parameter): name for name, parameter in network.named_parameters()}
-    free, _ = make_optimizer(network, TrainingSettings(decay=0.1)).param_groups
+    free, _ = make_optimizer(network, complete(TrainingSettings(decay=0.1), 64, pruned=False)).param_groups
     assert any(named[id(parameter)].endswith("gamma") for parameter in free["params"])
 
 
@@ -43,7 +44,7 @@ def test_learning_rate(epoch, rate):
 
 
 def test_momentum_warms_up():
-    settings = TrainingSettings(warmup=2, momentum=0.9)
+    settings = complete(TrainingSettings(warmup=2, momentum=0.9), 64, pruned=False)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1, momentum=0.9)
     seen = []
     for epoch in (0, 1, 2, 3):
@@ -61,8 +62,8 @@ def test_momentum_warms_up():
         ({"lr0": float("nan")}, "`lr0` is nan"),
         ({"lr0": -1.0}, "`lr0` is -1.0"),
         ({"lrf": 2.0}, "`lrf` is 2.0"),
-        ({"optimizer": "Lion"}, "SGD or AdamW"),
-        ({"gradual": 11}, "more than the 10 epochs"),
+        ({"optimizer": "Lion"}, "SGD, AdamW or ScaledAdam"),
+        ({"blocks": -1.0}, "`blocks` is -1.0"),
         ({"amount": 1.0}, "`amount` is 1.0"),
         ({"scope": "model"}, "`scope` is 'model'"),
     ],

@@ -510,8 +510,6 @@ def test_resume_needs_a_run(weights, data, tmp_path):
         ({"cfg": "yolov9", "data": "d"}, "`cfg` is 'yolov9'"),
         ({"cfg": "yolov5n", "images": "i", "teacher": "t.pt"}, "`cfg` needs `data`"),
         ({"weights": "a.pt"}, "`data` for labelled images, or `images`"),
-        ({"weights": "a.pt", "images": "i"}, "give a `teacher`"),
-        ({"weights": "a.pt", "data": "d", "images": "i"}, "give a `teacher`"),
     ],
     ids=lambda value: str(value)[:40],
 )
