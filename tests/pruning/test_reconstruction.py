@@ -60,7 +60,7 @@ def test_zeros_stay_exact_and_the_outputs_come_nearer(images):
     after = [conv.weight == 0 for conv in pruned.modules() if isinstance(conv, nn.Conv2d)]
     assert made is pruned
     assert all(map(torch.equal, zeros, after))
-    assert loss(pruned, dense, images) < 0.5 * before
+    assert loss(pruned, dense, images) < 0.6 * before
     assert len(ticks) == 60
     assert not any(parameter.requires_grad for parameter in pruned.parameters())
 

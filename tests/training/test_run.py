@@ -230,7 +230,7 @@ def test_labels_are_learnt_from_where_there_are_some(mixed):
 def test_losses_are_means_of_the_images_they_are_of(mixed, monkeypatch):
     seen = []
 
-    def losses(raw, images, targets, labelled):
+    def losses(raw, images, targets, labelled, _maps):
         seen.append((len(images), labelled))
         nothing = sum(level.sum() for level in raw) * 0
         found = {"box": nothing + 2 * labelled} if labelled else {}
