@@ -15,6 +15,8 @@ from sparsity.commands.amount_lists import parse_levels
 from sparsity.commands.announcement import announce
 from sparsity.commands.opening import describe_depthwise, make_pruner, open_data, open_network, with_files
 from sparsity.commands.options import (
+    Options,
+    Pruning,
     read_batch_sizes,
     read_engines,
     read_finetuning,
@@ -50,19 +52,7 @@ def run(args: Namespace, line: str) -> None:
     chosen = resolve(args)
     asked, options, pruning = read_search(args), read_options(args), read_pruning(args)
     files = read_found_files(args, pruning)
-    finetuning = read_finetuning(args, options)
-    wanted = SweepSettings(
-        parse_levels(args.levels) if asked is None else (),
-        pruning.methods,
-        read_batch_sizes(args.batch_sizes),
-        options.settings,
-        read_engines(args.engines),
-        args.compact,
-        rounds=Rounds(args.seconds),
-        bootstrap=args.bootstrap,
-        save=args.save_networks,
-        finetune=finetuning,
-    )
+    wanted = _read_sweep(args, asked, options, pruning)
     check_images(wanted.engines, bool(pruning.calib))
     announce("sweep", args, wanted.validation)
     if chosen:
@@ -74,7 +64,7 @@ def run(args: Namespace, line: str) -> None:
     with place as folder:
         network = open_network(options.weights, options.head)
         dataset, _ = open_data(options, network, options.settings)
-        wanted = replace(wanted, finetune=finetuning and with_files(finetuning))
+        wanted = replace(wanted, finetune=wanted.finetune and with_files(wanted.finetune))
         if kept := describe_depthwise(network, pruning):
             print(kept)
         print(f"Sweeping into {folder}; if it is stopped, --resume {folder} goes on")
@@ -96,6 +86,24 @@ def run(args: Namespace, line: str) -> None:
             write = partial(_write_search, folder, asked, files, args.title)
             run_search(network, dataset, asked, wanted, folder, then=write, **given)
         print(f"Results saved to {folder}")
+
+
+def _read_sweep(
+    args: Namespace, asked: SearchSettings | None, options: Options, pruning: Pruning
+) -> SweepSettings:
+    """Return the settings of the sweep; a search has no amounts."""
+    return SweepSettings(
+        parse_levels(args.levels) if asked is None else (),
+        pruning.methods,
+        read_batch_sizes(args.batch_sizes),
+        options.settings,
+        read_engines(args.engines),
+        args.compact,
+        rounds=Rounds(args.seconds),
+        bootstrap=args.bootstrap,
+        save=args.save_networks,
+        finetune=read_finetuning(args, options),
+    )
 
 
 def _write_search(

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
 from os import PathLike
 from pathlib import Path
@@ -190,20 +190,17 @@ def run_search(
     """
     pruner = pruner_of(network, pruner, progress=progress)
     limits = {method: _reachable(pruner, method, asked) for method in wanted.methods}
-    if wanted.finetune is not None and wanted.finetune.prune_from == BELOW:
-        raise InputError("`prune_from` below goes with a list of levels, not with `keep_ap`; leave one out")
     trainings = None
     if wanted.finetune is not None:
-        trainings = open_trainings(
-            wanted.finetune, pruner, Store(folder), (), wanted.engines[0], progress=progress, say=say
-        )
+        if wanted.finetune.prune_from == BELOW:
+            raise InputError("`prune_from` below goes with a list of levels, not with `keep_ap`")
+        shared = Store(folder), (), wanted.engines[0]
+        trainings = open_trainings(wanted.finetune, pruner, *shared, progress=progress, say=say)
     if not isinstance(data, Dataset):
         data = read_data(data, network, fit(wanted.validation, network), progress=progress)
-    part = some_images(data, asked.search_images, argument="search_images") if asked.search_images else None
-    stored = {name: getattr(asked, name) for name in ("keep_ap", "resolution", "search_images")}
     given = {
         "about": {"weights": weights, "command": command, "title": title},
-        "asked": stored,
+        "asked": asdict(asked),
         "trainings": trainings,
         "progress": progress,
         "say": say,
@@ -211,27 +208,33 @@ def run_search(
     }
     with open_session(pruner, data, wanted, folder, **given) as session:
         starts, tried = {}, None
-        if part is not None:
-            given["asked"] = stored | {"part": True}
-            with open_session(pruner, part, replace(wanted, save=""), folder / FOLDER, **given) as first:
+        if asked.search_images:
+            part = some_images(data, asked.search_images, argument="search_images")
+            untimed = replace(wanted, save="", batch_sizes=())
+            with open_session(pruner, part, untimed, folder / FOLDER, **given) as first:
                 say(f"Searching on {len(part.images)} of {len(data.images)} images")
-                trial = _Trial(first, wanted, asked, say)
+                trial = _Trial(first, untimed, asked, say)
                 starts = {method: trial.find(method, limit) for method, limit in limits.items()}
-                tried = first.collect(trial.levels(timed=True))
+                tried = first.collect(trial.levels())
                 first.store.clear()
         trial = _Trial(session, wanted, asked, say)
         last = {method: trial.find(method, limit, starts.get(method)) for method, limit in limits.items()}
-        sweep = session.collect(trial.levels(timed=True))
+        sweep = session.collect(trial.levels())
         done = _conclude(session, trial, sweep, tried, last)
         then(done)
         session.store.clear()
+    _check_found(done, asked)
+    return done
+
+
+def _check_found(done: Search, asked: SearchSettings) -> None:
+    """Raise InputError if no method has a level that keeps the share."""
     if not done.found:
         shares = ", ".join(f"{share:.1%} by {method}" for method, share in done.lost.items())
         raise InputError(
             f"`keep_ap` is {asked.keep_ap:g}, but the smallest sparsity, {asked.amount(1):g}, keeps {shares} "
             "of the dense AP; give a smaller share, a smaller `resolution`, or train the levels"
         )
-    return done
 
 
 @dataclass
@@ -260,13 +263,13 @@ class _Trial:
 
         return find_last(keeps, limit, start)
 
-    def levels(self, *, timed: bool) -> tuple[Level, ...]:
-        """Return all levels that were tried, as a sweep has them. timed: their latency is measured."""
+    def levels(self) -> tuple[Level, ...]:
+        """Return all levels that were tried, as a sweep has them. Their latency is measured, in turns."""
         planned = list(self._plan(self.wanted.methods, ()))
         for method, amounts in self.tried.items():
             planned += self._plan((method,), sorted(amounts))
         levels = tuple(dict.fromkeys(planned))
-        self.session.measure(levels, timed=timed)
+        self.session.measure(levels)
         return levels
 
     def ap(self, method: Method, amount: float) -> float:
