@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sparsity.pruning.zeros import count_sparsity, layer_sparsity
     from sparsity.sweeping.finetuning import Finetuning
     from sparsity.sweeping.layer_sensitivity import sensitivity
+    from sparsity.sweeping.search import FoundLevel, Search, find_level
     from sparsity.sweeping.sweep import sweep
     from sparsity.training.finetune import finetune
     from sparsity.training.preparation import Material
@@ -53,6 +54,7 @@ _PLACES = {
     "Engine": "engines.engine",
     "FORMS": "formats.table",
     "Finetuning": "sweeping.finetuning",
+    "FoundLevel": "sweeping.search",
     "InputError": "base.errors",
     "Material": "training.preparation",
     "Method": "pruning.method",
@@ -64,6 +66,7 @@ _PLACES = {
     "PruningContext": "pruning.criterion",
     "SavedForm": "formats.saved_form",
     "ScoreCriterion": "pruning.criterion",
+    "Search": "sweeping.search",
     "Slimmed": "channels.slimming",
     "SlimmingSettings": "channels.slimming_settings",
     "TrainingSettings": "training.settings",
@@ -72,6 +75,7 @@ _PLACES = {
     "choose_head": "yolo.heads",
     "compact": "channels.compacting",
     "count_sparsity": "pruning.zeros",
+    "find_level": "sweeping.search",
     "finetune": "training.finetune",
     "keep_head": "yolo.heads",
     "layer_sparsity": "pruning.zeros",
@@ -93,6 +97,7 @@ __all__ = [
     "Criterion",
     "Engine",
     "Finetuning",
+    "FoundLevel",
     "InputError",
     "Material",
     "Method",
@@ -104,6 +109,7 @@ __all__ = [
     "PruningContext",
     "SavedForm",
     "ScoreCriterion",
+    "Search",
     "Slimmed",
     "SlimmingSettings",
     "TrainingSettings",
@@ -113,6 +119,7 @@ __all__ = [
     "choose_head",
     "compact",
     "count_sparsity",
+    "find_level",
     "finetune",
     "keep_head",
     "layer_sparsity",

@@ -239,14 +239,14 @@ def add_compact_flag(parser: Parser) -> None:
     )
 
 
-def add_save_flag(parser: Parser) -> None:
-    """Add where the network is saved."""
+def add_save_flag(parser: Parser, note: str = "save the network as it is validated") -> None:
+    """Add where the network is saved. note: which one."""
     parser.group(OUTPUT).add_argument(
         "--save",
         action="append",
         default=[],
         metavar="FILE",
-        help=f"save the network as it is validated, in half precision: {', '.join(FORMS)}; may be repeated",
+        help=f"{note}, in half precision: {', '.join(FORMS)}; may be repeated",
     )
 
 

@@ -28,8 +28,9 @@ from sparsity.pruning.method import Method
 from sparsity.pruning.patterns import AnyPattern, parse_pattern
 from sparsity.pruning.pruner import no_calibration
 from sparsity.pruning.scopes import check_amount
-from sparsity.sweeping.defaults import DENSE
+from sparsity.sweeping.defaults import DENSE, RESOLUTION
 from sparsity.sweeping.finetuning import Finetuning, of_training
+from sparsity.sweeping.search import SearchSettings
 from sparsity.timing.layer_prices import check_engine_of_budget
 from sparsity.timing.speedup import check_speedup
 from sparsity.training.preparation import Material
@@ -104,6 +105,35 @@ def read_finetuning(args: Namespace, options: Options) -> Finetuning | None:
     named = ("weights", "data", "images", "teacher", "ignore_names")
     material = Material(**{name: getattr(args, name) for name in named})
     return Finetuning(material, settings, args.prune_from, options.settings)
+
+
+def read_search(args: Namespace) -> SearchSettings | None:
+    """Return what is searched for; None where the levels are given. Raises InputError for both or neither."""
+    if args.keep_ap is None:
+        for name, given in (("save", args.save), ("search_images", args.search_images)):
+            if given:
+                raise InputError(f"`{name}` goes with `keep_ap`; give that, or leave it out")
+        if args.resolution != RESOLUTION:
+            raise InputError("`resolution` goes with `keep_ap`; give that, or leave it out")
+        if args.levels is None:
+            raise InputError("the following arguments are required: levels, or --keep-ap")
+        return None
+    if args.levels is not None:
+        raise InputError(f"`keep_ap` searches for the level; leave LEVELS {args.levels} out")
+    if args.prune_from != DENSE:
+        raise InputError("`keep_ap` prunes each level from the dense network; leave `prune_from` out")
+    return SearchSettings(args.keep_ap, args.resolution, args.search_images)
+
+
+def read_found_files(args: Namespace, pruning: Pruning) -> tuple[Path, ...]:
+    """Return the files for the network that is found. Raises InputError as read_save, or for several methods.
+
+    With --resume, they may exist: the stopped search may have written them.
+    """
+    if args.save and len(pruning.methods) > 1:
+        names = ", ".join(method.label for method in pruning.methods)
+        raise InputError(f"`save` takes the network of one method, but {names} are searched; leave one")
+    return tuple(check_form(file) for file in args.save) if args.resume else read_save(args)
 
 
 def read_pruning(args: Namespace) -> Pruning:

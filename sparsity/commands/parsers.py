@@ -10,7 +10,7 @@ from sparsity.commands import flags
 from sparsity.commands.parser import Parser
 from sparsity.comparing.asked import DEFAULT_ENGINES
 from sparsity.comparing.table import TECHNIQUES
-from sparsity.sweeping.defaults import DENSE, PRUNED_FROM
+from sparsity.sweeping.defaults import DENSE, PRUNED_FROM, RESOLUTION
 from sparsity.training.settings import TrainingSettings
 from sparsity.training.trackers import TRACKERS
 
@@ -59,13 +59,17 @@ def sweep_parser(prog: str) -> Parser:
             "0.1:0.9 --demo",
             "0.3:0.9 --weights best.pt --data my.yaml --criterion obs --calib images/ --engines torch,sparse",
             "0.3:0.9 --weights best.pt --data my.yaml --criterion obs --calib images/ --finetune 5",
+            "--keep-ap 0.95 --weights best.pt --data my.yaml --criterion obs --calib images/ --save p.pt",
         ],
     )
     flags.add_data_flags(parser)
     flags.add_task_flag(parser)
     parser.group(flags.PRUNING).add_argument(
-        "levels", help="sparsities: 0.1:0.9, 0.1:0.9:0.05, or 0,0.3,0.5; the dense network is always included"
+        "levels",
+        nargs="?",
+        help="sparsities: 0.1:0.9, 0.1:0.9:0.05, or 0,0.3,0.5; the dense network is always included",
     )
+    _add_search_flags(parser)
     flags.add_method_flags(parser)
     flags.add_compact_flag(parser)
     _add_finetuning_flags(parser)
@@ -75,6 +79,7 @@ def sweep_parser(prog: str) -> Parser:
     flags.add_hardware_flags(parser)
     flags.add_output_flags(parser, name="sweep", resume="sweep")
     add = parser.group(flags.OUTPUT).add_argument
+    flags.add_save_flag(parser, note="with --keep-ap: save the network that was found")
     add("--title", default="", help="title of the plots and the report")
     add(
         "--save-networks",
@@ -85,6 +90,32 @@ def sweep_parser(prog: str) -> Parser:
     )
     _resolve_later(parser, DEMO_DEFAULTS)
     return parser
+
+
+def _add_search_flags(parser: Parser) -> None:
+    """Add the search for the largest level that keeps a share of AP."""
+    add = parser.group(flags.PRUNING).add_argument
+    add(
+        "--keep-ap",
+        type=float,
+        metavar="SHARE",
+        help="instead of levels: search for the largest sparsity that keeps this share of the dense AP, such "
+        "as 0.95; with --finetune, after training",
+    )
+    add(
+        "--resolution",
+        type=float,
+        default=RESOLUTION,
+        metavar="X",
+        help="step between the sparsities that --keep-ap tries",
+    )
+    add(
+        "--search-images",
+        type=int,
+        default=0,
+        metavar="N",
+        help="search on N of the images, then try the levels around the result on all; 0: on all",
+    )
 
 
 def _add_finetuning_flags(parser: Parser) -> None:

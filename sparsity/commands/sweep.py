@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
@@ -14,17 +15,23 @@ from sparsity.commands.amount_lists import parse_levels
 from sparsity.commands.announcement import announce
 from sparsity.commands.opening import describe_depthwise, make_pruner, open_data, open_network, with_files
 from sparsity.commands.options import (
+    Options,
+    Pruning,
     read_batch_sizes,
     read_engines,
     read_finetuning,
+    read_found_files,
     read_options,
     read_pruning,
+    read_search,
 )
 from sparsity.engines.table import ENGINES, TORCH, check_images, need_images
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.method import Method
 from sparsity.report.sweep import format_sweep, write_sweep
-from sparsity.report.validation import format_table
+from sparsity.report.validation import format_saved, format_table
+from sparsity.sweeping.search import FOLDER as SEARCHED
+from sparsity.sweeping.search import Search, SearchSettings, run_search, save_found
 from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.store import read_prices
 from sparsity.sweeping.sweep import run_sweep
@@ -41,22 +48,11 @@ DEMO_SECONDS = 8.0
 
 
 def run(args: Namespace, line: str) -> None:
-    """Sweep as the flags say; print a table, write tables, JSON, plots and a page."""
+    """Sweep or search as the flags say; print a table, write tables, JSON, plots and a page."""
     chosen = resolve(args)
-    options, pruning = read_options(args), read_pruning(args)
-    finetuning = read_finetuning(args, options)
-    wanted = SweepSettings(
-        parse_levels(args.levels),
-        pruning.methods,
-        read_batch_sizes(args.batch_sizes),
-        options.settings,
-        read_engines(args.engines),
-        args.compact,
-        rounds=Rounds(args.seconds),
-        bootstrap=args.bootstrap,
-        save=args.save_networks,
-        finetune=finetuning,
-    )
+    asked, options, pruning = read_search(args), read_options(args), read_pruning(args)
+    files = read_found_files(args, pruning)
+    wanted = _read_sweep(args, asked, options, pruning)
     check_images(wanted.engines, bool(pruning.calib))
     announce("sweep", args, wanted.validation)
     if chosen:
@@ -68,32 +64,67 @@ def run(args: Namespace, line: str) -> None:
     with place as folder:
         network = open_network(options.weights, options.head)
         dataset, _ = open_data(options, network, options.settings)
-        wanted = replace(wanted, finetune=finetuning and with_files(finetuning))
+        wanted = replace(wanted, finetune=wanted.finetune and with_files(wanted.finetune))
         if kept := describe_depthwise(network, pruning):
             print(kept)
         print(f"Sweeping into {folder}; if it is stopped, --resume {folder} goes on")
-        done = run_sweep(
-            network,
-            dataset,
-            wanted,
-            folder,
-            pruner=make_pruner(
-                network,
-                pruning,
-                wanted.validation,
-                prices,
-                with_images=need_images(wanted.engines),
-            ),
-            weights=options.weights,
-            command=line,
-            title=args.title,
-            then=lambda finished: write_sweep(folder, finished, title=args.title),
-            progress=True,
-            say=say,
+        images = need_images(wanted.engines)
+        given = {
+            "pruner": make_pruner(network, pruning, wanted.validation, prices, with_images=images),
+            "weights": options.weights,
+            "command": line,
+            "title": args.title,
+            "progress": True,
+            "say": say,
             **({"on_level": partial(_show, dataset.names)} if options.verbose else {}),
-        )
-        print("\n" + format_sweep(done) + "\n")
+        }
+        if asked is None:
+            write = partial(write_sweep, folder, title=args.title)
+            done = run_sweep(network, dataset, wanted, folder, then=write, **given)
+            print("\n" + format_sweep(done) + "\n")
+        else:
+            write = partial(_write_search, folder, asked, files, args.title)
+            run_search(network, dataset, asked, wanted, folder, then=write, **given)
         print(f"Results saved to {folder}")
+
+
+def _read_sweep(
+    args: Namespace, asked: SearchSettings | None, options: Options, pruning: Pruning
+) -> SweepSettings:
+    """Return the settings of the sweep; a search has no amounts."""
+    return SweepSettings(
+        parse_levels(args.levels) if asked is None else (),
+        pruning.methods,
+        read_batch_sizes(args.batch_sizes),
+        options.settings,
+        read_engines(args.engines),
+        args.compact,
+        rounds=Rounds(args.seconds),
+        bootstrap=args.bootstrap,
+        save=args.save_networks,
+        finetune=read_finetuning(args, options),
+    )
+
+
+def _write_search(
+    folder: Path, asked: SearchSettings, files: Sequence[Path], title: str, done: Search
+) -> None:
+    """Write the reports of a search, print what was found, and save its network."""
+    write_sweep(folder, done.sweep, title=title)
+    if done.tried is not None:
+        write_sweep(folder / SEARCHED, done.tried, title=title)
+    print("\n" + format_sweep(done.sweep) + "\n")
+    for method, one in done.found.items():
+        print(
+            f"{method}: the largest sparsity found that keeps {asked.keep_ap:g} of the dense AP is "
+            f"{one.amount:g}: AP {one.AP:.3f}, {one.AP / one.dense_AP:.1%} of {one.dense_AP:.3f}, change "
+            f"{one.AP - one.dense_AP:+.3f} (95% interval {one.change_low:+.3f} to {one.change_high:+.3f})"
+        )
+    for method, share in done.lost.items():
+        print(f"{method}: no sparsity was found; the smallest, {asked.amount(1):g}, keeps {share:.1%}")
+    for file in files if done.found else ():
+        save_found(done, file)
+        print(format_saved(file, int8=""))
 
 
 def resolve(args: Namespace) -> list[str]:

@@ -119,20 +119,21 @@ def choose_layers(network: Network, wanted: Sequence[str]) -> list[str]:
     return [name for name in names if not wanted or any(fnmatchcase(name, word) for word in wanted)]
 
 
-def some_images(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
+def some_images(dataset: Dataset, count: int, seed: int = 0, *, argument: str = "val_images") -> Dataset:
     """Return the data set with count of its images, drawn at random; all images if count is 0 or too large.
 
-    Raises InputError if no drawn image has a true box, or if count is below 0.
+    argument: what errors call count. Raises InputError if no drawn image has a true box, or if count is below
+    0.
     """
     if count < 0:
-        raise InputError(f"`val_images` is {count}; a number of images, or 0 for all, is expected")
+        raise InputError(f"`{argument}` is {count}; a number of images, or 0 for all, is expected")
     if count == 0 or count >= len(dataset.images):
         return dataset
     drawn = sorted(Random(seed).sample(range(len(dataset.images)), count))
     images = tuple(dataset.images[i] for i in drawn)
     if not any(len(image.labels) for image in images):
         raise InputError(
-            f"`val_images` is {count}; none of the drawn images has a labelled box; more images are expected"
+            f"`{argument}` is {count}; none of the drawn images has a labelled box; more images are expected"
         )
     return replace(dataset, images=images, annotations=_annotations_of(images, dataset.annotations))
 

@@ -117,14 +117,7 @@ def open_session(
     device = select_device(settings.device)
     if not isinstance(data, Dataset):
         data = read_data(data, network, settings, progress=progress)
-    stored = {
-        "weights": about["weights"],
-        "data": data.name,
-        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "command": about["command"],
-        "title": about["title"],
-        "environment": describe_environment(device, engine_packages()),
-    }
+    stored = _about(about, data, settings)
     check_images(wanted.engines, bool(pruner.calibration))
     if any(method.budget == LATENCY for method in wanted.methods):
         stored[PRICES] = as_record(pruner.price_curves())
@@ -150,6 +143,18 @@ def open_session(
                 make=None if trainings is None else trainings.network,
             )
             yield Session(job, copies, stored, identity, trainings)
+
+
+def _about(about: Mapping[str, Any], data: Dataset, settings: ValidationSettings) -> dict[str, Any]:
+    """Return what, when, where and how a sweep was started, as JSON values."""
+    return {
+        "weights": about["weights"],
+        "data": data.name,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command": about["command"],
+        "title": about["title"],
+        "environment": describe_environment(select_device(settings.device), engine_packages()),
+    }
 
 
 def _identity(

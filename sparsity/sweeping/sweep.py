@@ -122,7 +122,9 @@ def run_sweep(
             pruner.check(level.method, level.amount)
     trainings = None
     if wanted.finetune is not None:
-        trainings = open_trainings(wanted.finetune, pruner, Store(folder), levels, progress=progress, say=say)
+        trainings = open_trainings(
+            wanted.finetune, pruner, Store(folder), levels, wanted.engines[0], progress=progress, say=say
+        )
     session = open_session(
         pruner,
         data,

@@ -40,7 +40,8 @@ class Trainings:
 
     how: the trainings. start: the unpruned network, with its batch norms, and the training images.
     pruner: of the same network, fused. store: of the sweep in whose folder the levels are trained.
-    levels: those of the sweep; with "below", a level is pruned from the next smaller one of them.
+    levels: those of the sweep; with "below", a level is pruned from the next smaller one of them. engine: the
+    first of the sweep, in whose folders the levels are trained.
     progress: whether bars are shown. say: called with each line to print.
     """
 
@@ -49,6 +50,7 @@ class Trainings:
     pruner: Pruner
     store: Store
     levels: Sequence[Level]
+    engine: str = TORCH
     progress: bool = False
     say: Callable[[str], None] = lambda _line: None
 
@@ -159,7 +161,7 @@ class Trainings:
 
     def _place(self, level: Level) -> Level:
         """Return the level in the first engine: the engines share its network, which lies in that folder."""
-        return replace(level, engine=self.levels[0].engine if self.levels else TORCH)
+        return replace(level, engine=self.engine)
 
     def _folder(self, level: Level) -> Path:
         return self.store.folder / "levels" / self._place(level).key / FOLDER
@@ -170,6 +172,7 @@ def open_trainings(
     pruner: Pruner,
     store: Store,
     levels: Sequence[Level],
+    engine: str,
     *,
     progress: bool,
     say: Callable[[str], None],
@@ -189,4 +192,4 @@ def open_trainings(
             f"{how.material.weights}: is not the network that is swept; the checkpoint that it was loaded "
             "from is expected for its training"
         )
-    return Trainings(how, start, pruner, store, levels, progress, say)
+    return Trainings(how, start, pruner, store, levels, engine, progress, say)

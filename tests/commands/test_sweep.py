@@ -286,3 +286,56 @@ def test_the_flags_of_training_are_those_of_finetune():
         assert ours[dest].default == theirs[dest].default
     assert {"lr0", "optimizer", "distil", "seed", "mosaic", "nominal_batch"} <= shared
     assert ours["train_batch_size"].default == theirs["batch_size"].default == TrainingSettings.batch_size
+
+
+def test_a_search_from_end_to_end(run, trained, tmp_path):
+    flags = ("--keep-ap", 0.001, "--resolution", 0.5, "--bootstrap", 9, "--search-images", 5)
+    code, out, err = run(*trained, *flags, "--save", tmp_path / "found.pt")
+    assert code == 0, err
+    folder = tmp_path / "results" / "sweep"
+    assert "l1: the largest sparsity found that keeps 0.001 of the dense AP is 0.5: AP 0." in out
+    assert "(95% interval " in out
+    assert {path.name for path in folder.iterdir()} == FILES | {"search"}
+    assert {path.name for path in (folder / "search").iterdir()} == FILES - {"latency.json"}
+    weights = [m.weight for m in load(tmp_path / "found.pt").modules() if isinstance(m, torch.nn.Conv2d)]
+    assert sum(int((weight == 0).sum()) for weight in weights) / sum(map(torch.numel, weights)) > 0.49
+    code, out, err = run(*trained, *flags, "--save", tmp_path / "found.pt", "--resume", folder)
+    assert code == 0, err
+    assert "already finished" in out
+
+
+BAD_SEARCHES = {
+    "share 0": (["--keep-ap", "0"], "--keep-ap is 0.0; above 0 and at most 1 is expected"),
+    "share above 1": (["--keep-ap", "1.5"], "--keep-ap is 1.5"),
+    "levels too": (["0.5", "--keep-ap", "0.9"], "--keep-ap searches for the level; leave LEVELS 0.5 out"),
+    "resolution": (["--keep-ap", "0.9", "--resolution", "1"], "--resolution is 1.0"),
+    "images": (["--keep-ap", "0.9", "--search-images", "-1"], "--search-images is -1"),
+    "saved without": (["0.5", "--save", "p.pt"], "--save goes with --keep-ap"),
+    "saved of two": (
+        ["--keep-ap", "0.9", "--save", "p.pt", "--criterion", "l1,lamp"],
+        "--save takes the network of one method, but l1, lamp are searched",
+    ),
+    "resolution without": (["0.5", "--resolution", "0.1"], "--resolution goes with --keep-ap"),
+    "from below": (
+        ["--keep-ap", "0.9", "--finetune", "1", "--prune-from", "below"],
+        "--keep-ap prunes each level from the dense network",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SEARCHES)
+def test_bad_searches_get_one_line_and_leave_nothing(run, trained, tmp_path, case):
+    flags, words = BAD_SEARCHES[case]
+    code, _, err = run(*flags, *trained)
+    assert words in err
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_share_that_cannot_be_kept_is_one_line(run, trained, tmp_path):
+    code, _, err = run(*trained, "--keep-ap", 1, "--resolution", 0.5, "--bootstrap", 0)
+    assert code == 2
+    assert "--keep-ap is 1, but the smallest sparsity, 0.5, keeps" in err
+    assert len(err.strip().splitlines()) == 1
+    assert (tmp_path / "results" / "sweep" / "report.html").exists(), "what was tried is reported"

@@ -19,11 +19,15 @@ from sparsity import InputError, Method, Pruner, TrainingSettings, ValidationSet
 from sparsity.sweeping.defaults import BELOW
 from sparsity.sweeping.finetuning import Finetuning
 from sparsity.sweeping.settings import SweepSettings
+from sparsity.sweeping.store import Store
 from sparsity.sweeping.sweep import run_sweep
+from sparsity.sweeping.trainings import open_trainings
 from sparsity.timing.latency import Rounds
+from sparsity.training.lessons import lesson_of
 from sparsity.training.masks import nonzero_masks
 from sparsity.training.preparation import Material
 from sparsity.training.run import Run
+from sparsity.yolo.heads import held_heads, keep_head
 from sparsity.yolo.network import Network, fuse
 
 VALIDATION = ValidationSettings(imgsz=64, batch_size=2, device="cpu", workers=0)
@@ -171,6 +175,18 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(weights, data
 def test_trainings_that_do_not_go_with_a_sweep(change, words):
     with pytest.raises(InputError, match=words):
         asked(Path("w.pt"), Path("d.yaml"), 0.5, **change)
+
+
+def test_of_two_heads_the_swept_one_is_trained(few_layers, data, tmp_path):
+    network = few_layers(family="yolo26")
+    lesson_of(network).initialise(network.head, 64)
+    save(network, tmp_path / "w.safetensors")
+    swept = keep_head(load(tmp_path / "w.safetensors"), "one2one")
+    how = asked(tmp_path / "w.safetensors", data, 0.5).finetune
+    made = open_trainings(
+        how, Pruner(swept), Store(tmp_path / "s"), (), "torch", progress=False, say=lambda _line: None
+    )
+    assert held_heads(made.start.network) == ("one2one",)
 
 
 class StoppedError(Exception):

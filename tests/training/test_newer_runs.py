@@ -13,6 +13,7 @@ from sparsity.training.lessons import lesson_of
 from sparsity.training.masks import nonzero_masks
 from sparsity.training.preparation import Material, make_run
 from sparsity.training.settings import TrainingSettings
+from sparsity.yolo.heads import held_heads
 
 VALIDATION = ValidationSettings(imgsz=64, device="cpu", workers=1)
 SMALL = {"epochs": 2, "batch_size": 2, "nominal_batch": 2, "imgsz": 64, "workers": 0, "lr0": 0.001}
@@ -114,6 +115,14 @@ def test_a_teacher_of_one_head_is_refused(weights, data, tmp_path):
         InputError, match=r"its heads are \('one2many',\), the student's \('one2many', 'one2one'\)"
     ):
         start(material, tmp_path / "run")
+
+
+def test_a_teacher_of_both_heads_teaches_the_one_that_the_student_holds(weights, data, tmp_path):
+    material = Material(weights("yolo26", "one2many"), data=data, teacher=weights("yolo26"))
+    run = start(material, tmp_path / "run", epochs=1)
+    assert held_heads(run.trainer.teacher) == ("one2many",)
+    run.run()
+    assert run.rows[-1].distillation >= 0
 
 
 def test_depthwise_layers_are_pruned_where_it_is_asked_for(weights, data, tmp_path):
