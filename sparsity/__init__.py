@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from sparsity.formats.saved_form import SavedForm
     from sparsity.formats.saving import save
     from sparsity.formats.table import FORMS
+    from sparsity.predicting.detections import Detections
+    from sparsity.predicting.predict import predict
+    from sparsity.predicting.predictor import Predictor
+    from sparsity.predicting.settings import PredictionSettings
     from sparsity.pruning.criteria import CRITERIA
     from sparsity.pruning.criterion import Criterion, PruningContext, ScoreCriterion
     from sparsity.pruning.magnitude import prune
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "CRITERIA": "pruning.criteria",
     "Criterion": "pruning.criterion",
+    "Detections": "predicting.detections",
     "ENGINES": "engines.table",
     "Engine": "engines.engine",
     "FORMS": "formats.table",
@@ -55,6 +60,8 @@ _PLACES = {
     "Metrics": "validation.metrics",
     "Network": "yolo.network",
     "Origin": "validation.validate",
+    "PredictionSettings": "predicting.settings",
+    "Predictor": "predicting.predictor",
     "PriceCurve": "pruning.price_curves",
     "Pruner": "pruning.pruner",
     "PruningContext": "pruning.criterion",
@@ -72,6 +79,7 @@ _PLACES = {
     "keep_head": "yolo.heads",
     "layer_sparsity": "pruning.zeros",
     "load": "formats.loading",
+    "predict": "predicting.predict",
     "prune": "pruning.magnitude",
     "read_calibration": "validation.inputs",
     "save": "formats.saving",
@@ -87,12 +95,15 @@ __all__ = [
     "ENGINES",
     "FORMS",
     "Criterion",
+    "Detections",
     "Engine",
     "InputError",
     "Method",
     "Metrics",
     "Network",
     "Origin",
+    "PredictionSettings",
+    "Predictor",
     "PriceCurve",
     "Pruner",
     "PruningContext",
@@ -111,6 +122,7 @@ __all__ = [
     "keep_head",
     "layer_sparsity",
     "load",
+    "predict",
     "prune",
     "read_calibration",
     "save",

@@ -218,8 +218,13 @@ def add_method_flags(parser: Parser) -> None:
         metavar="LAYER",
         help="layers that stay dense, such as 'model.24.*'; may be repeated",
     )
+    add_calibration_flags(parser, "images for obs, measured and --int8; no labels needed")
+
+
+def add_calibration_flags(parser: Parser, text: str) -> None:
+    """Add the calibration images. text: what they are for."""
     add = parser.group(CALIBRATION).add_argument
-    add("--calib", default="", metavar="FOLDER", help="images for obs, measured and --int8; no labels needed")
+    add("--calib", default="", metavar="FOLDER", help=text)
     add("--calib-images", type=int, default=64, metavar="N", help="how many of them, chosen at random")
     add("--calib-seed", type=int, default=0, metavar="N", help="seed of that choice")
 
