@@ -104,7 +104,8 @@ def _from_folder(path: Path) -> Source:
     except OSError as error:
         raise InputError(f"{path}: the folder cannot be read ({error.strerror})") from error
     files = [file for file in inside if file.is_file() and not file.name.startswith(".")]
-    return _chosen(files, f"{path}: no image or video in this folder")
+    deeper = f"; '{path}/**/*' reaches its subfolders" if any(map(Path.is_dir, inside)) else ""
+    return _chosen(files, f"{path}: no image or video in this folder{deeper}")
 
 
 def _chosen(files: Sequence[Path], nothing: str) -> Source:

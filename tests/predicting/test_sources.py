@@ -10,17 +10,9 @@ from sparsity.predicting.sources import Source, file_names, find_source, is_vide
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    for name in (
-        "b.jpg",
-        "a.PNG",
-        "c.mp4",
-        "notes.txt",
-        ".hidden.jpg",
-        "d.heic",
-        "deep/e.jpg",
-        "empty/x.txt",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    seen = ("b.jpg", "a.PNG", "c.mp4", "notes.txt", ".hidden.jpg", "d.heic", "deep/e.jpg")
+    for name in (*seen, "empty/x.txt", "above/below/x.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     return tmp_path
 
@@ -62,6 +54,7 @@ def test_a_number_is_a_camera_unless_a_file_has_that_name(folder, monkeypatch):
             "`source` '.*nowhere.jpg': no such file or folder; an image, a video, a folder, a glob",
         ),
         ("empty", "empty: no image or video in this folder"),
+        ("above", r"above: no image or video in this folder; '.*above/\*\*/\*' reaches its subfolders"),
         ("*.webp", r"\*\.webp: matches no image or video"),
         ("a**b", "is no glob that can be used|matches no image or video"),
         ("notes.txt", r"notes\.txt: \.txt is not read; images"),
