@@ -26,7 +26,7 @@ from sparsity.predicting.sources import Source, find_source, is_video
 from sparsity.predicting.video_writing import has_pyav
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.report.validation import format_model
-from sparsity.validation.detector import MOST_CPU_LANES
+from sparsity.validation.detector import MOST_CPU_LANES, PhaseSeconds
 from sparsity.validation.inputs import Detectable, decoding_threads, fit, read_calibration
 
 FEW = 10
@@ -110,7 +110,7 @@ def _find_source(args: Namespace) -> Source:
 def _notes(source: Source, wanted: Wanted) -> Iterator[str]:
     if source.skipped:
         yield (
-            f"WARNING: {len(source.skipped)} images in other formats are skipped, such as "
+            f"WARNING: {_counted(len(source.skipped), 'image')} in other formats skipped, such as "
             f"{source.skipped[0]}; convert them to .png or .jpg"
         )
     filming = source.camera is not None or any(map(is_video, source.files))
@@ -177,16 +177,29 @@ def _listening(source: Source, *, verbose: bool) -> Iterator[Listener]:
 
 
 def _summary(totals: Totals, titles: Sequence[str], predictors: Sequence[Predictor]) -> Iterable[str]:
-    parts = [(totals.pictures, "pictures"), (totals.frames, "frames")]
-    counted = " and ".join(f"{count} {name}" for count, name in parts if count)
+    counted = " and ".join(
+        _counted(count, name)
+        for count, name in ((totals.pictures, "picture"), (totals.frames, "frame"))
+        if count
+    )
     rate = totals.images / totals.seconds
     yield f"{counted} in {totals.seconds:.1f} s: {rate:.1f} a second, with reading, drawing and writing"
-    for title, counter, predictor in zip(titles, totals.found, predictors, strict=True):
+    for title, counter, predictor, first in zip(titles, totals.found, predictors, totals.first, strict=True):
         found = ", ".join(f"{count} {name}" for name, count in counter.most_common()) or "nothing"
-        times = predictor.seconds.per_image_ms()
         yield f"{title}: {found}"
-        yield "  {:.1f} frames a second: {:.1f} ms preprocess, {:.1f} ms inference, {:.1f} ms NMS".format(
-            1e3 / sum(times), *times
-        )
+        yield _speed(predictor.seconds, first)
     if totals.problems:
-        yield f"{len(totals.problems)} files could not be read and are skipped"
+        yield f"{_counted(len(totals.problems), 'file')} could not be read"
+
+
+def _speed(all_runs: PhaseSeconds, first: PhaseSeconds) -> str:
+    """Return a line on the time of a network. Its first run is left out, where there are others."""
+    later = all_runs.since(first)
+    times = (later if later.images else all_runs).per_image_ms()
+    note = "" if later.images else " (its first run)"
+    line = "  {:.1f} frames a second: {:.1f} ms preprocess, {:.1f} ms inference, {:.1f} ms NMS{}"
+    return line.format(1e3 / sum(times), *times, note)
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import TypeVar
@@ -23,6 +23,7 @@ from sparsity.predicting.predictor import TOGETHER, Predictor
 from sparsity.predicting.sources import FileName, Source, file_names, is_video
 from sparsity.predicting.video_writing import writing_video
 from sparsity.predicting.videos import UnreadableVideoError, Video, open_video
+from sparsity.validation.detector import PhaseSeconds
 
 AHEAD = 4
 """The number of pictures that are decoded in advance."""
@@ -37,7 +38,8 @@ class Totals:
     """What a job has done.
 
     found: for each network, how many of each class. pictures, frames: how many of files, and of videos and
-    cameras. problems: a line for each file that can't be read. seconds: the wall time.
+    cameras. problems: a line for each file that can't be read. seconds: the wall time. first: for each
+    network, the time of its first run, which takes longer than later ones.
     """
 
     found: list[Counter[str]]
@@ -45,6 +47,7 @@ class Totals:
     frames: int = 0
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    first: tuple[PhaseSeconds, ...] = ()
 
     @property
     def images(self) -> int:
@@ -158,7 +161,9 @@ class Job:
 
     def _find(self, pixels: Sequence[np.ndarray]) -> list[tuple[Detections, ...]]:
         """Return for each picture what each network finds."""
-        return list(zip(*(predictor.find(pixels) for predictor in self._predictors), strict=True))
+        found = list(zip(*(predictor.find(pixels) for predictor in self._predictors), strict=True))
+        self.totals.first = self.totals.first or tuple(replace(one.seconds) for one in self._predictors)
+        return found
 
     def _count(self, name: str, found: Sequence[Detections]) -> str:
         """Count a picture's detections. Return a line about them."""

@@ -48,13 +48,13 @@ def test_a_folder(run, weights, images, tmp_path):
     assert code == 0, err
     folder = tmp_path / "results" / "predict"
     for words in (
-        "WARNING: 1 images in other formats are skipped, such as",
+        "WARNING: 1 image in other formats skipped, such as",
         f"{images / '0.png'}: 40 x 64, ",
         "bad.jpg: OpenCV cannot decode it; it is damaged, or no image; it is skipped",
         "6 pictures in ",
         " a second, with reading, drawing and writing",
         "frames a second: ",
-        "1 files could not be read and are skipped",
+        "1 file could not be read",
         f"Results saved to {folder}",
     ):
         assert words in out, out
