@@ -15,6 +15,7 @@ RECORDS = {
     "evaluation.average_precision",
     "formats.sizes",
     "pruning.zeros",
+    "sweeping.example",
     "sweeping.table",
     "validation.metrics",
 }

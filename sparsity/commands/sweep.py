@@ -6,21 +6,27 @@ from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
+from sparsity.base.files import writing_into
 from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
 from sparsity.commands.amount_lists import parse_levels
 from sparsity.commands.announcement import announce
 from sparsity.commands.opening import describe_depthwise, make_pruner, open_data, open_network
 from sparsity.commands.options import read_batch_sizes, read_engines, read_options, read_pruning
+from sparsity.data.dataset import Dataset
 from sparsity.engines.table import ENGINES, TORCH, check_images, need_images
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.method import Method
 from sparsity.report.sweep import format_sweep, write_sweep
 from sparsity.report.validation import format_table
+from sparsity.sweeping.example import write_examples
+from sparsity.sweeping.example_choice import make_examples
 from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.store import read_prices
 from sparsity.sweeping.sweep import run_sweep
+from sparsity.sweeping.table import Sweep
 from sparsity.timing.latency import Rounds
 from sparsity.validation.metrics import Metrics
 
@@ -77,13 +83,20 @@ def run(args: Namespace, line: str) -> None:
             weights=options.weights,
             command=line,
             title=args.title,
-            then=lambda finished: write_sweep(folder, finished, title=args.title),
+            then=partial(_write, folder, wanted, dataset, args.title),
             progress=True,
             say=say,
             **({"on_level": partial(_show, dataset.names)} if options.verbose else {}),
         )
         print("\n" + format_sweep(done) + "\n")
         print(f"Results saved to {folder}")
+
+
+def _write(folder: Path, wanted: SweepSettings, dataset: Dataset, title: str, finished: Sweep) -> None:
+    """Write the files of a finished sweep into its folder."""
+    with writing_into(folder):
+        write_examples(folder, make_examples(folder, wanted.plan(), dataset))
+    write_sweep(folder, finished, title=title)
 
 
 def resolve(args: Namespace) -> list[str]:
