@@ -12,7 +12,7 @@ from sparsity.report.sweep import write_sweep
 from sparsity.sweeping.example import Box, Example, Panel, write_examples
 
 CAT = Box((200.0, 100.0, 600.0, 500.0), 0, "cat")
-PANELS = (Panel("dense", 1, (CAT,), ()), Panel("layer, 0.5", 0, (), (CAT,)))
+PANELS = (Panel("dense", 1, (CAT,), ()), Panel("l1, 0.5", 0, (), (CAT,)))
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def pixels(link: str) -> np.ndarray:
 
 def test_an_example_has_a_picture_for_each_level(folder):
     (pictures,) = draw_examples(folder)
-    assert [one.caption for one in pictures] == ["dense: 1 of 1 found", "layer, 0.5: 0 of 1 found, 1 lost"]
+    assert [one.caption for one in pictures] == ["dense: 1 of 1 found", "l1, 0.5: 0 of 1 found, 1 lost"]
     dense, pruned = (pixels(one.link) for one in pictures)
     assert dense.shape == (315, SIDE, 3), "upright, and small"
     left, top = round(200 * SIDE / 800), round(100 * SIDE / 800)
@@ -52,7 +52,7 @@ def test_the_page_holds_them_and_stays_small(folder, make_sweep):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 2
     assert "<h2>Examples</h2>" in page
-    assert "layer, 0.5: 0 of 1 found, 1 lost</figcaption>" in page
+    assert "l1, 0.5: 0 of 1 found, 1 lost</figcaption>" in page
     assert len(page) < 1_500_000
 
 

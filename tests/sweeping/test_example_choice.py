@@ -49,7 +49,7 @@ def test_what_is_found_and_lost(tmp_path):
     first = [found(1, 0, shift=3), found(1, 1, shift=6)]
     second = [found(1, 1), found(1, 1, score=0.8)]
     (example,) = make_examples(write(tmp_path, dense, first, second), LEVELS, dataset(5))
-    assert [panel.title for panel in example.panels] == ["dense", "layer, 0.3", "layer, 0.6"]
+    assert [panel.title for panel in example.panels] == ["dense", "l1, 0.3", "l1, 0.6"]
     assert len(example.true) == 5
     assert example.true[1].corners_xyxy == pytest.approx((20, 45, 30, 55))
     assert [len(panel.found) for panel in example.panels] == [3, 2, 2], "from a confidence of 0.25 on"
