@@ -50,7 +50,7 @@ def draw_examples(folder: Path) -> list[list[Picture]]:
 def _picture(pixels: np.ndarray, scale: float, example: Example, panel: Panel) -> Picture:
     """Draw what a level detects, over the true boxes. scale: of the pixels, relative to the file's."""
     boxes = [_drawn(box, scale, colour_of(box.number), box.name) for box in panel.found]
-    boxes += [_drawn(box, scale, LOST, style="dashed") for box in panel.lost]
+    boxes += [_drawn(box, scale, LOST, box.name, style="dashed") for box in panel.lost]
     boxes += [_drawn(box, scale, TRUE, style="faint") for box in example.true]
     content = io.BytesIO()
     draw_boxes(pixels, boxes).save(content, "JPEG", quality=QUALITY)

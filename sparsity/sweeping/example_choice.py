@@ -16,6 +16,8 @@ from sparsity.sweeping.example import Box, Example, Panel
 from sparsity.sweeping.level import Level
 
 IMAGES, LEVELS = 4, 3
+STEP = 0.1
+"""Losses that differ by less than half of this are taken as equal."""
 LEAST_SCORE = 0.25
 """The confidence from which on a detection is shown and counted, that of predict."""
 LEAST_IOU = 0.5
@@ -40,8 +42,8 @@ def make_examples(folder: Path, levels: Sequence[Level], dataset: Dataset) -> li
     """Return examples of finished levels, by their files in the sweep's folder.
 
     They are the images whose loss of recall is nearest to the median: the share of the true boxes that the
-    dense network finds and pruned levels do not, averaged over these. Of equal ones, those with the usual
-    number of true boxes come first. [] where no level is pruned, or the dense network finds nothing.
+    dense network finds and pruned levels do not, averaged over these. Of about equal ones, those with the
+    usual number of true boxes come first. [] where no level is pruned, or the dense network finds nothing.
     """
     chosen = choose_levels(levels)
     if len(chosen) < 2:
@@ -57,7 +59,7 @@ def make_examples(folder: Path, levels: Sequence[Level], dataset: Dataset) -> li
     if not losses:
         return []
     middle, usual = np.median([*losses.values()]), np.median([len(true[i]) for i in losses])
-    near = sorted(losses, key=lambda i: (abs(losses[i] - middle), abs(len(true[i]) - usual), i))[:IMAGES]
+    near = sorted(losses, key=lambda i: (_steps(losses[i] - middle), abs(len(true[i]) - usual), i))[:IMAGES]
     paths = {image.image_id: str(image.path.absolute()) for image in images}
     return [
         Example(
@@ -67,6 +69,11 @@ def make_examples(folder: Path, levels: Sequence[Level], dataset: Dataset) -> li
         )
         for i in sorted(near, key=lambda i: losses[i])
     ]
+
+
+def _steps(difference: float) -> int:
+    """Return a difference of losses in whole steps, so that images with few true boxes are near, too."""
+    return round(abs(difference) / STEP)
 
 
 def _panel(image: int, level: Level, seen: _Seen, dense: _Seen, true: Sequence[Box]) -> Panel:

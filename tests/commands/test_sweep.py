@@ -17,6 +17,7 @@ FILES = {
         "sweep.csv",
         "sweep.md",
         "sweep.tex",
+        "examples.json",
         "sweep.json",
         "sweep.png",
         "sweep.svg",
