@@ -7,12 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sparsity.report import plots
 from sparsity.report.examples import LOST, SIDE, draw_examples
 from sparsity.report.sweep import write_sweep
 from sparsity.sweeping.example import Box, Example, Panel, write_examples
 
 CAT = Box((200.0, 100.0, 600.0, 500.0), 0, "cat")
 PANELS = (Panel("dense", 1, (CAT,), ()), Panel("l1, 0.5", 0, (), (CAT,)))
+
+
+@pytest.fixture(autouse=True)
+def _coarse(monkeypatch):
+    """Draw plots of few pixels: these tests do not look at them."""
+    monkeypatch.setattr(plots, "DPI", 20)
 
 
 @pytest.fixture
