@@ -53,7 +53,7 @@ def read_image(path: Path) -> np.ndarray:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     except cv2.error as error:
         # Such as an image of more than 2**30 pixels.
-        raise InputError(f"{path}: OpenCV cannot decode it ({_reason(error)})") from error
+        raise InputError(f"{path}: OpenCV cannot decode it ({error.err or error})") from error
     if image is None:
         raise InputError(f"{path}: OpenCV cannot decode it; it is damaged, or no image")
     if image.ndim == 2:
