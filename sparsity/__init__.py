@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from sparsity.formats.saved_form import SavedForm
     from sparsity.formats.saving import save
     from sparsity.formats.table import FORMS
+    from sparsity.predicting.detections import Detections
+    from sparsity.predicting.predict import predict
+    from sparsity.predicting.predictor import Predictor
+    from sparsity.predicting.settings import PredictionSettings
     from sparsity.pruning.criteria import CRITERIA
     from sparsity.pruning.criterion import Criterion, PruningContext, ScoreCriterion
     from sparsity.pruning.magnitude import prune
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "CRITERIA": "pruning.criteria",
     "Criterion": "pruning.criterion",
+    "Detections": "predicting.detections",
     "ENGINES": "engines.table",
     "Engine": "engines.engine",
     "FORMS": "formats.table",
@@ -61,6 +66,8 @@ _PLACES = {
     "Metrics": "validation.metrics",
     "Network": "yolo.network",
     "Origin": "validation.validate",
+    "PredictionSettings": "predicting.settings",
+    "Predictor": "predicting.predictor",
     "PriceCurve": "pruning.price_curves",
     "Pruner": "pruning.pruner",
     "PruningContext": "pruning.criterion",
@@ -80,6 +87,7 @@ _PLACES = {
     "keep_head": "yolo.heads",
     "layer_sparsity": "pruning.zeros",
     "load": "formats.loading",
+    "predict": "predicting.predict",
     "prune": "pruning.magnitude",
     "read_calibration": "validation.inputs",
     "save": "formats.saving",
@@ -95,6 +103,7 @@ __all__ = [
     "ENGINES",
     "FORMS",
     "Criterion",
+    "Detections",
     "Engine",
     "Finetuning",
     "FoundLevel",
@@ -104,6 +113,8 @@ __all__ = [
     "Metrics",
     "Network",
     "Origin",
+    "PredictionSettings",
+    "Predictor",
     "PriceCurve",
     "Pruner",
     "PruningContext",
@@ -124,6 +135,7 @@ __all__ = [
     "keep_head",
     "layer_sparsity",
     "load",
+    "predict",
     "prune",
     "read_calibration",
     "save",

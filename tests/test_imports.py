@@ -16,6 +16,7 @@ RECORDS = {
     "formats.sizes",
     "pruning.zeros",
     "sweeping.stages",
+    "sweeping.example",
     "sweeping.table",
     "validation.metrics",
 }
@@ -32,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "sparse_engine": {"base", "yolo"},
     "engines": {"base", "formats", "sparse_engine", "yolo"},
     "validation": {"base", "data", "engines", "evaluation", "formats", "pruning", "yolo"},
+    "predicting": {"base", "data", "engines", "evaluation", "formats", "validation", "yolo"},
     "timing": {"base", "engines", "pruning", "sparse_engine", "validation", "yolo"},
     "training": {"base", "channels", "data", "formats", "pruning", "validation", "yolo"},
     "sweeping": {
@@ -47,7 +49,7 @@ ROOMS: dict[str, set[str]] = {
 """A room -> what it may import, beside itself: rooms, or single modules of them. Commands may import all."""
 NO_TORCH = {
     *("commands.parser", "commands.parsers", "commands.flags", "commands.table", "commands.running"),
-    *("commands.translation", "commands.resuming"),
+    *("commands.translation", "commands.resuming", "commands.prediction_flags"),
     *("__main__", "__init__"),
 }
 """What a --help imports."""

@@ -218,8 +218,7 @@ def add_method_flags(parser: Parser) -> None:
         metavar="LAYER",
         help="layers that stay dense, such as 'model.24.*'; may be repeated",
     )
-    add = parser.group(CALIBRATION).add_argument
-    add(
+    parser.group(CALIBRATION).add_argument(
         "--reconstruct",
         type=int,
         default=0,
@@ -227,7 +226,13 @@ def add_method_flags(parser: Parser) -> None:
         help="after pruning, train the kept weights for so many steps, such as 200, on the images of --calib "
         "to give what the dense network gives; no labels needed",
     )
-    add("--calib", default="", metavar="FOLDER", help="images for obs, measured and --int8; no labels needed")
+    add_calibration_flags(parser, "images for obs, measured and --int8; no labels needed")
+
+
+def add_calibration_flags(parser: Parser, text: str) -> None:
+    """Add the calibration images. text: what they are for."""
+    add = parser.group(CALIBRATION).add_argument
+    add("--calib", default="", metavar="FOLDER", help=text)
     add("--calib-images", type=int, default=64, metavar="N", help="how many of them, chosen at random")
     add("--calib-seed", type=int, default=0, metavar="N", help="seed of that choice")
 

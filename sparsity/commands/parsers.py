@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sparsity.commands import flags
 from sparsity.commands.parser import Parser
+from sparsity.commands.prediction_flags import add_drawing_flags, add_prediction_flags, add_source_flags
 from sparsity.comparing.asked import DEFAULT_ENGINES
 from sparsity.comparing.table import TECHNIQUES
 from sparsity.sweeping.defaults import DENSE, PRUNED_FROM, RESOLUTION
@@ -296,6 +297,27 @@ def sensitivity_parser(prog: str) -> Parser:
     flags.add_validation_flags(parser)
     flags.add_hardware_flags(parser)
     flags.add_output_flags(parser, name="sensitivity", resume="run")
+    return parser
+
+
+def predict_parser(prog: str) -> Parser:
+    """Return the parser of predict."""
+    parser = Parser(
+        prog,
+        "Detect in pictures, videos or a camera, and draw what is found.",
+        [
+            "--weights pruned.safetensors --source image.jpg",
+            "--weights best.pt,pruned.safetensors --source folder/ --side-by-side",
+        ],
+    )
+    add_source_flags(parser)
+    add_prediction_flags(parser)
+    flags.add_calibration_flags(parser, "images for sparse-int8; no labels needed")
+    flags.add_hardware_flags(parser)
+    flags.add_engine_flag(parser)
+    flags.add_output_flags(parser, name="predict")
+    parser.flags()["verbose"].help = "print a line for each picture and frame"
+    add_drawing_flags(parser)
     return parser
 
 

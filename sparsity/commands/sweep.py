@@ -9,6 +9,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from sparsity.base.files import writing_into
 from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
 from sparsity.commands.amount_lists import parse_levels
@@ -25,16 +26,20 @@ from sparsity.commands.options import (
     read_pruning,
     read_search,
 )
+from sparsity.data.dataset import Dataset
 from sparsity.engines.table import ENGINES, TORCH, check_images, need_images
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.pruning.method import Method
 from sparsity.report.sweep import format_sweep, write_sweep
 from sparsity.report.validation import format_saved, format_table
+from sparsity.sweeping.example import write_examples
+from sparsity.sweeping.example_choice import make_examples
 from sparsity.sweeping.search import FOLDER as SEARCHED
 from sparsity.sweeping.search import Search, SearchSettings, run_search, save_found
 from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.store import read_prices
 from sparsity.sweeping.sweep import run_sweep
+from sparsity.sweeping.table import Sweep
 from sparsity.timing.latency import Rounds
 from sparsity.validation.metrics import Metrics
 
@@ -79,7 +84,7 @@ def run(args: Namespace, line: str) -> None:
             **({"on_level": partial(_show, dataset.names)} if options.verbose else {}),
         }
         if asked is None:
-            write = partial(write_sweep, folder, title=args.title)
+            write = partial(_write, folder, wanted, dataset, args.title)
             done = run_sweep(network, dataset, wanted, folder, then=write, **given)
             print("\n" + format_sweep(done) + "\n")
         else:
@@ -125,6 +130,13 @@ def _write_search(
     for file in files if done.found else ():
         save_found(done, file)
         print(format_saved(file, int8=""))
+
+
+def _write(folder: Path, wanted: SweepSettings, dataset: Dataset, title: str, finished: Sweep) -> None:
+    """Write the files of a finished sweep into its folder."""
+    with writing_into(folder):
+        write_examples(folder, make_examples(folder, wanted.plan(), dataset))
+    write_sweep(folder, finished, title=title)
 
 
 def resolve(args: Namespace) -> list[str]:

@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, Command] = {
         ("slim", "cut the least important channels, and save the smaller network"),
         ("compare", "compare pruning, training, slimming and int8 on one checkpoint"),
         ("sensitivity", "measure layer sensitivity: prune each layer alone"),
+        ("predict", "detect in pictures, videos or a camera, and draw what is found"),
         ("convert", "convert a saved network into another form"),
     )
 }

@@ -28,6 +28,8 @@ OTHER_SUFFIXES = frozenset(
 CACHE_VERSION = 1
 SMALLEST = 10
 _SCAN_THREADS = 8
+_DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,30 @@ def read_image(path: Path) -> np.ndarray:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    except cv2.error as error:
+        # Such as an image of more than 2**30 pixels.
+        raise InputError(f"{path}: OpenCV cannot decode it ({error.err or error})") from error
     if image is None:
-        raise InputError(f"{path}: OpenCV cannot decode it; remove it from the data set")
+        raise InputError(f"{path}: OpenCV cannot decode it; it is damaged, or no image")
     if image.ndim == 2:
         # OpenCV reads a grey PFM without channels, whatever is asked for.
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def read_complete_image(path: Path) -> np.ndarray:
+    """Read an image as read_image does. Raises InputError where its file is cut off, too."""
+    pixels = read_image(path)
+    most = Image.MAX_IMAGE_PIXELS  # Pillow opens no larger ones.
+    if most is None or pixels.shape[0] * pixels.shape[1] <= most:
+        try:
+            with Image.open(path) as image:
+                _check_complete(path, image)
+        except _DAMAGED as error:
+            raise InputError(f"{path}: {_reason(error).removeprefix(f'{path}: ')}") from error
+    return pixels
 
 
 def scan_images(paths: Iterable[Path], *, progress: bool = False) -> dict[Path, ImageHeader]:
@@ -99,7 +118,7 @@ def _scan(path: Path, known: Mapping[str, Entry]) -> Entry:
         return before
     try:
         size, problem = _read_header(path), ""
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _DAMAGED as error:
         size, problem = (0, 0), _reason(error).removeprefix(f"{path}: ")
     return (status.st_size, status.st_mtime_ns, *size, problem)
 
@@ -111,18 +130,23 @@ def _reason(error: Exception) -> str:
 
 
 def _read_header(path: Path) -> tuple[int, int]:
-    """Return the (width, height) of the pixels that OpenCV reads. Raises an error where the file is damaged.
-
-    OpenCV fills in the rest of a truncated file without an error. Pillow raises one, so the file is decoded
-    by Pillow too, unless it is a JPEG that has its end marker.
-    """
+    """Return the (width, height) of the pixels that OpenCV reads. Raises an error for a damaged file."""
     with Image.open(path) as image:
-        if not _ends_as_jpeg(path):
-            image.load()
+        _check_complete(path, image)
     height, width = read_image(path).shape[:2]
     if min(width, height) < SMALLEST:
         raise ValueError(f"{width} x {height} pixels; at least {SMALLEST} x {SMALLEST} are expected")
     return width, height
+
+
+def _check_complete(path: Path, image: Image.Image) -> None:
+    """Raise an error where the file of an image is cut off.
+
+    OpenCV fills in the rest of a truncated file without an error. Pillow raises one, so the file is decoded
+    by Pillow too, unless it is a JPEG that has its end marker.
+    """
+    if not _ends_as_jpeg(path):
+        image.load()
 
 
 def _ends_as_jpeg(path: Path) -> bool:

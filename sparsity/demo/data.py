@@ -60,6 +60,11 @@ def training_images(data: Path) -> Path:
     return data.parent / "images" / "train"
 
 
+def validation_images(data: Path) -> Path:
+    """Return the folder of the validation images. data: the data yaml that ensure_demo_data returned."""
+    return data.parent / "images" / "val"
+
+
 class UnwritableError(InputError):
     """The demo data cannot be written to their folder."""
 

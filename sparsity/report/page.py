@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from sparsity.formats.sizes import SIZE_COLUMNS
 from sparsity.report.columns import HEAD, Cell, distinct_rows, has_heads, summarise
+from sparsity.report.examples import Picture
 from sparsity.report.findings import findings
 from sparsity.report.rendering import embed, embed_figure, render
 from sparsity.sweeping.table import Sweep, batch_sizes, with_stages
@@ -18,16 +19,23 @@ from sparsity.sweeping.table import Sweep, batch_sizes, with_stages
 TEMPLATE = "page.html.jinja"
 
 
-def render_page(sweep: Sweep, title: str, panels: Mapping[str, Figure], layers: Path) -> str:
+def render_page(
+    sweep: Sweep,
+    title: str,
+    panels: Mapping[str, Figure],
+    layers: Path,
+    examples: Sequence[Sequence[Picture]] = (),
+) -> str:
     """Return the page: findings, plots, the columns that matter, all columns on demand, the setup.
 
-    panels: the plots, by what they show. layers: the file of the plot of the layers.
+    panels: the plots, by what they show. layers: the file of the plot of the layers. examples: see examples.
     """
     return render(
         TEMPLATE,
         title=title,
         findings=findings(sweep),
         plots={name: embed_figure(figure) for name, figure in panels.items()},
+        examples=examples,
         layers=embed(layers.read_bytes(), "image/png"),
         summary=summarise(with_stages(sweep.frame)),
         table=_table(sweep),

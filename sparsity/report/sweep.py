@@ -10,6 +10,7 @@ import pandas as pd
 
 from sparsity.base.files import encodable, write_json, write_text, writing_into
 from sparsity.report.columns import distinct_rows, format_speedup, speedup_note, summarise
+from sparsity.report.examples import draw_examples
 from sparsity.report.findings import findings
 from sparsity.report.guide import GUIDE, read_guide
 from sparsity.report.page import render_page
@@ -22,6 +23,7 @@ from sparsity.sweeping.table import Sweep, batch_sizes, with_stages
 def write_sweep(folder: Path, sweep: Sweep, guide: Path = GUIDE, title: str = "") -> None:
     """Write sweep.csv, sweep.md, sweep.tex, sweep.json, sweep.png, sweep.svg, layers.png and report.html.
 
+    The page has the examples that the sweep left in the folder, if there are any (see sweeping.example).
     guide: a CSV of published rows. They are marked in the plot if they are about the network's file.
     """
     frame = with_stages(sweep.frame)
@@ -40,7 +42,9 @@ def write_sweep(folder: Path, sweep: Sweep, guide: Path = GUIDE, title: str = ""
         save(figure, folder / "sweep.png")
         save(figure, folder / "sweep.svg")
         save(plot_layers(sweep.layers, f"Zeros by layer: {title}"), folder / "layers.png")
-        page = render_page(sweep, title, plot_panels(frame, published), folder / "layers.png")
+        page = render_page(
+            sweep, title, plot_panels(frame, published), folder / "layers.png", draw_examples(folder)
+        )
         write_text(folder / "report.html", encodable(page))
 
 

@@ -93,12 +93,13 @@ class Lanes:
 
     Cores that share one image wait for each other at every layer. With separate
     images they do not wait, and an image's maps stay in the cache. A GPU computes the batch in one piece.
+    most: the maximum number of images that a CPU computes at the same time.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, most: int = MOST_CPU_LANES) -> None:
         self.device, self.device_name = device, device_name(device)
         threads = self._threads = torch.get_num_threads()
-        self.count = min(MOST_CPU_LANES, threads) if device.type == "cpu" else 1
+        self.count = min(most, threads) if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
         if self.count > 1:
             # Each thread has its own count. New threads start with the count that was set last: see close.
@@ -141,7 +142,7 @@ class Detector:
 
     dtype: the precision of the network. Boxes are always decoded in float32.
     agnostic: whether NMS ignores classes. nms: whether there is any.
-    engine: the engine that prepares the copy.
+    engine: the engine that prepares the copy. classes: those that are detected; () for all.
     """
 
     network: InitVar[nn.Module]
@@ -151,6 +152,7 @@ class Detector:
     agnostic: bool = False
     nms: bool = True
     engine: Engine = field(default_factory=TorchEngine)
+    classes: tuple[int, ...] = ()
 
     def __post_init__(self, network: nn.Module) -> None:
         self.seconds = PhaseSeconds()
@@ -233,7 +235,8 @@ class Detector:
     def _candidates(self, images: Tensor) -> Candidates:
         maps = self.runner(images)
         with one_thread():
-            return self.runner.candidates(maps, self.thresholds.conf)
+            found = self.runner.candidates(maps, self.thresholds.conf)
+            return found.of_classes(self.classes) if self.classes else found
 
     def _mark(self, times: list[float]) -> None:
         synchronize(self.lanes.device)

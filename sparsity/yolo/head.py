@@ -30,6 +30,11 @@ class Candidates:
     scores: Tensor
     classes: Tensor
 
+    def of_classes(self, numbers: Sequence[int]) -> Candidates:
+        """Return the boxes of these classes."""
+        kept = torch.isin(self.classes, torch.tensor(numbers, device=self.classes.device))
+        return Candidates(self.image[kept], self.boxes_xyxy[kept], self.scores[kept], self.classes[kept])
+
 
 class Head(nn.Module):
     """The last layer of a network: feature maps in, raw maps out, boxes by candidates().

@@ -18,6 +18,7 @@ TAKE_A_NETWORK: dict[str, Callable[[object], object]] = {
     "count_sparsity": sparsity.count_sparsity,
     "keep_head": lambda network: sparsity.keep_head(network, "one2one"),
     "layer_sparsity": sparsity.layer_sparsity,
+    "predict": lambda network: sparsity.predict(network, "a.png"),
     "prune": lambda network: sparsity.prune(network, 0.3),
     "Pruner": sparsity.Pruner,
     "read_calibration": lambda network: sparsity.read_calibration("a", 4, network=network, imgsz=64),

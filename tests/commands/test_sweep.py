@@ -20,6 +20,7 @@ FILES = {
         "sweep.csv",
         "sweep.md",
         "sweep.tex",
+        "examples.json",
         "sweep.json",
         "sweep.png",
         "sweep.svg",

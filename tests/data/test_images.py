@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -350,3 +352,14 @@ def test_a_decompression_bomb_is_a_problem(tmp_path, monkeypatch):
     Image.fromarray(gradient()).save(buffer, "PNG")
     file.write_bytes(buffer.getvalue())
     assert "exceeds limit" in scan(file).problem
+
+
+def test_an_image_beyond_the_limit_of_opencv_is_refused(tmp_path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 70_000, 70_000, 8, 2, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(b"0")), (b"IEND", b""))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    with pytest.raises(InputError, match=r"a\.png: OpenCV cannot decode it \(pixels <= "):
+        read_image(tmp_path / "a.png")
