@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sparsity.pruning.method import Method
     from sparsity.pruning.price_curves import PriceCurve
     from sparsity.pruning.pruner import Pruner
+    from sparsity.pruning.reconstructed import Reconstructed
+    from sparsity.pruning.reconstruction import ReconstructionSettings
     from sparsity.pruning.zeros import count_sparsity, layer_sparsity
     from sparsity.sweeping.finetuning import Finetuning
     from sparsity.sweeping.layer_sensitivity import sensitivity
@@ -70,6 +72,8 @@ _PLACES = {
     "Predictor": "predicting.predictor",
     "PriceCurve": "pruning.price_curves",
     "Pruner": "pruning.pruner",
+    "Reconstructed": "pruning.reconstructed",
+    "ReconstructionSettings": "pruning.reconstruction",
     "PruningContext": "pruning.criterion",
     "SavedForm": "formats.saved_form",
     "ScoreCriterion": "pruning.criterion",
@@ -117,6 +121,8 @@ __all__ = [
     "Predictor",
     "PriceCurve",
     "Pruner",
+    "Reconstructed",
+    "ReconstructionSettings",
     "PruningContext",
     "SavedForm",
     "ScoreCriterion",
