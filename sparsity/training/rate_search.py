@@ -18,6 +18,8 @@ RATES: Mapping[str, Sequence[float]] = {
 """Optimizer -> the rates that are tried, rising."""
 STEPS = 24
 """The optimiser steps of a trial."""
+SLACK = 0.02
+"""The share by which a loss can be above the lowest one, and its rate still be the best."""
 MEASURED_BATCHES = 4
 MEASURED_EPOCH = 10_000
 """The number of the epoch whose augmentation measures a trial: one that no training reaches."""
@@ -39,7 +41,10 @@ class RateSearch:
 
 
 def find_rate(make: Callable[[float], Trainer], optimizer: str) -> RateSearch:
-    """Train for STEPS steps at each rate, and return the rates, with that whose loss is then the lowest.
+    """Train for STEPS steps at each rate, and return the rates, with the best one.
+
+    The best is the largest one whose loss is then within SLACK of the lowest: a training has more steps than a
+    trial, and a larger rate needs more steps until it pays.
 
     make: takes a rate, and gives a trainer of a copy of the network, whose epochs have about STEPS steps
     together.
@@ -55,8 +60,8 @@ def find_rate(make: Callable[[float], Trainer], optimizer: str) -> RateSearch:
         if not losses[-1] < 2 * lowest:
             break
     rates = RATES[optimizer][: len(losses)]
-    finite = [(loss, rate) for loss, rate in zip(losses, rates, strict=True) if math.isfinite(loss)]
-    best = [min(finite)[1] if finite else rates[0]]
+    good = [rate for loss, rate in zip(losses, rates, strict=True) if loss <= lowest * (1 + SLACK)]
+    best = [good[-1] if good else rates[0]]
     broadcast_object_list(best)
     return RateSearch(rates, tuple(losses), best[0])
 

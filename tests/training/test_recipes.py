@@ -98,11 +98,19 @@ class FakeTrainer:
     [
         ([3.0, 2.0, 2.5, 2.6], 1, 4),
         ([3.0, 2.0, 9.0, 0.1], 1, 3),
+        ([2.0, 2.03, 2.2, 2.6], 1, 4),
         ([3.0, "diverges", 0.1, 0.1], 0, 2),
         (["diverges"] * 4, 0, 1),
         ([4.0, 3.0, 2.0, 1.0], 3, 4),
     ],
-    ids=["a minimum", "stops at twice the lowest", "a trial diverges", "all diverge", "the largest"],
+    ids=[
+        "a minimum",
+        "stops at twice the lowest",
+        "the larger of two that are nearly equal",
+        "a trial diverges",
+        "all diverge",
+        "the largest",
+    ],
 )
 def test_the_rate_with_the_lowest_loss_is_found(losses, best, tried):
     rates = RATES["ScaledAdam"]
