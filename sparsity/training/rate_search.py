@@ -43,8 +43,8 @@ class RateSearch:
 def find_rate(make: Callable[[float], Trainer], optimizer: str) -> RateSearch:
     """Train for STEPS steps at each rate, and return the rates, with the best one.
 
-    The best is the largest one whose loss is then within SLACK of the lowest: a training has more steps than a
-    trial, and a larger rate needs more steps until it pays.
+    The best is the largest one whose loss is then within SLACK of the lowest: a training has more steps than
+    a trial, and a larger rate needs more steps until it pays.
 
     make: takes a rate, and gives a trainer of a copy of the network, whose epochs have about STEPS steps
     together.
