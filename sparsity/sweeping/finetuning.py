@@ -38,13 +38,13 @@ class Finetuning:
             raise InputError(f"`prune_from` is {self.prune_from!r}; {' or '.join(PRUNED_FROM)} is expected")
         if not self.material.weights or not self.material.data:
             raise InputError("the trainings of a sweep need `weights`, and `data` with labelled images")
-        if self.settings.epochs is None:
-            raise InputError("`epochs` is None; the number of epochs of each level's training is expected")
         for name in ("amount", "gradual", "sparse_train"):
             if getattr(self.settings, name):
                 raise InputError(
                     f"`{name}` is {getattr(self.settings, name)}; 0 is expected, since the sweep prunes"
                 )
+        if self.settings.epochs is None:
+            raise InputError("`epochs` is None; the number of epochs of each level's training is expected")
 
 
 def of_training(message: str) -> str:

@@ -149,7 +149,8 @@ def make_run(
         (labelled, unlabelled), val = _data(material, network, progress)
     else:
         labelled, unlabelled, val = start.labelled, start.unlabelled, None
-    pruned = bool(asked.amount) or count_sparsity(network).conv_zeros > 0
+    # A start that is resumed gets its zeros only later, from the state.
+    pruned = bool(asked.amount) or start is not None or count_sparsity(network).conv_zeros > 0
     settings = complete(asked, len(labelled) + len(unlabelled), pruned=pruned)
     prices = _price_curves(network, settings, price_curves)
     known_prices = None if prices is None else (lambda _network: prices)

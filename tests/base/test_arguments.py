@@ -16,6 +16,7 @@ TAKE_A_NETWORK: dict[str, Callable[[object], object]] = {
     "choose_head": lambda network: sparsity.choose_head(network, "one2one"),
     "compact": sparsity.compact,
     "count_sparsity": sparsity.count_sparsity,
+    "find_level": lambda network: sparsity.find_level(network, "a.yaml", settings=SETTINGS),
     "keep_head": lambda network: sparsity.keep_head(network, "one2one"),
     "layer_sparsity": sparsity.layer_sparsity,
     "predict": lambda network: sparsity.predict(network, "a.png"),
