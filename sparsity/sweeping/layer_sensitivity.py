@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from os import PathLike
 from random import Random
+from typing import Any
 
 import pandas as pd
 import torch
@@ -182,20 +183,15 @@ def measure_layers(
         pruned = _prune_alone(network, name, amount)
         ap = validate(pruned, dataset, settings, decoded=decoded).metrics.AP
         error = _distance(_raw_maps(pruned, images, device), dense_maps)
-        weight = pruned.get_submodule(name).weight
-        on_row(
-            LayerRow(
-                layer=name,
-                shape="x".join(map(str, weight.shape)),
-                weights=weight.numel(),
-                amount=amount,
-                zeros=int((weight == 0).sum()),
-                AP=ap,
-                AP_drop=dense_ap - ap,
-                output_error=error,
-                head=counting.head,
-            )
-        )
+        figures = {"AP": ap, "AP_drop": dense_ap - ap, "output_error": error, "head": counting.head}
+        on_row(LayerRow(layer=name, amount=amount, **_counts(pruned, name), **figures))
+
+
+def _counts(network: Network, name: str) -> dict[str, Any]:
+    """Return shape, weights and zeros of a layer, for its row."""
+    weight = network.get_submodule(name).weight
+    shape = "x".join(map(str, weight.shape))
+    return {"shape": shape, "weights": weight.numel(), "zeros": int((weight == 0).sum())}
 
 
 def _decode(dataset: Dataset, network: Network, settings: ValidationSettings) -> list[Batch] | None:
