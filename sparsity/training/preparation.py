@@ -26,11 +26,10 @@ from sparsity.data.training import TrainingImages
 from sparsity.formats.loading import load
 from sparsity.pruning.budgets import LATENCY
 from sparsity.pruning.price_curves import MeasurePrices, PriceCurve, digest
-from sparsity.pruning.zeros import count_sparsity
 from sparsity.training.lessons import lesson_of
 from sparsity.training.pruning import method_of, prune_by_images
 from sparsity.training.rate_search import RATES, STEPS, find_rate
-from sparsity.training.recipes import complete
+from sparsity.training.recipes import complete, is_pruned
 from sparsity.training.run import Run
 from sparsity.training.settings import TrainingSettings
 from sparsity.training.tracking import check_tracker
@@ -150,7 +149,7 @@ def make_run(
     else:
         labelled, unlabelled, val = start.labelled, start.unlabelled, None
     # A start that is resumed gets its zeros only later, from the state.
-    pruned = bool(asked.amount) or start is not None or count_sparsity(network).conv_zeros > 0
+    pruned = bool(asked.amount) or start is not None or is_pruned(network)
     settings = complete(asked, len(labelled) + len(unlabelled), pruned=pruned)
     prices = _price_curves(network, settings, price_curves)
     known_prices = None if prices is None else (lambda _network: prices)

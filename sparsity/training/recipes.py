@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from torch import nn
+
 from sparsity.base.errors import InputError
+from sparsity.pruning.zeros import count_sparsity
 from sparsity.training.settings import TrainingSettings
 
 IMAGES_SEEN = 4800
 """The images, augmented, that a pruned network is trained on in all, whatever their number. Steps decide how
 much accuracy comes back, not epochs."""
+LEAST_SPARSITY = 0.01
+"""The share of zeros from which on a network counts as pruned. Dense checkpoints had up to 4e-6."""
 GRADUAL_RATES = {"SGD": 0.01, "AdamW": 0.001, "ScaledAdam": 0.01}
 """The rate where pruning is gradual: a trial before it says little about the network after it."""
 FEWEST_EPOCHS, MOST_EPOCHS = 2, 100
@@ -35,6 +40,11 @@ DENSE = Recipe("SGD", 0.01, 16, 64, None, 1.0)
 """YOLOv5's, for networks that are trained from random weights, or without zeros."""
 PRUNED = Recipe("ScaledAdam", None, 8, None, 0.05, 0.5)
 """For networks with zeros: small steps from weights that work already."""
+
+
+def is_pruned(network: nn.Module) -> bool:
+    """Whether the weights of a network were pruned. A dense one has some zeros, too: by rounding to half."""
+    return count_sparsity(network).conv >= LEAST_SPARSITY
 
 
 def complete(settings: TrainingSettings, images: int, *, pruned: bool) -> TrainingSettings:

@@ -11,6 +11,7 @@ from sparsity.base.errors import InputError
 from sparsity.formats.loading import load
 from sparsity.formats.saving import save
 from sparsity.pruning.scaled_adam import UNIT, scaled_adam
+from sparsity.pruning.zeros import count_sparsity
 from sparsity.training import rate_search
 from sparsity.training.optimizer import make_optimizer, set_rates
 from sparsity.training.preparation import NO_TEACHER, Material, make_run
@@ -187,3 +188,14 @@ def test_a_checkpoint_with_zeros_trains_by_the_recipe_of_pruned_ones(weights, da
     assert run.settings.nominal_batch == 2
     assert make_optimizer(run.trainer.network, run.settings).param_groups[0][UNIT] > 0
     assert json.dumps(run.identity)
+
+
+def test_a_dense_checkpoint_with_a_few_zeros_is_dense(weights, data, tmp_path):
+    network = load(weights, fused=False)
+    with torch.no_grad():
+        network.get_submodule("model.1.conv").weight[0, 0, 0, 0] = 0  # as rounding to half leaves them
+    save(network, tmp_path / "rounded.pt")
+    assert count_sparsity(network).conv_zeros
+    settings = TrainingSettings(**SHORT | {"amount": 0.0})
+    run = make_run(Material(tmp_path / "rounded.pt", data=data), settings, VALIDATION, tmp_path)
+    assert (run.settings.optimizer, run.settings.nominal_batch) == ("SGD", 64)
