@@ -194,7 +194,7 @@ class _TrainerMaker:
 
     def trainer(self, settings: TrainingSettings) -> Trainer:
         """Return the trainer of the network itself."""
-        return self._make(self.network, settings, self.labelled, self.unlabelled)
+        return self._make(self.network, settings, self._images(settings, self.labelled, self.unlabelled))
 
     def find_rate(self, settings: TrainingSettings) -> float:
         """Return the best rate of some trials, and print it. A trial sees a random part of the images."""
@@ -206,32 +206,33 @@ class _TrainerMaker:
             for images in (self.labelled, self.unlabelled)
         ]
         epochs = math.ceil(seen / sum(map(len, parts)))
+        some = self._images(settings, *parts)  # for all trials: each image is decoded once
 
         def trial(rate: float) -> Trainer:
             changed = replace(settings, lr0=rate, epochs=epochs, warmup=epochs / 4, gradual=0)
-            return self._make(copy.deepcopy(self.network), changed, *parts)
+            return self._make(copy.deepcopy(self.network), changed, some)
 
         found = find_rate(trial, settings.optimizer)
         if self.accelerator.is_main_process:
             say(found.describe())
         return found.best
 
-    def _make(
-        self,
-        network: Network,
+    def _make(self, network: Network, settings: TrainingSettings, images: TrainingImages) -> Trainer:
+        return Trainer(network, images, settings, self.accelerator, self.teacher, self.price_curves)
+
+    @staticmethod
+    def _images(
         settings: TrainingSettings,
         labelled: tuple[DatasetImage, ...],
         unlabelled: tuple[DatasetImage, ...],
-    ) -> Trainer:
-        images = TrainingImages(
+    ) -> TrainingImages:
+        return TrainingImages(
             labelled,
             unlabelled=unlabelled,
             imgsz=settings.imgsz,
             augmentation=Augmentation(mosaic=settings.mosaic) if settings.augment else NONE,
             seed=settings.seed,
         )
-        teacher = copy.deepcopy(self.teacher)
-        return Trainer(network, images, settings, self.accelerator, teacher, self.price_curves)
 
 
 def _with_teacher(material: Material, *, pruning: bool) -> Material:
