@@ -17,11 +17,12 @@ class BlockOutputs(AbstractContextManager["BlockOutputs"]):
 
     A block is a module that holds a Conv2d itself, such as a convolution with its activation, and gives one
     tensor. Two networks of the same architecture have the same blocks, with batch norms or without.
+    active: whether anything is recorded; the outputs of all blocks are in memory together.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, active: bool = True) -> None:
         self._outputs: list[Tensor] = []
-        blocks = [block for block in network.modules() if _holds_convolution(block)]
+        blocks = [block for block in network.modules() if active and _holds_convolution(block)]
         self._handles = [block.register_forward_hook(self._record) for block in blocks]
 
     def _record(self, _block: nn.Module, _inputs: object, output: object) -> None:
@@ -57,15 +58,15 @@ def outputs_error(outputs: Sequence[Tensor], wanted: Sequence[Tensor], weights: 
     outputs, wanted: of both networks, [batch, channels, height, width]. weights: of the squared errors, the
     same shapes. The variance is that of each channel over all positions.
     """
-    error, spread = torch.zeros(()), torch.zeros(())
+    errors, spreads = [], []
     for one, other, weight in zip(outputs, wanted, weights, strict=True):
         one, other, weight = one.float(), other.float(), weight.float()
         places = [0, *range(2, other.dim())]
         total = weight.sum(places, keepdim=True).clamp(min=SMALLEST_SPREAD)
         mean = (weight * other).sum(places, keepdim=True) / total
-        error = error.to(one) + (weight * (one - other).square()).sum()
-        spread = spread.to(one) + (weight * (other - mean).square()).sum()
-    return error / spread.clamp(min=SMALLEST_SPREAD)
+        errors.append((weight * (one - other).square()).sum())
+        spreads.append((weight * (other - mean).square()).sum())
+    return torch.stack(errors).sum() / torch.stack(spreads).sum().clamp(min=SMALLEST_SPREAD)
 
 
 def _relative(one: Tensor, other: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsity.base.errors import InputError
+from sparsity.pruning.channel_costs import Weigh
 from sparsity.pruning.imitation import BlockOutputs, blocks_error, outputs_error
 from sparsity.pruning.layers import convolutions, every_output
 from sparsity.pruning.scaled_adam import UNIT, scaled_adam
@@ -52,10 +53,6 @@ class ReconstructionSettings:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise InputError(f"`{name}` of a reconstruction is {value!r}; a number from 0 on is expected")
-
-
-Weigh = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-"""The outputs of a network -> the weight of each number in them, in the same shapes."""
 
 
 def reconstruct(

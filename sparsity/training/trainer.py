@@ -208,7 +208,7 @@ class Trainer:
         device = self.accelerator.device
         images = pixels.to(device, non_blocking=True).float().div_(255)
         images = images.contiguous(memory_format=torch.channels_last)
-        with BlockOutputs(self.network) as blocks, self.accelerator.autocast():
+        with BlockOutputs(self.network, active=self._imitates) as blocks, self.accelerator.autocast():
             raw, maps = self.model(images), blocks.take()
         return self._losses(raw, images, targets.to(device), labelled, maps)
 
@@ -228,16 +228,21 @@ class Trainer:
     ) -> dict[str, Tensor]:
         """Return the parts of the loss.
 
-        labelled: how many of the images, the first ones, have labels. maps: the blocks' outputs.
+        labelled: how many of the images, the first ones, have labels. maps: the blocks' outputs, if
+        they are compared with the teacher's.
         """
         parts: dict[str, Tensor] = {}
         if labelled:
             parts |= self._loss([x[:labelled] for x in raw], targets, self._progress)
         if self.teacher is not None:
-            with BlockOutputs(self.teacher) as blocks, torch.no_grad(), self.accelerator.autocast():
+            with (
+                BlockOutputs(self.teacher, active=bool(maps)) as blocks,
+                torch.no_grad(),
+                self.accelerator.autocast(),
+            ):
                 wanted, wanted_maps = self.teacher.every_output(images), blocks.take()
             parts["distillation"] = self._distil(raw, wanted) * self.settings.distil
-            if self._imitates and maps:
+            if maps:
                 error = blocks_error(maps, wanted_maps)
                 parts["blocks"] = error * (self.settings.blocks * len(images))
         return parts
