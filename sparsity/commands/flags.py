@@ -10,6 +10,7 @@ from sparsity.commands.parser import Parser
 from sparsity.engines.table import ENGINES, TORCH
 from sparsity.formats.int8_runtimes import RUNTIMES as INT8_RUNTIMES
 from sparsity.formats.table import FORMS
+from sparsity.predicting.settings import PredictionSettings
 from sparsity.pruning.budgets import WEIGHTS
 from sparsity.pruning.criteria import CRITERIA, SHORTHANDS
 from sparsity.pruning.scopes import SCOPES
@@ -55,12 +56,7 @@ def add_task_flag(parser: Parser) -> None:
 def add_validation_flags(parser: Parser, *, batch_size: bool = True) -> None:
     """Add how detections are made and counted. batch_size: whether the flag is validation's here."""
     d, add = ValidationSettings, parser.group(VALIDATION).add_argument
-    add(
-        *("--imgsz", "--img", "--img-size"),
-        type=int,
-        metavar="PIXELS",
-        help=f"image size (default: {d.imgsz}; of the demo 320)",
-    )
+    add_imgsz_flag(parser, VALIDATION, d.imgsz)
     add("--workers", type=int, default=d.workers, metavar="N", help="threads that decode images, at most")
     if batch_size:
         add(
@@ -70,22 +66,45 @@ def add_validation_flags(parser: Parser, *, batch_size: bool = True) -> None:
             metavar="N",
             help="images in a batch, padded to one shape (default: 32 for YOLOv5, 16 for others)",
         )
+    add_threshold_flags(parser, VALIDATION, d, note=" (default: 0.65 for YOLOv5, 0.7 for others)")
+    add("--single-cls", action="store_true", help="count all classes as one")
+    add_head_flag(parser, VALIDATION, use=" that is counted")
+
+
+def add_imgsz_flag(parser: Parser, group: str, default: int) -> None:
+    """Add the size of the images."""
+    parser.group(group).add_argument(
+        *("--imgsz", "--img", "--img-size"),
+        type=int,
+        metavar="PIXELS",
+        help=f"image size (default: {default}; of the demo 320)",
+    )
+
+
+def add_threshold_flags(
+    parser: Parser, group: str, d: type[ValidationSettings | PredictionSettings], *, note: str = ""
+) -> None:
+    """Add which boxes are detections. d: the defaults. note: about that of the IoU."""
+    add = parser.group(group).add_argument
     add("--conf-thres", type=float, default=d.conf_thres, metavar="C", help="minimum confidence")
     add(
         "--iou-thres",
         type=float,
         default=d.iou_thres,
         metavar="IOU",
-        help="NMS suppresses boxes above this IoU (default: 0.65 for YOLOv5, 0.7 for others)",
+        help=f"NMS suppresses boxes above this IoU{note}",
     )
     add("--max-det", type=int, default=d.max_det, metavar="N", help="maximum detections per image")
-    add("--single-cls", action="store_true", help="count all classes as one")
-    add(
+
+
+def add_head_flag(parser: Parser, group: str, *, use: str = "") -> None:
+    """Add which head of a YOLO26 detects. use: what for."""
+    parser.group(group).add_argument(
         "--head",
         default="",
         choices=tuple(BRANCHES),
-        help="head of a YOLO26 that is counted: one2many, with NMS, or one2one, without (default: one2many, "
-        "if the file has it)",
+        help=f"head of a YOLO26{use}: one2many, with NMS, or one2one, without (default: one2many, if the "
+        "file has it)",
     )
 
 

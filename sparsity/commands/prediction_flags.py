@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from sparsity.commands import flags
 from sparsity.commands.flags import DATA, DEFAULT_WEIGHTS, OUTPUT
 from sparsity.commands.parser import Parser
 from sparsity.predicting.settings import PredictionSettings
-from sparsity.yolo.yolo26.branches import BRANCHES
 
 DETECTION = "detection"
 
@@ -32,21 +32,8 @@ def add_source_flags(parser: Parser) -> None:
 def add_prediction_flags(parser: Parser) -> None:
     """Add how objects are detected."""
     d, add = PredictionSettings, parser.group(DETECTION).add_argument
-    add(
-        *("--imgsz", "--img", "--img-size"),
-        type=int,
-        metavar="PIXELS",
-        help=f"image size (default: {d.imgsz}; of the demo 320)",
-    )
-    add("--conf-thres", type=float, default=d.conf_thres, metavar="C", help="minimum confidence")
-    add(
-        "--iou-thres",
-        type=float,
-        default=d.iou_thres,
-        metavar="IOU",
-        help="NMS suppresses boxes above this IoU",
-    )
-    add("--max-det", type=int, default=d.max_det, metavar="N", help="maximum detections per image")
+    flags.add_imgsz_flag(parser, DETECTION, d.imgsz)
+    flags.add_threshold_flags(parser, DETECTION, d)
     add(
         "--classes",
         nargs="+",
@@ -55,13 +42,7 @@ def add_prediction_flags(parser: Parser) -> None:
         help="detect these classes only, by number or name: --classes 0 2, --classes person car",
     )
     add("--agnostic-nms", action="store_true", help="let boxes suppress boxes of other classes")
-    add(
-        "--head",
-        default="",
-        choices=tuple(BRANCHES),
-        help="head of a YOLO26: one2many, with NMS, or one2one, without (default: one2many, if the file has "
-        "it)",
-    )
+    flags.add_head_flag(parser, DETECTION)
 
 
 def add_drawing_flags(parser: Parser) -> None:
