@@ -159,8 +159,8 @@ def finetune_parser(prog: str) -> Parser:
         prog,
         "Prune a YOLO checkpoint and train it; its zeros stay zero.",
         [
-            "--weights best.pt --data my.yaml --sparsity 0.5 --epochs 10",
-            "--weights best.pt --images folder/ --sparsity 0.5 --teacher best.pt",
+            "--weights best.pt --data my.yaml --sparsity 0.5",
+            "--weights best.pt --images folder/ --sparsity 0.5",
         ],
     )
     flags.add_data_flags(parser, weights="", data="")

@@ -2,11 +2,9 @@
 
 import copy
 import json
-import multiprocessing
 import random
 import time
 from dataclasses import asdict
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -287,18 +285,6 @@ def sweep_into(folder: Path, data: Path) -> None:
     asked = SweepSettings(**levels, validation=validation, rounds=QUICK)
     frame = run_sweep(network, data, asked, folder, weights="n.pt").frame
     frame.to_csv(folder / "sweep.csv", index=False)
-
-
-@pytest.fixture
-def processes(monkeypatch) -> BaseContext:
-    """Return a context whose processes start with all imports done, so that a kill hits the work itself."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    first = context.Process(target=time.sleep, args=(0,))
-    first.start()
-    first.join()
-    return context
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from sparsity import (
     InputError,
@@ -27,12 +26,6 @@ VALIDATION = ValidationSettings(imgsz=64, device="cpu", workers=1)
 SETTINGS = TrainingSettings(
     amount=0.5, criterion="l1", epochs=1, batch_size=2, nominal_batch=2, imgsz=64, workers=0, lr0=0.001
 )
-
-
-@pytest.fixture
-def data(shapes) -> Path:
-    shapes.write_text(yaml.safe_dump(yaml.safe_load(shapes.read_text()) | {"train": "images"}))
-    return shapes
 
 
 @pytest.fixture

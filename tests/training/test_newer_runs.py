@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import yaml
 
 from sparsity import ValidationSettings, count_sparsity, keep_head
 from sparsity.base.errors import InputError
@@ -23,13 +22,6 @@ SMALL = {"epochs": 2, "batch_size": 2, "nominal_batch": 2, "imgsz": 64, "workers
 def _no_checkpoints(monkeypatch):
     """The files of a training are tested with the other families."""
     monkeypatch.setattr(run_module, "save", lambda _network, _path: None)
-
-
-@pytest.fixture
-def data(shapes):
-    content = yaml.safe_load(shapes.read_text()) | {"train": "images"}
-    shapes.write_text(yaml.safe_dump(content))
-    return shapes
 
 
 @pytest.fixture

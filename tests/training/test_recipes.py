@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-import yaml
 
 from sparsity.base.errors import InputError
 from sparsity.formats.loading import load
@@ -124,13 +123,6 @@ def test_the_rate_with_the_lowest_loss_is_found(losses, best, tried):
 def weights(few_layers, tmp_path):
     save(few_layers(("cat", "dog", "bird")), tmp_path / "dense.pt")
     return tmp_path / "dense.pt"
-
-
-@pytest.fixture
-def data(shapes):
-    content = yaml.safe_load(shapes.read_text()) | {"train": "images"}
-    shapes.write_text(yaml.safe_dump(content))
-    return shapes
 
 
 def test_the_rate_is_found_once_and_is_the_same_by_seed(weights, data, tmp_path, monkeypatch, capsys):

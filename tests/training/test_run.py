@@ -43,13 +43,6 @@ def make_network(few_layers) -> Callable[..., Network]:
 
 
 @pytest.fixture
-def data(shapes) -> Path:
-    content = yaml.safe_load(shapes.read_text()) | {"train": "images"}
-    shapes.write_text(yaml.safe_dump(content))
-    return shapes
-
-
-@pytest.fixture
 def weights(make_network, tmp_path) -> Path:
     save(make_network(), tmp_path / "dense.pt")
     return tmp_path / "dense.pt"

@@ -26,12 +26,6 @@ SETTINGS = TrainingSettings(epochs=1, batch_size=3, nominal_batch=3, imgsz=64, w
 
 
 @pytest.fixture
-def data(shapes) -> Path:
-    shapes.write_text(yaml.safe_dump(yaml.safe_load(shapes.read_text()) | {"train": "images"}))
-    return shapes
-
-
-@pytest.fixture
 def weights(few_layers, tmp_path) -> Path:
     save(few_layers(), tmp_path / "dense.pt")
     return tmp_path / "dense.pt"

@@ -22,13 +22,6 @@ SMALL = {"epochs": 2, "batch_size": 2, "nominal_batch": 2, "imgsz": 64, "workers
 
 
 @pytest.fixture
-def data(shapes):
-    content = yaml.safe_load(shapes.read_text()) | {"train": "images"}
-    shapes.write_text(yaml.safe_dump(content))
-    return shapes
-
-
-@pytest.fixture
 def weights(few_layers, tmp_path):
     save(few_layers(family="yolov8"), tmp_path / "dense.pt")
     return tmp_path / "dense.pt"
