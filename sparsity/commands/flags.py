@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
@@ -284,6 +285,34 @@ def add_onnx_flags(parser: Parser) -> None:
         help="write .onnx files for one image of this size only, as OpenCV needs them",
     )
     add("--opset", type=int, metavar="N", help="opset of .onnx files, 12 to 18 (default: 18)")
+
+
+def add_c_flags(parser: Parser) -> None:
+    """Add how .c files are written."""
+    add = parser.group(OUTPUT).add_argument
+    add(
+        "--imgsz",
+        type=_height_and_width,
+        default=640,
+        metavar="PIXELS",
+        help="image size of .c files: 640, or height x width, such as 384x640 (default: 640)",
+    )
+    add(
+        "--for",
+        dest="cpu",
+        default="this",
+        metavar="CPU",
+        help="CPU that .c files are tuned for: this, which is measured, cortex-a53, cortex-a72, cortex-a76, "
+        "riscv64, x86-64-v2, x86-64-v3 or x86-64-v4",
+    )
+
+
+def _height_and_width(text: str) -> int | tuple[int, int]:
+    """Return 640 for "640", (384, 640) for "384x640"."""
+    sides = text.split("x")
+    if not all(side.isdecimal() for side in sides) or len(sides) > 2:
+        raise ArgumentTypeError(f"{text!r} is not a size; 640, or height x width as 384x640, is expected")
+    return int(text) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
 def add_int8_flag(parser: Parser) -> None:

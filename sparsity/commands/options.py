@@ -224,8 +224,10 @@ def check_target(file: Path, source: str, *, exist_ok: bool) -> None:
     """Raise InputError where the file is the source, or exists and must not be overwritten."""
     if file.exists() and Path(source).exists() and file.samefile(source):
         raise InputError(f"{file}: is the very file that is read; give another name")
-    if file.exists() and not exist_ok:
-        raise InputError(f"{file}: exists already; give another name, or --exist-ok to write over it")
+    written = [file, file.with_suffix(".h")] if file.suffix == ".c" else [file]
+    for one in written:
+        if one.exists() and not exist_ok:
+            raise InputError(f"{one}: exists already; give another name, or --exist-ok to write over it")
     probe_writing(file.parent)
 
 

@@ -326,14 +326,15 @@ def convert_parser(prog: str) -> Parser:
     parser = Parser(
         prog,
         "Convert a saved network into another form, rounded to half precision.",
-        ["pruned.safetensors pruned.pt", "pruned.pt pruned.onnx"],
+        ["pruned.safetensors pruned.pt", "pruned.pt pruned.onnx", "pruned.pt pruned.c --imgsz 640"],
     )
     parser.add_argument(
         "source", type=Path, help="a .pt checkpoint, or a .safetensors file that this tool saved"
     )
-    parser.add_argument("target", type=Path, help="the file to write, in .pt, .safetensors or .onnx")
+    parser.add_argument("target", type=Path, help="the file to write, in .pt, .safetensors, .onnx or .c")
     parser.group(flags.OUTPUT).add_argument(
         "--exist-ok", action="store_true", help="overwrite the target where it exists"
     )
     flags.add_onnx_flags(parser)
+    flags.add_c_flags(parser)
     return parser

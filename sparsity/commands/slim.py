@@ -43,7 +43,9 @@ def run(args: Namespace, _line: str) -> None:
         slimmed = round_to_half(found.network)
         figures = measure(network), measure(slimmed)
         for file in (folder / "slimmed.pt", *files):
-            save(fuse(copy.deepcopy(slimmed)) if file.suffix == ".onnx" else slimmed, file)
+            exported = file.suffix in (".onnx", ".c")
+            size = fit(options.settings, network).imgsz
+            save(fuse(copy.deepcopy(slimmed)) if exported else slimmed, file, imgsz=size)
             print(format_saved(file))
         about = {"weights": options.weights, "data": options.data, **asdict(asked), **asdict(found.extent)}
         about["imgsz"] = fit(options.settings, network).imgsz

@@ -18,6 +18,7 @@ OTHER_NAMES: Mapping[str, Sequence[str]] = {
     "amounts": ("levels", "amounts"),
     "calibration": ("calib",),
     "engine": ("engine", "engines"),
+    "target": ("cpu",),
     "methods": ("criterion",),
     "method": ("criterion",),
 }

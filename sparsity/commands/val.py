@@ -85,7 +85,8 @@ def run(args: Namespace, _line: str) -> None:
             of_onnx = {"static_imgsz": args.static_imgsz, "opset": args.opset}
             if args.int8:
                 of_onnx |= {"int8_images": images, "int8": args.int8}
-            _save(network, dense, files, of_onnx, args.int8)
+            of_form = {".onnx": of_onnx, ".c": {"imgsz": settings.imgsz}}
+            _save(network, dense, files, of_form, args.int8)
 
         calibration = images if learns else ()
         done = validate(network, dataset, settings, origin=origin, calibration=calibration, progress=True)
@@ -98,11 +99,11 @@ def _save(
     network: Network,
     dense: Network,
     files: Sequence[Path],
-    of_onnx: Mapping[str, Any],
+    of_form: Mapping[str, Mapping[str, Any]],
     int8: str,
 ) -> None:
     for file in files:
-        save(network, file, **(of_onnx if file.suffix == ".onnx" else {}))
+        save(network, file, **of_form.get(file.suffix, {}))
         print(report.format_saved(file, int8=int8))
     print(report.format_sizes(measure_sizes(network, measure_sizes(dense))))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from sparsity.base.arguments import require_network
 from sparsity.base.errors import InputError
 from sparsity.base.optional import optional_module
-from sparsity.formats import onnx_file, onnx_int8
+from sparsity.formats import c_file, onnx_file, onnx_int8
 from sparsity.formats.half import round_to_half
 from sparsity.formats.int8_runtimes import ONNXRUNTIME
 from sparsity.formats.table import FORMS
@@ -26,6 +26,8 @@ def save(
     int8: str = ONNXRUNTIME,
     static_imgsz: int | None = None,
     opset: int | None = None,
+    imgsz: int | tuple[int, int] = c_file.IMGSZ,
+    target: str = c_file.THIS,
 ) -> None:
     """Write a network, completely or not at all, in the form that the path's suffix names.
 
@@ -35,6 +37,9 @@ def save(
     onnxruntime or openvino (see onnx_int8.quantize).
     static_imgsz: an .onnx takes one image of this many pixels a side only, as OpenCV DNN needs. Validation
     cannot read such a file. opset: of the .onnx, 12 to 18 (18 if None).
+    .c: C code that runs the network without Python, and a .h file beside it (docs/c.md). imgsz: pixels of a
+    side of its images, or (height, width). target: the CPU that it is tuned for, such as cortex-a76; "this"
+    measures on the machine at hand.
     All floats are rounded to half precision, as YOLOv5 stores them. The zeros stay the same. To get exactly
     the figures of the file, validate round_to_half(network).
     Raises InputError for another suffix, for a weight that half precision cannot hold, or if the file cannot
@@ -52,6 +57,8 @@ def save(
         chosen = onnx_file.OPSET if opset is None else opset
         exporter = onnx_file.Exporter(True, str(path), static_imgsz, chosen)
         onnx_file.write_model(exporter.export(network), path)
+    elif path.suffix == c_file.SUFFIX:
+        c_file.write(network, path, imgsz, target)
     else:
         FORMS[path.suffix].write(network, path)
 

@@ -11,6 +11,7 @@ FORMS: Table[SavedForm] = Table(
         ".pt": "sparsity.formats.pt:FORM",
         ".safetensors": "sparsity.formats.compressed:FORM",
         ".onnx": "sparsity.formats.onnx_file:FORM",
+        ".c": "sparsity.formats.c_file:FORM",
     },
 )
 """Suffix -> form. Add one with FORMS.register(".suffix", SavedForm(read, write))."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparsity.sparse_engine.emit import LANES
 from sparsity.sparse_engine.graph import Convolution
 from sparsity.sparse_engine.layout import Cells
-from sparsity.sparse_engine.machine import MACHINE
+from sparsity.sparse_engine.machine import MACHINE, Machine
 
 CACHE = 20_000
 """Maximum bytes of a core's first-level cache for the input of one block."""
@@ -63,11 +62,6 @@ class Task:
     share: int = 1
 
     @property
-    def dense_tiles(self) -> tuple[tuple[int, int, int], ...]:
-        """The tiles of the kernels that do not skip zeros (see machine.Machine)."""
-        return MACHINE.dense_tiles_of(self.share)
-
-    @property
     def all_weights(self) -> int:
         """The number of weights, including zeros."""
         return self.outputs * self.per_group * self.taps
@@ -87,11 +81,11 @@ def choose(task: Task) -> Choice:
     return ranked(task)[0]
 
 
-def ranked(task: Task) -> list[Choice]:
+def ranked(task: Task, machine: Machine = MACHINE) -> list[Choice]:
     """Return choices for a task, whose blocks fill the cache, sorted by estimated time."""
-    tiles = [*((*tile, 1) for tile in MACHINE.tiles), *task.dense_tiles]
+    tiles = [*((*tile, 1) for tile in machine.tiles), *machine.dense_tiles_of(task.share)]
     choices = [
-        with_block(task, tile[:2], fitting_block(task, tile[:2]), tile[2])
+        with_block(task, tile[:2], fitting_block(task, tile[:2], machine.lanes), tile[2])
         for tile in tiles
         if _holds(task, *tile)
     ]
@@ -106,7 +100,7 @@ def fits(task: Task, choice: Choice) -> bool:
     known = (
         choice.tile in MACHINE.tiles
         if choice.group == 1
-        else (*choice.tile, choice.group) in task.dense_tiles
+        else (*choice.tile, choice.group) in MACHINE.dense_tiles_of(task.share)
     )
     parts = 1 <= choice.block <= task.per_group and 1 <= choice.spans <= task.outputs
     return known and parts and _holds(task, *choice.tile, choice.group)
@@ -126,10 +120,10 @@ def with_block(task: Task, tile: tuple[int, int], block: int, group: int) -> Cho
     return Choice(tile, math.ceil(task.per_group / blocks), _spans(task, tile), group)
 
 
-def fitting_block(task: Task, tile: tuple[int, int]) -> int:
+def fitting_block(task: Task, tile: tuple[int, int], lanes: int = MACHINE.lanes) -> int:
     """Return how many input channels of a tile fit into the cache."""
     sides = [(side - 1) * task.stride + task.extent for side in tile]
-    return max(1, CACHE // (math.prod(sides) * LANES * 4))
+    return max(1, CACHE // (math.prod(sides) * lanes * 4))
 
 
 def count_tiles(task: Task, tile: tuple[int, int]) -> int:

@@ -62,11 +62,11 @@ class CompiledNetwork:
         if dtype not in PACKINGS:
             raise InputError(f"`dtype` is {dtype}; one of {', '.join(map(str, PACKINGS))} is expected")
         traced = trace(network)
-        self._graph = traced.graph
+        self.graph = traced.graph
         if dtype is torch.bfloat16:
-            self._graph = pack_halves(traced.graph)
+            self.graph = pack_halves(traced.graph)
         elif dtype is torch.int8:
-            self._graph = quantize(traced, calibration)
+            self.graph = quantize(traced, calibration)
         self._threads = threads
         self._prepared: OrderedDict[tuple[int, int, int], _Prepared] = OrderedDict()
         self.choices: dict[Task, Choice] = {}
@@ -106,7 +106,7 @@ class CompiledNetwork:
     def try_choices(self, height: int, width: int, choices: Mapping[Task, Choice]) -> Program:
         """Return a program with these choices added to the current ones. The program is not kept."""
         threads = self.threads
-        return make_program(self._graph, height, width, threads, self.choices | dict(choices))
+        return make_program(self.graph, height, width, threads, self.choices | dict(choices))
 
     def choose(self, choices: Mapping[Task, Choice]) -> None:
         """Use these choices from now on, instead of estimated ones."""
@@ -121,7 +121,7 @@ class CompiledNetwork:
             raise InputError(
                 f"`images` is a {type(images).__name__}; a torch.Tensor is expected (see torch.from_numpy)"
             )
-        largest = self._graph.largest
+        largest = self.graph.largest
         fitting = images.ndim == 4 and images.shape[1] == 3 and len(images) > 0
         sides = fitting and all(side > 0 and side % largest == 0 for side in images.shape[2:])
         if not sides or images.dtype != torch.float32 or images.device.type != "cpu":
@@ -149,7 +149,7 @@ class CompiledNetwork:
         key = (height, width, threads)
         with self._lock:
             if key not in self._prepared:
-                program = make_program(self._graph, height, width, threads, self.choices)
+                program = make_program(self.graph, height, width, threads, self.choices)
                 self._prepared[key] = _Prepared(program)
                 while len(self._prepared) > MOST_PROGRAMS:
                     self._prepared.popitem(last=False)

@@ -12,7 +12,7 @@ from sparsity.base.errors import InputError
 from sparsity.sparse_engine.arrays import LINE_FLOATS
 from sparsity.sparse_engine.emit import LANES
 from sparsity.sparse_engine.graph import Convolution, Graph, Map, maps_in, maps_of
-from sparsity.sparse_engine.machine import GRIDS
+from sparsity.sparse_engine.machine import GRIDS_OF
 from sparsity.sparse_engine.moves import REACH, shift_case
 
 CACHE_SETS, ROW_SHIFT = 64, 13
@@ -35,6 +35,11 @@ class Cells:
     rows: int
     columns: int
     grid: tuple[int, int]
+
+    @property
+    def lanes(self) -> int:
+        """The number of blocks, which is that of a vector's lanes."""
+        return self.grid[0] * self.grid[1]
 
     @property
     def whole(self) -> bool:
@@ -71,20 +76,20 @@ class Layout:
     per_image: int
 
 
-def choose_grid(height: int, width: int) -> tuple[int, int]:
+def choose_grid(height: int, width: int, lanes: int = LANES) -> tuple[int, int]:
     """Return the grid of blocks with the fewest unused cells, for a map of height x width cells."""
-    return min(GRIDS, key=lambda grid: -(-height // grid[0]) * -(-width // grid[1]))
+    return min(GRIDS_OF[lanes], key=lambda grid: -(-height // grid[0]) * -(-width // grid[1]))
 
 
-def lay_out(graph: Graph, height: int, width: int) -> Layout:
+def lay_out(graph: Graph, height: int, width: int, lanes: int = LANES) -> Layout:
     """Return a place for each map. Maps that are not needed at the same time can share memory.
 
     The raw maps come last, those of one image after those of another, since a caller reads them later.
 
-    height, width: of the images, multiples of graph.largest.
+    height, width: of the images, multiples of graph.largest. lanes: in a vector, 4, 8 or 16.
     Raises InputError where a map is too small for the halo that a convolution needs.
     """
-    cells = _Sizes(graph.largest, height, width)
+    cells = _Sizes(graph.largest, height, width, lanes)
     halos = _halos(graph)
     lives = _lives(graph)
     homes = {home: cells.of(home.shrink) for home in lives}
@@ -100,7 +105,7 @@ def lay_out(graph: Graph, height: int, width: int) -> Layout:
         home, first = one.home()
         pitch, plane = sizes[home]
         halo = halos.get(home, 0)
-        begin = offsets[home] + first * plane + halo * (pitch + LANES)
+        begin = offsets[home] + first * plane + halo * (pitch + lanes)
         places[one] = Place(homes[home], begin, pitch, plane, halo, per_image if home in kept else 0)
     return Layout(places, floats, per_image)
 
@@ -108,7 +113,7 @@ def lay_out(graph: Graph, height: int, width: int) -> Layout:
 def place_alone(cells: Cells, halo: int) -> Place:
     """Return the place of one channel in a separate array. Raises InputError where lay_out does."""
     pitch = _plane(cells, halo)
-    return Place(cells, halo * (pitch + LANES), pitch, pitch * (cells.rows + 2 * halo), halo)
+    return Place(cells, halo * (pitch + cells.lanes), pitch, pitch * (cells.rows + 2 * halo), halo)
 
 
 def halo_moves(place: Place, reach: int) -> np.ndarray:
@@ -123,8 +128,8 @@ def halo_moves(place: Place, reach: int) -> np.ndarray:
             down, right = y // cells.rows, x // cells.columns
             if (down, right) == (0, 0):
                 continue
-            source = (y - down * cells.rows) * place.pitch + (x - right * cells.columns) * LANES
-            moves.append((y * place.pitch + x * LANES, source, shift_case(cells.grid, down, right)))
+            source = (y - down * cells.rows) * place.pitch + (x - right * cells.columns) * cells.lanes
+            moves.append((y * place.pitch + x * cells.lanes, source, shift_case(cells.grid, down, right)))
     moves.sort(key=lambda move: move[2])
     return np.array(moves, np.int32).reshape(-1, 3)
 
@@ -134,12 +139,12 @@ def edge_floats(place: Place) -> np.ndarray:
     cells = place.cells
     if cells.whole:
         return np.zeros(0, np.int32)
-    lane = np.arange(LANES)
+    lane = np.arange(cells.lanes)
     y = np.arange(cells.rows)[:, None, None] + lane // cells.grid[1] * cells.rows
     x = np.arange(cells.columns)[None, :, None] + lane % cells.grid[1] * cells.columns
     beyond = (y >= cells.height) | (x >= cells.width)
     row, column, lane = beyond.nonzero()
-    return (row * place.pitch + column * LANES + lane).astype(np.int32)
+    return (row * place.pitch + column * cells.lanes + lane).astype(np.int32)
 
 
 def cell_floats(place: Place) -> np.ndarray:
@@ -147,7 +152,7 @@ def cell_floats(place: Place) -> np.ndarray:
     cells = place.cells
     y, x = np.arange(cells.height)[:, None], np.arange(cells.width)
     lane = y // cells.rows * cells.grid[1] + x // cells.columns
-    return (y % cells.rows * place.pitch + x % cells.columns * LANES + lane).astype(np.int32).ravel()
+    return (y % cells.rows * place.pitch + x % cells.columns * cells.lanes + lane).astype(np.int32).ravel()
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,7 @@ class _Sizes:
     largest: int
     height: int
     width: int
+    lanes: int
 
     def of(self, shrink: int) -> Cells:
         """Return the size of a map with this stride.
@@ -162,7 +168,7 @@ class _Sizes:
         All maps are divided along the same lines: those of the map with the largest stride.
         """
         coarse = self.height // self.largest, self.width // self.largest
-        grid = choose_grid(*coarse)
+        grid = choose_grid(*coarse, self.lanes)
         rows, columns = (-(-side // blocks) for side, blocks in zip(coarse, grid, strict=True))
         finer = self.largest // shrink
         return Cells(self.height // shrink, self.width // shrink, rows * finer, columns * finer, grid)
@@ -208,7 +214,7 @@ def _plane(cells: Cells, halo: int) -> int:
             f"a map of {cells.height} x {cells.width} cells is too small for the sparse engine: give a "
             "larger `imgsz`, or `engine` torch"
         )
-    return (cells.columns + 2 * halo) * LANES
+    return (cells.columns + 2 * halo) * cells.lanes
 
 
 def _pack(sizes: Mapping[Map, int], lives: Mapping[Map, tuple[int, int]]) -> tuple[dict[Map, int], int]:

@@ -17,7 +17,7 @@ LANES_VARIABLE = "SPARSITY_ENGINE_LANES"
 
 It works on any CPU: LLVM splits vectors that are too wide for it.
 """
-_SMALL = (
+SMALL = (
     (1, 1),
     (1, 2),
     (1, 3),
@@ -32,14 +32,14 @@ _SMALL = (
     (1, 13),
     (2, 7),
 )
-_LARGE = (
+LARGE = (
     *((1, 1), (1, 2), (1, 3), (1, 5), (2, 4), (2, 5), (1, 10), (3, 4), (3, 5), (1, 14)),
     *((2, 10), (4, 5), (1, 20), (3, 7), (5, 5), (3, 8), (1, 25)),
 )
 
 
-_SMALL_DENSE = ((1, 6, 2), (2, 3, 2), (1, 4, 3), (2, 2, 3), (1, 2, 4))
-_LARGE_DENSE = ((1, 6, 4), (2, 3, 4), (1, 8, 3), (2, 4, 3), (1, 5, 5), (1, 12, 2), (2, 6, 2))
+SMALL_DENSE = ((1, 6, 2), (2, 3, 2), (1, 4, 3), (2, 2, 3), (1, 2, 4))
+LARGE_DENSE = ((1, 6, 4), (2, 3, 4), (1, 8, 3), (2, 4, 3), (1, 5, 5), (1, 12, 2), (2, 6, 2))
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def this_machine() -> Machine:
     wide, fused = features.get("avx512f", False), features.get("fma", False) or arm
     lanes = _requested_lanes() or (16 if wide else 8 if features.get("avx2", False) else 4)
     many = arm or lanes == 16
-    tiles = (_LARGE, _LARGE_DENSE) if many else (_SMALL, _SMALL_DENSE)
+    tiles = (LARGE, LARGE_DENSE) if many else (SMALL, SMALL_DENSE)
     name = numba.config.CPU_NAME or llvm.get_host_cpu_name()
     halves, octets = features.get("avx512bf16", False), features.get("avx512vnni", False)
     return Machine(name, lanes, fused, halves, octets, *tiles)
@@ -98,7 +98,9 @@ def _requested_lanes() -> int | None:
 
 MACHINE = this_machine()
 """The CPU that the kernels are compiled for."""
-GRIDS = {4: ((2, 2), (1, 4), (4, 1)), 8: ((4, 2), (2, 4)), 16: ((4, 4), (8, 2), (2, 8))}[MACHINE.lanes]
-"""The possible grids: rows and columns of blocks, one block per lane."""
+GRIDS_OF = {4: ((2, 2), (1, 4), (4, 1)), 8: ((4, 2), (2, 4)), 16: ((4, 4), (8, 2), (2, 8))}
+"""Number of lanes -> the possible grids: rows and columns of blocks, one block per lane."""
+GRIDS = GRIDS_OF[MACHINE.lanes]
+"""The possible grids of this machine."""
 OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 """numba's options for every function of the kernels."""

@@ -41,7 +41,7 @@ def shift_sources(grid: tuple[int, int], rows: int, columns: int) -> list[int]:
     Lane i holds the block in row i // grid columns and column i % grid columns of the grid.
     """
     sources = []
-    for lane in range(LANES):
+    for lane in range(grid[0] * grid[1]):
         row, column = lane // grid[1] + rows, lane % grid[1] + columns
         inside = 0 <= row < grid[0] and 0 <= column < grid[1]
         sources.append(row * grid[1] + column if inside else -1)

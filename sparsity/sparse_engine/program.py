@@ -156,7 +156,7 @@ class _Maker:
 
     def _add_attention(self, step: Attention) -> None:
         source, result = (self.layout.places[one] for one in (step.source, step.result))
-        cells, apart = _cells_of_area(step, source), step.heads * step.areas
+        cells, apart = cells_of_area(step, source), step.heads * step.areas
         row = self._add(Kind.ATTEND, "attention", step.result, step.source, step.result)
         spans = 1
         if self.threads > 1:
@@ -284,7 +284,7 @@ _RESIDUAL = [Conv.RESIDUAL, Conv.RESIDUAL_PITCH, Conv.RESIDUAL_PLANE, Conv.RESID
 _WHOLE = (Whole.HEIGHT, Whole.WIDTH, Whole.GRID_ROWS, Whole.GRID_COLUMNS, Whole.IMAGE, Whole.DEPTH)
 
 
-def _cells_of_area(step: Attention, place: Place) -> int:
+def cells_of_area(step: Attention, place: Place) -> int:
     """Return how many cells each area of a map has."""
     height, width = place.cells.height, place.cells.width
     if height * width % step.areas:

@@ -163,7 +163,7 @@ def find_level(
 def save_found(search: Search, file: Path) -> FoundLevel:
     """Write the network that was found; with several, of the largest sparsity. Returns what it is of."""
     best = max(search.found.values(), key=lambda one: (one.amount, one.AP))
-    save(best.network, file)
+    save(best.network, file, imgsz=int(search.sweep.frame["imgsz"].iloc[0]))
     return best
 
 

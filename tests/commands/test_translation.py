@@ -2,7 +2,13 @@
 
 import pytest
 
-from sparsity.commands.parsers import finetune_parser, sensitivity_parser, sweep_parser, val_parser
+from sparsity.commands.parsers import (
+    convert_parser,
+    finetune_parser,
+    sensitivity_parser,
+    sweep_parser,
+    val_parser,
+)
 from sparsity.commands.translation import OTHER_NAMES, as_flags
 
 
@@ -18,6 +24,7 @@ from sparsity.commands.translation import OTHER_NAMES, as_flags
             val_parser, "give a smaller `lr0`", "give a smaller `lr0`", id="a flag of other commands"
         ),
         pytest.param(finetune_parser, "`lr0`, or `warmup`", "--lr0, or --warmup", id="two"),
+        pytest.param(convert_parser, "`target` is 'x'", "--for is 'x'", id="a flag that is no identifier"),
         pytest.param(val_parser, "its metadata `names`", "its metadata `names`", id="no argument"),
     ],
 )
@@ -26,5 +33,6 @@ def test_arguments_become_flags(make_parser, message, expected):
 
 
 def test_every_other_name_is_a_flag_of_a_command():
-    known = {dest for make in (val_parser, sweep_parser, sensitivity_parser) for dest in make("p").flags()}
+    parsers = (val_parser, sweep_parser, sensitivity_parser, convert_parser)
+    known = {dest for make in parsers for dest in make("p").flags()}
     assert {dest for names in OTHER_NAMES.values() for dest in names} <= known

@@ -68,7 +68,8 @@ def test_weights_that_half_precision_cannot_hold_are_refused(network, tmp_path, 
 
 @pytest.mark.parametrize("suffix", FORMS)
 def test_a_full_disk_leaves_the_old_file_as_it_was(shallow, tmp_path, monkeypatch, suffix):
-    path = tmp_path / f"a{suffix}"
+    path = tmp_path / "of the user" / f"a{suffix}"
+    path.parent.mkdir()
     path.write_bytes(b"the old file")
 
     def full(_path, _content):
@@ -80,12 +81,12 @@ def test_a_full_disk_leaves_the_old_file_as_it_was(shallow, tmp_path, monkeypatc
         save(shallow, path)
     monkeypatch.undo()
     assert path.read_bytes() == b"the old file"
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a", "a.ONNX", ".pt/a"])
 def test_other_suffixes_are_refused(network, tmp_path, name):
-    with pytest.raises(InputError, match=r"ends in \.pt, \.safetensors, \.onnx is expected"):
+    with pytest.raises(InputError, match=r"ends in \.pt, \.safetensors, \.onnx, \.c is expected"):
         save(network, tmp_path / name)
 
 
