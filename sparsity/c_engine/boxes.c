@@ -40,20 +40,34 @@ int NAME_decode(const float *maps, float conf, struct NAME_box *boxes, int room)
 {
     int found = 0;
     for (int i = 0; i < (int)(sizeof raw_maps / sizeof *raw_maps); i++) {
-        found = decode_map(raw_maps + i, maps, conf, boxes, room, found);
-        maps += (ptrdiff_t)raw_maps[i].channels * raw_maps[i].height * raw_maps[i].width;
+        const ptrdiff_t cells = (ptrdiff_t)raw_maps[i].height * raw_maps[i].width;
+        const struct view view = {maps, cells, NULL};
+        found = decode_map(raw_maps + i, &view, conf, boxes, room, found);
+        maps += raw_maps[i].channels * cells;
     }
+    return found;
+}
+
+/* As NAME_decode, from the raw maps where they were computed. */
+static int decode_arena(float conf, struct NAME_box *boxes, int room)
+{
+    int found = 0, index = 0;
+    for (int i = 0; i < (int)(sizeof steps / sizeof *steps); i++)
+        if (steps[i].kind == OUTPUT) {
+            const struct view view = {arena + steps[i].result.at, steps[i].result.plane, steps[i].cells};
+            found = decode_map(raw_maps + index++, &view, conf, boxes, room, found);
+        }
     return found;
 }
 
 int NAME_detect(const float *rgb, float conf, float iou, struct NAME_box *boxes, int room)
 {
-    static float maps[NAME_MAPS];
     static struct NAME_box candidates[NAME_CANDIDATES];
-    int count = NAME_run(rgb, 1, maps);
-    if (count < 0 || !boxes || room < 0)
+    if (!rgb || !boxes || room < 0)
         return -1;
-    count = least(NAME_decode(maps, conf, candidates, NAME_CANDIDATES), NAME_CANDIDATES);
+    prepare();
+    run_image(rgb, NULL);
+    int count = least(decode_arena(conf, candidates, NAME_CANDIDATES), NAME_CANDIDATES);
 #if NAME_NMS
     count = NAME_nms(candidates, count, iou, 0, room);
 #else

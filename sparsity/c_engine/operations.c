@@ -23,18 +23,14 @@ static void find_offsets(const struct step *s)
     }
 }
 
-/* The place of each cell in a plane, row by row: first of the source, then of the result. */
-static void find_cells(const struct step *s)
+/* The place of each cell in a plane, row by row. */
+static void find_cells(const struct step *s, ptrdiff_t pitch, int32_t *to)
 {
-    int32_t *to = s->cells;
-    for (int part = 0; part < 2; part++) {
-        const ptrdiff_t pitch = part ? s->result.pitch : s->source.pitch;
-        for (int y = 0; y < s->height; y++)
-            for (int x = 0; x < s->width; x++) {
-                const int lane = y / s->rows * s->across + x / s->columns;
-                *to++ = (int32_t)(y % s->rows * pitch + x % s->columns * LANES + lane);
-            }
-    }
+    for (int y = 0; y < s->height; y++)
+        for (int x = 0; x < s->width; x++) {
+            const int lane = y / s->rows * s->across + x / s->columns;
+            *to++ = (int32_t)(y % s->rows * pitch + x % s->columns * LANES + lane);
+        }
 }
 
 static int count_tiles(const struct step *s)
@@ -340,6 +336,7 @@ static void run_item(const struct step *s, int item, int threads, int thread, co
     }
 }
 
+/* maps: NULL to leave the raw maps in the arena. */
 static void run_image(const float *rgb, float *maps)
 {
 #ifdef _OPENMP
@@ -352,6 +349,8 @@ static void run_image(const float *rgb, float *maps)
         thread = omp_get_thread_num();
 #endif
         for (int i = 0; i < (int)(sizeof steps / sizeof *steps); i++) {
+            if (steps[i].kind == OUTPUT && !maps)
+                continue;
             const int items = count_items(steps + i, threads);
 #ifdef _OPENMP
 #pragma omp for schedule(dynamic, 1)
@@ -366,10 +365,15 @@ static void prepare(void)
 {
     static int prepared;
     for (int i = 0; !prepared && i < (int)(sizeof steps / sizeof *steps); i++) {
-        if (steps[i].kind == CONVOLVE)
-            find_offsets(steps + i);
-        else if (steps[i].kind == ATTEND)
-            find_cells(steps + i);
+        const struct step *s = steps + i;
+        if (s->kind == CONVOLVE)
+            find_offsets(s);
+        if (s->kind == ATTEND) {
+            find_cells(s, s->source.pitch, s->cells);
+            find_cells(s, s->result.pitch, s->cells + s->height * s->width);
+        }
+        if (s->kind == OUTPUT)
+            find_cells(s, s->result.pitch, s->cells);
     }
     prepared = 1;
 }

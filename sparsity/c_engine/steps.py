@@ -76,8 +76,10 @@ class _Steps:
             yield self._row(step)
         begin = 0
         for one, depth in zip(graph.outputs, graph.depths, strict=True):
-            yield [("kind", "OUTPUT"), *self._shape(one, depth), ("result", self._where(one)), ("map", begin)]
-            cells = self._cells(one)
+            cells, places = self._cells(one), ("cells", f"cells_{len(self.cells)}")
+            shape, where = self._shape(one, depth), ("result", self._where(one))
+            yield [("kind", "OUTPUT"), *shape, where, places, ("map", begin)]
+            self.cells.append(cells.height * cells.width)
             begin += depth * cells.height * cells.width
 
     def _row(self, step: Step | Filling) -> Fields:

@@ -193,7 +193,7 @@ struct place {
 
 /* height, width: of the result, in cells. rows, columns: of a block. across: blocks beside each other.
    step, shift, row, column: of MOVE. reach: of POOL and HALO, in cells. heads, keys, values, areas: of ATTEND.
-   grid: the number of the grid. cells: of ATTEND, in the table of cells. map: of OUTPUT, where it begins. */
+   grid: the number of the grid. cells: of ATTEND and OUTPUT, the places of cells in a plane (see find_cells). map: of OUTPUT, where it begins. */
 struct step {
     enum kind kind;
     int channels, height, width, rows, columns, across, grid;
