@@ -11,25 +11,35 @@ from sparsity.pruning.layers import convolutions
 
 
 class Masks:
-    """The weights that stay zero. keep: name of a Conv2d's weight -> True where a weight is kept."""
+    """The weights that stay zero. keep: name of a Conv2d's weight -> True where a weight is kept.
+
+    Each mask is copied once to the device of its weight, and stays there.
+    """
 
     def __init__(self, keep: Mapping[str, Tensor]) -> None:
         self.keep = dict(keep)
+        self._placed: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def apply(self, network: nn.Module) -> None:
         """Set the masked weights to zero, in place."""
-        for name, keep in self.keep.items():
+        for name in self.keep:
             weight = network.get_parameter(name)
-            weight.mul_(keep.to(weight.device))
+            weight.mul_(self._mask(name, weight.device))
 
     @torch.no_grad()
     def apply_to_gradients(self, network: nn.Module) -> None:
         """Set the gradients of the masked weights to zero, in place, so that they build up no momentum."""
-        for name, keep in self.keep.items():
+        for name in self.keep:
             gradient = network.get_parameter(name).grad
             if gradient is not None:
-                gradient.mul_(keep.to(gradient.device))
+                gradient.mul_(self._mask(name, gradient.device))
+
+    def _mask(self, name: str, device: torch.device) -> Tensor:
+        mask = self._placed.get(name)
+        if mask is None or mask.device != device:
+            mask = self._placed[name] = self.keep[name].to(device)
+        return mask
 
     @property
     def zeros(self) -> int:
