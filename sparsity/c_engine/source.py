@@ -46,7 +46,7 @@ def write_source(network: Network, stem: str, height: int, width: int, target: s
     stride = network.largest_stride
     if min(height, width) < stride or height % stride or width % stride:
         raise InputError(f"`imgsz` is {height} x {width}; multiples of {stride} are expected for C code")
-    compiled = CompiledNetwork(network, 1)
+    compiled = _compiled(network)
     graph = compiled.graph
     if target == THIS:
         choices = _measured(compiled, height, width)
@@ -60,6 +60,14 @@ def write_source(network: Network, stem: str, height: int, width: int, target: s
     top = _read("top.c").replace("ZEROS", f"{zeros:.1%}").replace("SIZE", f"{height} x {width}")
     top = _named(top.replace("VERSION", installed_version()), name).replace("FILE", stem)
     return Source(name, f"{top}\n{header}\n{_named(code, name)}", header)
+
+
+def _compiled(network: Network) -> CompiledNetwork:
+    try:
+        return CompiledNetwork(network, 1)
+    except InputError as error:
+        reason = str(error).partition(";")[0]
+        raise InputError(f"C code can't run this network: {reason}; an .onnx file can") from error
 
 
 def _measured(compiled: CompiledNetwork, height: int, width: int) -> list[Choice]:
