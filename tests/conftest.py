@@ -2,15 +2,20 @@
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 
 from sparsity.commands import opening
@@ -53,6 +58,26 @@ def assets() -> Path:
 @pytest.fixture(autouse=True)
 def _cache_in_tmp(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_compiled_once(tmp_path_factory) -> Iterator[None]:
+    """Let one of the processes compile the sparse engine's kernels, and the others read its machine code."""
+    if find_spec("numba") is None:
+        yield
+        return
+    build = import_module("sparsity.sparse_engine.build")
+    compile_or_read, folder = build._load.__wrapped__, tmp_path_factory.getbasetemp().parent / "kernels"
+    folder.mkdir(exist_ok=True)
+
+    @cache
+    def load(arena: type) -> Callable[..., None]:
+        with FileLock(folder / "lock"), mock.patch.dict(os.environ, XDG_CACHE_HOME=str(folder)):
+            return compile_or_read(arena)
+
+    load.__wrapped__ = compile_or_read
+    with mock.patch.object(build, "_load", load):
+        yield
 
 
 @pytest.fixture
