@@ -108,6 +108,7 @@ def test_the_tests_mirror_the_rooms():
     assert {file.name for file in tests.glob("test_*.py")} == {
         "test_documentation.py",
         "test_doors.py",
+        "test_gpu_path.py",
         "test_imports.py",
         "test_installing.py",
     }
