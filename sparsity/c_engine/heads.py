@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 from sparsity.base.errors import InputError
-from sparsity.c_engine.text import initialised
+from sparsity.c_engine.text import initialised, template
 from sparsity.sparse_engine.graph import Graph
 from sparsity.yolo.head import Head
 
@@ -46,5 +44,4 @@ def _code(file: str, head: Head, graph: Graph, height: int, width: int, sizes: s
         *rows,
         "};\n\n",
     ]
-    folder = resources.files("sparsity.c_engine")
-    return "".join([*lines, *(folder.joinpath(one).read_text("utf-8") for one in ("decode.c", file))])
+    return "".join([*lines, template("decode.c"), template(file)])

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sparsity.base.errors import InputError
+from sparsity.sparse_engine.attention import scratch_floats
 from sparsity.sparse_engine.choices import Choice, ranked, task_of
 from sparsity.sparse_engine.graph import Attention, Convolution, Graph, Map, Pooling, Step
 from sparsity.sparse_engine.layout import Layout, lay_out, place_alone
@@ -14,6 +16,7 @@ from sparsity.sparse_engine.program import cells_of_area
 
 ATTENTION_ROWS, ATTENTION_VECTORS = 4, 2
 """ROWS and VECTORS of operations.c."""
+LARGEST_INT = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,13 @@ def make_plan(graph: Graph, height: int, width: int, choices: Sequence[Choice], 
 
     Where a map is too small for a tile, or the choice was made for vectors of another width, the machine's
     tile with the smallest estimated time takes its place. Blocks and groups stay.
+    Raises InputError for images so large that an int of C can't count the memory of their maps.
     """
     layout = lay_out(graph, height, width, machine.lanes)
+    if layout.floats + layout.per_image > LARGEST_INT:
+        raise InputError(
+            f"`imgsz` is {height} x {width}: such images are too large for C code; give a smaller one"
+        )
     tiles = [
         _tile(step, layout, choice, machine)
         for step, choice in zip(convolutions(graph), choices, strict=True)
@@ -101,8 +109,6 @@ def _scratch(step: Step, layout: Layout, lanes: int) -> int:
         reach = step.kernel // 2
         return 2 * (place.cells.rows + 2 * reach) * place_alone(place.cells, reach).pitch
     if isinstance(step, Attention):
-        block = ATTENTION_VECTORS * lanes
-        pitch = math.ceil(cells_of_area(step, place) / block) * block
-        rows = math.ceil(step.values / ATTENTION_ROWS) * ATTENTION_ROWS
-        return pitch * (step.keys + rows) + block * (step.keys + pitch + rows + 1)
+        sizes = {"block": ATTENTION_VECTORS * lanes, "together": ATTENTION_ROWS}
+        return scratch_floats(cells_of_area(step, place), step.keys, step.values, **sizes)
     return 0

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 from sparsity.base.errors import InputError
 from sparsity.base.version import installed_version
+from sparsity.c_engine.cpus import THIS
 from sparsity.c_engine.heads import head_code
 from sparsity.c_engine.plan import convolutions, estimate_choices, make_plan
 from sparsity.c_engine.steps import layer_tables, plan_tables
-from sparsity.c_engine.targets import THIS, WIDTHS, machine_of, machine_with
-from sparsity.c_engine.text import identifier, quoted
+from sparsity.c_engine.targets import WIDTHS, machine_of, machine_with
+from sparsity.c_engine.text import identifier, quoted, template
 from sparsity.c_engine.weights import list_weights
 from sparsity.sparse_engine.choices import Choice
 from sparsity.sparse_engine.compiled import CompiledNetwork
@@ -57,7 +57,7 @@ def write_source(network: Network, stem: str, height: int, width: int, target: s
     code = _code(network, graph, height, width, choices, [machine_with(n, machine) for n in WIDTHS])
     weights = sum(step.weight.size for step in convolutions(graph))
     zeros = 1 - sum(int((step.weight != 0).sum()) for step in convolutions(graph)) / max(1, weights)
-    top = _read("top.c").replace("ZEROS", f"{zeros:.1%}").replace("SIZE", f"{height} x {width}")
+    top = template("top.c").replace("ZEROS", f"{zeros:.1%}").replace("SIZE", f"{height} x {width}")
     top = _named(top.replace("VERSION", installed_version()), name).replace("FILE", stem)
     return Source(name, f"{top}\n{header}\n{_named(code, name)}", header)
 
@@ -85,12 +85,12 @@ def _code(
     machines: Sequence[Machine],
 ) -> str:
     weights = [list_weights(step, one) for step, one in zip(convolutions(graph), choices, strict=True)]
-    parts = [_read("vectors.c"), layer_tables(graph, weights)]
+    parts = [template("vectors.c"), layer_tables(graph, weights)]
     for machine in machines:
         plan = make_plan(graph, height, width, choices, machine)
         parts += [f"#if LANES == {machine.lanes}\n", plan_tables(graph, plan, weights), "#endif\n"]
-    boxes = [_names(network), head_code(network.head, graph, height, width), _read("boxes.c")]
-    return "\n".join([*parts, _read("operations.c"), *boxes])
+    boxes = [_names(network), head_code(network.head, graph, height, width), template("boxes.c")]
+    return "\n".join([*parts, template("operations.c"), *boxes])
 
 
 def _header(network: Network, graph: Graph, height: int, width: int) -> str:
@@ -103,7 +103,7 @@ def _header(network: Network, graph: Graph, height: int, width: int) -> str:
         "CANDIDATES_VALUE": CANDIDATES,
         "MAPS_VALUE": sum(depth * count for depth, count in zip(graph.depths, cells, strict=True)),
     }
-    text = _read("header.h")
+    text = template("header.h")
     for token, number in numbers.items():
         text = text.replace(token, str(number))
     return text
@@ -113,10 +113,6 @@ def _names(network: Network) -> str:
     """Return the definition of the classes' names."""
     names = ",\n".join(f"    {quoted(name)}" for name in network.names)
     return f"const char *const NAME_names[NAME_CLASSES] = {{\n{names}}};\n"
-
-
-def _read(file: str) -> str:
-    return resources.files("sparsity.c_engine").joinpath(file).read_text("utf-8")
 
 
 def _named(text: str, name: str) -> str:

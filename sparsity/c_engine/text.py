@@ -1,13 +1,19 @@
-"""Writes numbers, texts and names as C."""
+"""Reads the C files of this folder, and writes numbers, texts and names as C."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from importlib import resources
 
 import numpy as np
 
 PER_LINE = 12
+
+
+def template(file: str) -> str:
+    """Return the text of a C file of this folder, whose names begin with NAME_."""
+    return resources.files("sparsity.c_engine").joinpath(file).read_text("utf-8")
 
 
 def identifier(stem: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 
 from sparsity.base.errors import InputError
+from sparsity.c_engine.cpus import IMGSZ, THIS
 from sparsity.commands.options import check_target
-from sparsity.formats.c_file import IMGSZ, SUFFIX, THIS
+from sparsity.formats.c_file import SUFFIX
 from sparsity.formats.loading import load
 from sparsity.formats.saving import check_form, save
 from sparsity.report.validation import format_saved

@@ -6,6 +6,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
+from sparsity.c_engine.cpus import CPUS, IMGSZ, THIS
 from sparsity.channels.slimming_settings import SlimmingSettings
 from sparsity.commands.parser import Parser
 from sparsity.engines.table import ENGINES, TORCH
@@ -293,17 +294,16 @@ def add_c_flags(parser: Parser) -> None:
     add(
         "--imgsz",
         type=_height_and_width,
-        default=640,
+        default=IMGSZ,
         metavar="PIXELS",
-        help="image size of .c files: 640, or height x width, such as 384x640 (default: 640)",
+        help="image size of .c files: 640, or height x width, such as 384x640",
     )
     add(
         "--for",
         dest="cpu",
-        default="this",
+        default=THIS,
         metavar="CPU",
-        help="CPU that .c files are tuned for: this, which is measured, cortex-a53, cortex-a72, cortex-a76, "
-        "riscv64, x86-64-v2, x86-64-v3 or x86-64-v4",
+        help=f"CPU that .c files are tuned for: {THIS}, which is measured, or {', '.join(CPUS)}",
     )
 
 

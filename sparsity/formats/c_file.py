@@ -9,14 +9,11 @@ from typing import NoReturn
 from sparsity.base.errors import InputError
 from sparsity.base.files import write_bytes
 from sparsity.base.optional import optional_module
+from sparsity.c_engine.cpus import IMGSZ, THIS
 from sparsity.formats.saved_form import SavedForm
 from sparsity.yolo.network import Network
 
 SUFFIX = ".c"
-IMGSZ = 640
-"""Height and width of the images where none are given."""
-THIS = "this"
-"""The target that is the machine at hand."""
 
 
 def write(network: Network, path: Path, imgsz: int | tuple[int, int] = IMGSZ, target: str = THIS) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sparsity.base.arguments import require_network
 from sparsity.base.errors import InputError
 from sparsity.base.optional import optional_module
+from sparsity.c_engine.cpus import IMGSZ, THIS
 from sparsity.formats import c_file, onnx_file, onnx_int8
 from sparsity.formats.half import round_to_half
 from sparsity.formats.int8_runtimes import ONNXRUNTIME
@@ -26,8 +27,8 @@ def save(
     int8: str = ONNXRUNTIME,
     static_imgsz: int | None = None,
     opset: int | None = None,
-    imgsz: int | tuple[int, int] = c_file.IMGSZ,
-    target: str = c_file.THIS,
+    imgsz: int | tuple[int, int] = IMGSZ,
+    target: str = THIS,
 ) -> None:
     """Write a network, completely or not at all, in the form that the path's suffix names.
 

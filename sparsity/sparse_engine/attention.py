@@ -44,14 +44,13 @@ def count_blocks(cells: int) -> int:
     return -(-cells // BLOCK)
 
 
-def scratch_floats(cells: int, keys: int, values: int) -> int:
-    """Return how many floats attend needs in scratch. cells: in an area. keys, values: channels of a head."""
-    pitch, rows = _blocked(cells), -(-values // ROWS) * ROWS
-    return pitch * (keys + rows) + BLOCK * (keys + pitch + rows + 1)
+def scratch_floats(cells: int, keys: int, values: int, *, block: int = BLOCK, together: int = ROWS) -> int:
+    """Return how many floats attend needs in scratch. cells: in an area. keys, values: channels of a head.
 
-
-def _blocked(cells: int) -> int:
-    return count_blocks(cells) * BLOCK
+    block: queries that are multiplied together. together: keys or channels that multiply them.
+    """
+    pitch, rows = -(-cells // block) * block, -(-values // together) * together
+    return pitch * (keys + rows) + block * (keys + pitch + rows + 1)
 
 
 @intrinsic

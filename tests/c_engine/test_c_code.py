@@ -395,6 +395,7 @@ def test_quoted():
     [
         ({"imgsz": 100}, "`imgsz` is 100 x 100; multiples of 32 are expected for C code"),
         ({"imgsz": (64, 0)}, "`imgsz` is 64 x 0; multiples of 32"),
+        ({"imgsz": 200000}, "`imgsz` is 200000 x 200000: such images are too large for C code"),
         ({"target": "pentium"}, "`target` is 'pentium'; one of this, cortex-a53"),
     ],
 )
