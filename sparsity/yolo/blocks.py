@@ -22,7 +22,11 @@ def _in_place(activation: nn.Module) -> nn.Module:
 
 
 class Conv(nn.Module):
-    """Convolution, batch norm (None once fused) and activation."""
+    """Convolution, batch norm (None once fused) and activation.
+
+    A batch norm that keeps its statistics during training is folded into the weights at each call: that is
+    the same function with the same gradients, and the maps are read and written once less.
+    """
 
     def __init__(self, conv: nn.Conv2d, act: nn.Module, bn: nn.BatchNorm2d | None = None) -> None:
         super().__init__()
@@ -32,8 +36,22 @@ class Conv(nn.Module):
         self.conv, self.bn, self.act = conv, bn, _in_place(act)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.bn is not None and not self.bn.training and _learns(self.conv):
+            return self.act(_convolve_folded(x, self.conv, self.bn))
         x = self.conv(x)
         return self.act(x if self.bn is None else self.bn(x))
+
+
+def _learns(conv: nn.Conv2d) -> bool:
+    return torch.is_grad_enabled() and conv.weight.requires_grad
+
+
+def _convolve_folded(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """Return the batch norm, with its stored statistics, of the convolution of x."""
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
+    weight = conv.weight * scale[:, None, None, None]
+    return conv._conv_forward(x, weight, norm.bias - mean * scale)
 
 
 class Bottleneck(nn.Module):
