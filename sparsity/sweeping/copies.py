@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from sparsity.base.devices import select_precision
 from sparsity.base.memory import free_memory
 from sparsity.channels.compacting import compact as without_dead_channels
+from sparsity.engines.engine import Engine
 from sparsity.engines.making import make_engines
 from sparsity.engines.table import TORCH
 from sparsity.formats.sizes import Sizes, measure_sizes
@@ -32,33 +34,97 @@ TRACED = 5
 
 
 @dataclass(frozen=True)
-class Copy:
-    """A pruned copy that is ready to detect.
+class Facts:
+    """What is known of a pruned network, for its row.
 
     layers, counted: its zeros by layer; its zeros and multiply-adds in total. sizes: of its files. seconds:
     the time that pruning took. channels_removed: the number of dead channels that were removed.
     predicted_ms: see Metrics.
     """
 
-    detector: Detector
     layers: list[LayerSparsity]
     counted: Counted
     sizes: Sizes
     seconds: float
-    channels_removed: int = 0
-    predicted_ms: float | None = None
+    channels_removed: int
+    predicted_ms: float | None
 
 
 @dataclass(frozen=True)
-class _Pruned:
-    """The pruned network of a level, shared by all engines."""
+class PrunedLevel:
+    """The pruned network of a level, in no engine. level: in torch; the engines share the network."""
 
     level: Level
     network: Network
-    sizes: Sizes
-    seconds: float
-    channels_removed: int
-    predicted_ms: float | None
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A pruned copy that is ready to detect."""
+
+    pruned: PrunedLevel
+    detector: Detector
+
+
+@dataclass(frozen=True)
+class LevelMaker:
+    """Makes the networks of levels.
+
+    pruner: of the network that is swept. settings: of the validations. by_time: whether a method has the
+    budget latency. compact: whether dead channels are removed. make: returns the fused network of a pruned
+    level; None for what the pruner gives.
+    say: called with a line for each pruning, and for each removal of dead channels.
+    """
+
+    pruner: Pruner
+    settings: ValidationSettings
+    by_time: bool = False
+    compact: bool = False
+    make: Callable[[Level], Network] | None = None
+    say: Callable[[str], None] = lambda _line: None
+
+    def prune(self, level: Level) -> PrunedLevel:
+        """Return the pruned network of a level; for amount 0 the dense network itself."""
+        network, seconds, removed = self.pruner.network, 0.0, 0
+        if level.amount:
+            start = time.perf_counter()
+            make = self.make or (lambda level: self.pruner.prune(level.method, level.amount))
+            network = make(level)
+        if level.amount and level.stage == ONE_SHOT:
+            seconds = time.perf_counter() - start
+            self.say(f"Pruning ({level.label})... {seconds:.1f} s")
+        predicted = self._predict(level, network)
+        if self.compact:
+            made = without_dead_channels(network)
+            network, removed = made.network, made.channels_before - made.channels_after
+            if removed:
+                self.say(f"Dead channels ({level.label})... {removed} of {made.channels_before} removed")
+        facts = Facts(
+            layers=layer_sparsity(network),
+            counted=count(network, self.settings),
+            sizes=measure_sizes(network, self._dense_sizes),
+            seconds=seconds,
+            channels_removed=removed,
+            predicted_ms=predicted,
+        )
+        return PrunedLevel(replace(level, engine=TORCH), network, facts)
+
+    @cached_property
+    def _dense_sizes(self) -> Sizes:
+        return measure_sizes(self.pruner.network)
+
+    def _predict(self, level: Level, network: Network) -> float | None:
+        """Return the predicted milliseconds of a level with budget latency, or of the dense one beside it."""
+        wanted = level.method.budget == LATENCY or (self.by_time and not level.amount)
+        return self.pruner.price(network) * 1e3 if wanted else None
+
+
+def ready(pruned: PrunedLevel, lanes: Lanes, settings: ValidationSettings, engine: Engine) -> Copy:
+    """Return a copy of a level in an engine, warmed up."""
+    detector = make_detector(pruned.network, lanes, settings, engine)
+    detector.warm_up((settings.imgsz, settings.imgsz))
+    return Copy(pruned, detector)
 
 
 class Copies:
@@ -85,14 +151,12 @@ class Copies:
         on_pruned: Callable[[Level, Network], None] = lambda _level, _network: None,
         make: Callable[[Level], Network] | None = None,
     ) -> None:
-        self._pruner, self._lanes, self._settings, self._say = pruner, lanes, settings, say
+        self._lanes, self._settings, self._on_pruned = lanes, settings, on_pruned
         self._made: dict[Level, Copy] = {}
         self._engines = make_engines(engines, pruner.calibration)
-        self._pruned: _Pruned | None = None
-        self._by_time = any(method.budget == LATENCY for method in methods)
-        self._compact, self._dense = compact, measure_sizes(pruner.network)
-        self._on_pruned = on_pruned
-        self._make_network = make or (lambda level: pruner.prune(level.method, level.amount))
+        self._pruned: PrunedLevel | None = None
+        by_time = any(method.budget == LATENCY for method in methods)
+        self._maker = LevelMaker(pruner, settings, by_time, compact, make, say)
         share = CPU_SHARE if lanes.device.type == "cpu" else GPU_SHARE
         size = select_precision(lanes.device, settings.half).itemsize
         weights = size * sum(p.numel() for p in pruner.network.parameters())
@@ -123,39 +187,11 @@ class Copies:
         """Return the pruned network of a level, without an engine."""
         return self._of(level).network
 
-    def _of(self, level: Level) -> _Pruned:
+    def _of(self, level: Level) -> PrunedLevel:
         if self._pruned is None or self._pruned.level != replace(level, engine=TORCH):
-            self._pruned = self._prune(level)
+            self._pruned = self._maker.prune(level)
+            self._on_pruned(self._pruned.level, self._pruned.network)
         return self._pruned
 
     def _make(self, level: Level) -> Copy:
-        made = self._of(level)
-        detector = make_detector(made.network, self._lanes, self._settings, self._engines[level.engine])
-        detector.warm_up((self._settings.imgsz, self._settings.imgsz))
-        layers, counted = layer_sparsity(made.network), count(made.network, self._settings)
-        return Copy(
-            detector, layers, counted, made.sizes, made.seconds, made.channels_removed, made.predicted_ms
-        )
-
-    def _prune(self, level: Level) -> _Pruned:
-        network, seconds, removed = self._pruner.network, 0.0, 0
-        if level.amount:
-            start = time.perf_counter()
-            network = self._make_network(level)
-        if level.amount and level.stage == ONE_SHOT:
-            seconds = time.perf_counter() - start
-            self._say(f"Pruning ({level.label})... {seconds:.1f} s")
-        predicted = self._predict(level, network)
-        if self._compact:
-            made = without_dead_channels(network)
-            network, removed = made.network, made.channels_before - made.channels_after
-            if removed:
-                self._say(f"Dead channels ({level.label})... {removed} of {made.channels_before} removed")
-        sizes = measure_sizes(network, self._dense)
-        self._on_pruned(replace(level, engine=TORCH), network)
-        return _Pruned(replace(level, engine=TORCH), network, sizes, seconds, removed, predicted)
-
-    def _predict(self, level: Level, network: Network) -> float | None:
-        """Return the predicted milliseconds of a level with budget latency, or of the dense one beside it."""
-        wanted = level.method.budget == LATENCY or (self._by_time and not level.amount)
-        return self._pruner.price(network) * 1e3 if wanted else None
+        return ready(self._of(level), self._lanes, self._settings, self._engines[level.engine])

@@ -20,14 +20,14 @@ from sparsity.evaluation import processes
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.evaluation.coco import CocoFigures
 from sparsity.pruning.pruner import Pruner
-from sparsity.sweeping.copies import Copies, Copy
+from sparsity.sweeping.copies import Copies, Facts
 from sparsity.sweeping.intervals import is_matched
 from sparsity.sweeping.level import Level
 from sparsity.sweeping.level_latency import time_levels
 from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.stages import ONE_SHOT
 from sparsity.sweeping.store import Finished, Store
-from sparsity.validation.detector import PhaseSeconds
+from sparsity.validation.detector import PhaseSeconds, RanIn
 from sparsity.validation.evaluator import Evaluator, counted_categories, make_evaluator
 from sparsity.validation.inputs import make_loader
 from sparsity.validation.metrics import Metrics
@@ -38,6 +38,15 @@ from sparsity.validation.validate import Origin, make_metrics
 
 _EVALUATED = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 """The keys of an annotation that pycocotools reads."""
+
+
+@dataclass(frozen=True)
+class Detected:
+    """A level whose detections are complete: the facts of its network, what ran it, and the time."""
+
+    facts: Facts
+    ran_in: RanIn
+    seconds: PhaseSeconds
 
 
 @dataclass
@@ -114,9 +123,9 @@ class Job:
                 )
                 for level in group:
                     evaluator = evaluators.pop(level)
-                    pending.append(
-                        self._submit(pool, level, made[level], evaluator, seconds[level], annotations)
-                    )
+                    copy = made[level]
+                    done = Detected(copy.pruned.facts, copy.detector.ran_in, seconds[level])
+                    pending.append(self._submit(pool, level, done, evaluator, annotations))
                     for future in pending:
                         if future.done():
                             future.result()
@@ -130,9 +139,8 @@ class Job:
         self,
         pool: ThreadPoolExecutor,
         level: Level,
-        made: Copy,
+        done: Detected,
         evaluator: Evaluator,
-        seconds: PhaseSeconds,
         annotations: Path,
     ) -> Future[None]:
         """Write a level's detections, and submit their evaluation by pycocotools."""
@@ -140,42 +148,38 @@ class Job:
         with writing_into(self.store.folder):
             folder = self.store.level_folder(level)
             write_json(folder / "predictions.json", evaluator.predictions())
-            write_layers(folder, made.layers)
+            write_layers(folder, done.facts.layers)
         own = evaluator.own()
-        spent = time.perf_counter() - start + seconds.total
-        return pool.submit(self._finish, level, made, own, seconds, annotations, spent)
+        spent = time.perf_counter() - start + done.seconds.total
+        return pool.submit(self._finish, level, done, own, annotations, spent)
 
     def _finish(
-        self,
-        level: Level,
-        made: Copy,
-        own: AveragePrecision,
-        seconds: PhaseSeconds,
-        annotations: Path,
-        spent: float,
+        self, level: Level, done: Detected, own: AveragePrecision, annotations: Path, spent: float
     ) -> None:
         start = time.perf_counter()
         figures = self._evaluate(level, annotations)
-        method = level.method
+        method, facts = level.method, done.facts
         origin = Origin(
             self.about["weights"],
             method.scope,
             level.amount,
             method.name,
             **self.pruner.rules,
-            channels_removed=made.channels_removed,
+            channels_removed=facts.channels_removed,
             budget=method.budget,
-            predicted_ms=made.predicted_ms,
+            predicted_ms=facts.predicted_ms,
         )
         dataset, settings = self.dataset, self.settings
-        metrics = make_metrics(origin, dataset, settings, made.counted, own, figures, made.detector, seconds)
+        metrics = make_metrics(
+            origin, dataset, settings, facts.counted, own, figures, done.ran_in, done.seconds
+        )
         self.store.finish(
             level,
             Finished(
                 metrics,
-                made.sizes,
+                facts.sizes,
                 seconds=spent + time.perf_counter() - start,
-                prune_seconds=made.seconds,
+                prune_seconds=facts.seconds,
                 train_seconds=self.train_seconds(level),
             ),
         )

@@ -88,6 +88,15 @@ class Thresholds:
     max_det: int = 300
 
 
+@dataclass(frozen=True)
+class RanIn:
+    """What ran a network: the names of the engine, the device and the data type that it computed in."""
+
+    engine: str
+    device: str
+    precision: str
+
+
 class Lanes:
     """Runs a function on the images of a batch: on a CPU several at the same time, each on its own cores.
 
@@ -157,6 +166,12 @@ class Detector:
     def __post_init__(self, network: nn.Module) -> None:
         self.seconds = PhaseSeconds()
         self.runner = self.engine.prepare(network, self.lanes.device, self.dtype)
+
+    @property
+    def ran_in(self) -> RanIn:
+        """What runs the network."""
+        precision = str(self.engine.computes_in or self.dtype).removeprefix("torch.")
+        return RanIn(engine=self.engine.name, device=self.lanes.device_name, precision=precision)
 
     def detect(self, pixels: np.ndarray) -> list[Detections]:
         """Return the detections of each image, in letterbox pixels.

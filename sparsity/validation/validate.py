@@ -22,7 +22,7 @@ from sparsity.pruning.budgets import WEIGHTS
 from sparsity.pruning.multiply_adds import BILLION, MultiplyAdds, count_multiply_adds
 from sparsity.pruning.zeros import Sparsity, count_sparsity
 from sparsity.validation.counting import counting_of
-from sparsity.validation.detector import Detector, Lanes, PhaseSeconds, make_detector
+from sparsity.validation.detector import Lanes, PhaseSeconds, RanIn, make_detector
 from sparsity.validation.evaluator import counted_categories, make_evaluator
 from sparsity.validation.inputs import Detectable, fit, make_loader, read_data
 from sparsity.validation.metrics import Metrics
@@ -103,7 +103,9 @@ def validate(
         category_ids=counted_categories(data, settings),
     )
     counted = count(network, settings)
-    metrics = make_metrics(origin or Origin(), data, settings, counted, own, figures, detector, seconds)
+    metrics = make_metrics(
+        origin or Origin(), data, settings, counted, own, figures, detector.ran_in, seconds
+    )
     return Validation(metrics, own, figures, predictions, data)
 
 
@@ -145,10 +147,10 @@ def make_metrics(
     counted: Counted,
     own: AveragePrecision,
     figures: coco.CocoFigures,
-    detector: Detector,
+    ran_in: RanIn,
     seconds: PhaseSeconds,
 ) -> Metrics:
-    """Return the row of a validation. seconds: the time that the detector took."""
+    """Return the row of a validation. seconds: the time that the detections took."""
     preprocess, inference, nms = seconds.per_image_ms()
     zeros, work = counted.sparsity, counted.multiply_adds
     return Metrics(
@@ -181,9 +183,9 @@ def make_metrics(
         preprocess_ms=preprocess,
         inference_ms=inference,
         nms_ms=nms,
-        engine=detector.engine.name,
-        device=detector.lanes.device_name,
-        precision=str(detector.engine.computes_in or detector.dtype).removeprefix("torch."),
+        engine=ran_in.engine,
+        device=ran_in.device,
+        precision=ran_in.precision,
         imgsz=settings.imgsz,
         batch_size=settings.batch_size,
         conf_thres=settings.conf_thres,
