@@ -99,6 +99,25 @@ class Pruner:
         other.network, other._costs, other._curves = network, None, None
         return other
 
+    def on(self, device: torch.device | str, *, progress: bool) -> Pruner:
+        """Return the same pruner on another device, with what it has measured; for another process."""
+        other = copy.copy(self)
+        other._device, other._progress = torch.device(device), progress
+        if self._costs is not None:
+            other._costs = {name: cost.to(other._device) for name, cost in self._costs.items()}
+        return other
+
+    def needs_learning(self, methods: Sequence[Method]) -> bool:
+        """Whether learn does anything for these methods."""
+        return any(method.scope == "measured" or method.resolved.needs_channel_costs for method in methods)
+
+    def learn(self, methods: Sequence[Method]) -> None:
+        """Measure now what these methods need of the network; prune would measure it when it is needed."""
+        if any(method.scope == "measured" for method in methods):
+            self._marginals()
+        if any(method.resolved.needs_channel_costs for method in methods):
+            self._channel_costs()
+
     @property
     def calibration(self) -> tuple[Tensor, ...]:
         """The batches of images that were given."""

@@ -45,6 +45,7 @@ def collect(
         "single_cls": settings.single_cls,
         "threads": about["environment"]["threads"],
         "started": about["started"],
+        **{f"latency_device_b{size}": store.latency_device(size) for size in wanted.batch_sizes},
     }
     layers = []
     for method in dict.fromkeys(wanted.methods):

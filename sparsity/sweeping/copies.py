@@ -170,6 +170,11 @@ class Copies:
         fitting = int(self.free_bytes * share / max(1, self.copy_bytes))
         self.fitting = max(LEAST * len(self._engines), fitting)
 
+    @property
+    def device_name(self) -> str:
+        """The name of the device that the copies run on."""
+        return self._lanes.device_name
+
     def groups(self, levels: Sequence[Level]) -> list[tuple[Level, ...]]:
         """Return the levels in groups. Each group fits in memory."""
         return [tuple(levels[i : i + self.fitting]) for i in range(0, len(levels), self.fitting)]

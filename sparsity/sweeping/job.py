@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from sparsity.base.files import write_json, writing_into
 from sparsity.base.memory import free_memory
 from sparsity.base.progress import progress_bar
 from sparsity.data.dataset import Dataset
+from sparsity.data.loader import BatchLoader
 from sparsity.evaluation import processes
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.evaluation.coco import CocoFigures
@@ -27,11 +30,12 @@ from sparsity.sweeping.level_latency import time_levels
 from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.stages import ONE_SHOT
 from sparsity.sweeping.store import Finished, Store
+from sparsity.sweeping.workers import Workers
 from sparsity.validation.detector import PhaseSeconds, RanIn
 from sparsity.validation.evaluator import Evaluator, counted_categories, make_evaluator
 from sparsity.validation.inputs import make_loader
 from sparsity.validation.metrics import Metrics
-from sparsity.validation.passes import run_pass
+from sparsity.validation.passes import replay, run_pass
 from sparsity.validation.run_files import write_layers
 from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.validate import Origin, make_metrics
@@ -51,7 +55,10 @@ class Detected:
 
 @dataclass
 class Job:
-    """The work of a sweep: time, validate and evaluate its missing levels, and write them to the store."""
+    """The work of a sweep: time, validate and evaluate its missing levels, and write them to the store.
+
+    workers: compute the levels elsewhere; None: this process does.
+    """
 
     pruner: Pruner
     dataset: Dataset
@@ -63,6 +70,7 @@ class Job:
     say: Callable[[str], None]
     on_level: Callable[[Metrics, AveragePrecision], None]
     train_seconds: Callable[[Level], float] = lambda _level: 0.0
+    workers: Workers | None = None
 
     def run(self, copies: Copies, levels: Sequence[Level], *, timed: bool = True) -> None:
         """Measure what the store does not have yet of these levels.
@@ -73,13 +81,16 @@ class Job:
         timed_levels = [level for level in levels if level.stage == ONE_SHOT] if timed else []
         if len(missing) < len(levels):
             self.say(f"{len(levels) - len(missing)} of {len(levels)} levels are already finished")
-        groups = copies.groups(missing)
-        if missing:
+        groups = copies.groups(missing) if self.workers is None else []
+        if groups:
             self.say(_describe_passes(copies, groups, len(self.dataset.images)))
         work = len(missing) * len(self.dataset.images)
         with progress_bar(total=work, unit="img", shown=self.progress, smoothing=0.1, leave=False) as bar:
             self._time(copies, timed_levels, bar)
-            self._validate(copies, groups, bar)
+            if self.workers is None:
+                self._validate(copies, groups, bar)
+            elif missing:
+                self._gather(self.workers, missing, bar)
             self._match(levels, bar)
 
     def missing(self, levels: Sequence[Level]) -> list[Level]:
@@ -97,38 +108,63 @@ class Job:
                 bar.total = total + todo
                 bar.update(counted + done - bar.n)
 
-            imgsz = self.settings.imgsz
-            times = time_levels(copies, levels, size, imgsz, self.wanted.rounds, tick)
-            self.store.write_latency(size, times)
+            if self.workers is None:
+                imgsz, device = self.settings.imgsz, copies.device_name
+                times = time_levels(copies, levels, size, imgsz, self.wanted.rounds, tick)
+            else:
+                times, device = self.workers.time(levels, size)
+            self.store.write_latency(size, times, device)
 
     def _validate(self, copies: Copies, groups: Sequence[Sequence[Level]], bar: Any) -> None:
         """Validate pass by pass. The evaluations of a pass run during the next pass."""
         if not groups:
             return
-        annotations, network = self._annotations(), self.pruner.network
-        pending: list[Future[None]] = []
         copies.get(groups[0])  # first: the number of evaluations depends on the memory that is left
-        pool = ThreadPoolExecutor(self._evaluations_at_a_time(), thread_name_prefix="pycocotools")
-        try:
+        with self._evaluating(bar) as evaluate:
             for group in groups:
                 bar.set_description("Validating")
                 made = copies.get(group)
-                evaluators = {level: make_evaluator(self.dataset, network, self.settings) for level in group}
+                evaluators = {level: self._make_evaluator() for level in group}
                 seconds = run_pass(
                     {level: made[level].detector for level in group},
                     evaluators,
-                    make_loader(self.dataset, network, self.settings),
+                    self._make_loader(),
                     archive=self.store,
                     tick=bar.update,
                 )
                 for level in group:
-                    evaluator = evaluators.pop(level)
                     copy = made[level]
                     done = Detected(copy.pruned.facts, copy.detector.ran_in, seconds[level])
-                    pending.append(self._submit(pool, level, done, evaluator, annotations))
-                    for future in pending:
-                        if future.done():
-                            future.result()
+                    evaluate(level, done, evaluators.pop(level))
+
+    def _gather(self, workers: Workers, levels: Sequence[Level], bar: Any) -> None:
+        """Have workers detect, and evaluate each level when its detections are complete."""
+        bar.set_description("Validating")
+        with self._evaluating(bar) as evaluate:
+            for level, facts, ran_in in workers.detect(levels, self.store, bar.update):
+                evaluator = self._make_evaluator()
+                seconds = replay(level, evaluator, self._make_loader(), self.store)
+                evaluate(level, Detected(facts, ran_in, seconds), evaluator)
+
+    def _make_evaluator(self) -> Evaluator:
+        return make_evaluator(self.dataset, self.pruner.network, self.settings)
+
+    def _make_loader(self) -> BatchLoader:
+        return make_loader(self.dataset.images, self.pruner.network, self.settings)
+
+    @contextmanager
+    def _evaluating(self, bar: Any) -> Iterator[Callable[[Level, Detected, Evaluator], None]]:
+        """Give a function that evaluates a level in the background. Leaving waits for all of them."""
+        annotations, pending = self._annotations(), deque[Future[None]]()
+        pool = ThreadPoolExecutor(self._evaluations_at_a_time(), thread_name_prefix="pycocotools")
+
+        def evaluate(level: Level, done: Detected, evaluator: Evaluator) -> None:
+            pending.append(self._submit(pool, level, done, evaluator, annotations))
+            while pending and pending[0].done():
+                pending.popleft().result()
+
+        try:
+            yield evaluate
             bar.set_description("Evaluating")
             for future in pending:
                 future.result()

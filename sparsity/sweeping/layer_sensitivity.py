@@ -196,7 +196,7 @@ def _counts(network: Network, name: str) -> dict[str, Any]:
 
 def _decode(dataset: Dataset, network: Network, settings: ValidationSettings) -> list[Batch] | None:
     """Return the batches, decoded once for all validations; None if they take more than MEMORY_SHARE."""
-    loader = make_loader(dataset, network, settings)
+    loader = make_loader(dataset.images, network, settings)
     pairs = zip(loader.batches, loader.shapes, strict=True)
     size = sum(3 * len(images) * height * width for images, (height, width) in pairs)
     return list(loader) if size <= MEMORY_SHARE * free_memory(torch.device("cpu")) else None

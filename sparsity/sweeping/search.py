@@ -31,6 +31,7 @@ from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.store import Store
 from sparsity.sweeping.table import LEAST_AP, STAGE, Sweep
 from sparsity.sweeping.trainings import open_trainings
+from sparsity.sweeping.workers import HireWorkers
 from sparsity.validation.inputs import fit, read_data
 from sparsity.validation.metrics import Metrics
 from sparsity.validation.settings import ValidationSettings
@@ -175,6 +176,7 @@ def run_search(
     folder: Path,
     *,
     pruner: Pruner | None = None,
+    hire: HireWorkers | None = None,
     weights: str = "",
     command: str = "",
     title: str = "",
@@ -185,7 +187,7 @@ def run_search(
 ) -> Search:
     """Run a search as find_level does, and return it with all that a report needs.
 
-    wanted: its amounts are left out. command, title, say, on_level: see run_sweep. then: called with the
+    wanted: its amounts are left out. hire, command, title, say, on_level: see run_sweep. then: called with the
     finished search while its folder is still locked, also if nothing was found.
     """
     pruner = pruner_of(network, pruner, progress=progress)
@@ -202,6 +204,7 @@ def run_search(
         "about": {"weights": weights, "command": command, "title": title},
         "asked": asdict(asked),
         "trainings": trainings,
+        "hire": hire,
         "progress": progress,
         "say": say,
         "on_level": on_level,

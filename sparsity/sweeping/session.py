@@ -24,12 +24,13 @@ from sparsity.sweeping.copies import Copies
 from sparsity.sweeping.defaults import BELOW
 from sparsity.sweeping.job import Job
 from sparsity.sweeping.level import Level
-from sparsity.sweeping.networks import chosen, keeper, save_networks
+from sparsity.sweeping.networks import ALL, chosen, keeper, save_networks
 from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.stages import FINE_TUNED
 from sparsity.sweeping.store import PRICES, Store
 from sparsity.sweeping.table import Sweep
 from sparsity.sweeping.trainings import Trainings
+from sparsity.sweeping.workers import HireWorkers, Order
 from sparsity.validation.detector import Lanes
 from sparsity.validation.inputs import fit, read_data
 from sparsity.validation.metrics import Metrics
@@ -57,6 +58,12 @@ class Session:
         """The store of the sweep's folder."""
         return self.job.store
 
+    @property
+    def _train(self) -> Callable[[Sequence[Level]], None]:
+        """Trains levels: the workers, or this process."""
+        assert self.trainings is not None, "there are trainings"
+        return self.trainings.train if self.job.workers is None else self.job.workers.train
+
     def measure(self, levels: Sequence[Level], *, timed: bool = True) -> None:
         """Measure what the store does not have yet of these levels: prune, validate, train, validate.
 
@@ -67,12 +74,12 @@ class Session:
         if self.trainings is None or not trained:
             self.job.run(self.copies, levels, timed=timed)
         elif self.trainings.how.prune_from == BELOW:
-            self.trainings.train(trained if self.job.missing(levels) else ())
+            self._train(trained if self.job.missing(levels) else ())
             self.job.run(self.copies, levels, timed=timed)
         else:
             self.job.run(self.copies, one_shot, timed=timed)
             self.copies.get(())  # The memory is for the trainings.
-            self.trainings.train(self.job.missing(trained))
+            self._train(self.job.missing(trained))
             self.job.run(self.copies, trained, timed=timed)
 
     def collect(self, levels: Sequence[Level]) -> Sweep:
@@ -102,6 +109,7 @@ def open_session(
     asked: Mapping[str, Any],
     about: Mapping[str, Any],
     trainings: Trainings | None = None,
+    hire: HireWorkers | None = None,
     progress: bool = False,
     say: Callable[[str], None] = lambda _line: None,
     on_level: Callable[[Metrics, AveragePrecision], None] = lambda _metrics, _own: None,
@@ -109,7 +117,8 @@ def open_session(
     """Start or resume a sweep in a folder, which is locked against other sweeps meanwhile.
 
     pruner: of the network that is swept. asked: which levels are measured, as JSON values; they must be equal
-    to resume the sweep. about: weights, command and title, stored with the figures.
+    to resume the sweep. about: weights, command and title, stored with the figures. hire: gives workers that
+    compute the levels elsewhere; None: this process does.
     Raises InputError where the folder holds a sweep with other settings.
     """
     network = pruner.network
@@ -142,7 +151,13 @@ def open_session(
                 on_pruned=keeper(wanted.save, store, wanted.engines[0]),
                 make=None if trainings is None else trainings.network,
             )
-            yield Session(job, copies, stored, identity, trainings)
+            if hire is None:
+                yield Session(job, copies, stored, identity, trainings)
+                return
+            on_pruned = keeper(wanted.save, store, wanted.engines[0]) if wanted.save == ALL else None
+            order = Order(pruner, wanted, settings, data.images, trainings, on_pruned, say)
+            with hire(order) as job.workers:
+                yield Session(job, copies, stored, identity, trainings)
 
 
 def _about(about: Mapping[str, Any], data: Dataset, settings: ValidationSettings) -> dict[str, Any]:

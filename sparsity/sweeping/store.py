@@ -3,7 +3,7 @@
 settings.json          the settings of the sweep; a sweep with other settings cannot use this folder
 levels/LEVEL/          the files of a finished level, as a single validation writes them; its network if asked
 levels/LEVEL/train/    the training of a fine-tuned level, with what resuming needs until it is finished
-latency.json           the milliseconds of every run, by batch size
+latency.json           the milliseconds of every run, by batch size, and what was timed
 partial/LEVEL/*.npz    the detections in single batches, of levels that are not finished
 """
 
@@ -36,6 +36,8 @@ from sparsity.validation.passes import Found
 from sparsity.validation.run_files import read_layers
 
 SETTINGS = "settings.json"
+DEVICES = "devices"
+"""The key of the names of what was timed, in latency.json."""
 PRICES = "price_curves"
 """The key of the layers' price curves in what settings.json says about a sweep, with budget latency."""
 
@@ -146,11 +148,19 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write_latency(self, batch_size: int, groups: Sequence[dict[str, list[float]]]) -> None:
-        """Add the milliseconds of a batch size: by the level's key, for each group that took turns."""
+    def write_latency(self, batch_size: int, groups: Sequence[dict[str, list[float]]], device: str) -> None:
+        """Add the milliseconds of a batch size: by the level's key, for each group that took turns.
+
+        device: the name of what was timed.
+        """
         with writing_into(self.folder):
-            times = {**self._latencies(), str(batch_size): list(groups)}
+            devices = {**self._devices(), str(batch_size): device}
+            times = {**self._latencies(), str(batch_size): list(groups), DEVICES: devices}
             write_json(self.folder / "latency.json", times)
+
+    def latency_device(self, batch_size: int) -> str:
+        """Return the name of what was timed with a batch size; "" where it is not known."""
+        return str(self._devices().get(str(batch_size), ""))
 
     def latency(self, batch_size: int, levels: Sequence[Level]) -> list[dict[str, list[float]]] | None:
         """Return the milliseconds of a batch size, as written; None where a level has none."""
@@ -160,6 +170,10 @@ class Store:
         beside = [(one, group) for one in levels for group in groups if group.get(one.dense.key)]
         timed = {one for one, group in beside if group.get(one.key)}
         return groups if timed >= set(levels) else None
+
+    def _devices(self) -> dict[str, Any]:
+        devices = self._latencies().get(DEVICES)
+        return devices if isinstance(devices, dict) else {}
 
     def _latencies(self) -> dict[str, Any]:
         try:

@@ -24,6 +24,7 @@ from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.store import Store
 from sparsity.sweeping.table import Sweep
 from sparsity.sweeping.trainings import open_trainings
+from sparsity.sweeping.workers import HireWorkers
 from sparsity.validation.metrics import Metrics
 from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.network import Network
@@ -101,6 +102,7 @@ def run_sweep(
     folder: Path,
     *,
     pruner: Pruner | None = None,
+    hire: HireWorkers | None = None,
     weights: str = "",
     command: str = "",
     title: str = "",
@@ -111,6 +113,7 @@ def run_sweep(
 ) -> Sweep:
     """Run a sweep as sweep does, and return it with all that a report needs.
 
+    hire: gives workers that compute the levels elsewhere; None: this process does.
     command, title: stored with the figures. then: called with the finished sweep, while the folder is still
     locked against other sweeps. say: called with each line to print. on_level: called with each level as
     soon as it is finished: its metrics, and the family's own metric by class.
@@ -133,6 +136,7 @@ def run_sweep(
         asked={"amounts": sorted({level.amount for level in levels})},
         about={"weights": weights, "command": command, "title": title},
         trainings=trainings,
+        hire=hire,
         progress=progress,
         say=say,
         on_level=on_level,

@@ -100,7 +100,7 @@ def make_frame(rows: Sequence[SweepRow], setup: Mapping[str, Any]) -> pd.DataFra
     - AP_change_low, AP_change_high: the 95% interval of AP minus dense AP. AP_share_above: the share of
       resamples in which it is above 0. All three only if images were resampled.
     - The fields of Sizes; prune_seconds; seconds.
-    - latency_runs_bN: the number of timed runs.
+    - latency_runs_bN: the number of timed runs. latency_device_bN: the name of what was timed.
     - setup.
     - stage, train_seconds: only if a row is fine-tuned.
 

@@ -42,7 +42,8 @@ class Trainings:
     pruner: of the same network, fused. store: of the sweep in whose folder the levels are trained.
     levels: those of the sweep; with "below", a level is pruned from the next smaller one of them. engine: the
     first of the sweep, in whose folders the levels are trained.
-    progress: whether bars are shown. say: called with each line to print.
+    progress: whether bars are shown. say: called with each line to print. on_epoch: called after each epoch,
+    once the files of the training are written.
     """
 
     how: Finetuning
@@ -53,19 +54,29 @@ class Trainings:
     engine: str = TORCH
     progress: bool = False
     say: Callable[[str], None] = lambda _line: None
+    on_epoch: Callable[[], None] = lambda: None
 
     def train(self, levels: Sequence[Level]) -> None:
         """Train the fine-tuned ones of these levels that are not trained yet, and clear their folders."""
-        wanted = dict.fromkeys(self._place(level) for level in levels if level.stage == FINE_TUNED)
-        for level in sorted(wanted, key=lambda one: one.amount):
+        for level in self.wanted(levels):
             self._ensure(level)
+
+    def wanted(self, levels: Sequence[Level]) -> list[Level]:
+        """Return the fine-tuned ones of these levels, and those that they are pruned from, smallest first."""
+        found: dict[Level, None] = {}
+        for level in levels:
+            one = self._place(level) if level.stage == FINE_TUNED else None
+            while one is not None:
+                found[one] = None
+                one = self.below(one)
+        return sorted(found, key=lambda one: one.amount)
 
     def network(self, level: Level) -> Network:
         """Return the fused network of a pruned level, which is trained first if it has to be."""
         if level.stage == ONE_SHOT:
             return self._one_shot(level)
         self._ensure(level)
-        return load(self._folder(level) / LAST, fused=True)
+        return load(self.folder(level) / LAST, fused=True)
 
     def seconds(self, level: Level) -> float:
         """Return the time that the training of a level took; 0 for a level that is not trained."""
@@ -83,17 +94,22 @@ class Trainings:
 
     def _ensure(self, level: Level) -> None:
         """Train a level, and those that it is pruned from, where that is not done, and clear its folder."""
-        if not self._is_trained(level):
-            below = self._below(level)
+        if not self.is_trained(level):
+            below = self.below(level)
             if below is not None:
                 self._ensure(below)
-            self._train(level)
-        folder = self._folder(level)
+            self.train_one(level)
+        self.clear(level)
+
+    def clear(self, level: Level) -> None:
+        """Delete what a finished training does not need any more."""
+        folder = self.folder(level)
         forget_state(folder)
         (folder / BEST).unlink(missing_ok=True)  # No epoch was validated, so it is the last one's.
 
-    def _train(self, level: Level) -> None:
-        folder = self._folder(level)
+    def train_one(self, level: Level) -> None:
+        """Train a level, or go on with its training. The one that it is pruned from is trained already."""
+        folder = self.folder(level)
         with writing_into(self.store.folder):
             folder.mkdir(parents=True, exist_ok=True)
         resuming = (folder / STATE).exists()
@@ -105,7 +121,7 @@ class Trainings:
             run = self._make_run(level, replace(self.start, network=network), resuming=resuming)
             if resuming:
                 run.resume()
-            run.run(progress=self.progress, say=self.say)
+            run.run(progress=self.progress, say=self.say, on_epoch=self.on_epoch)
         except InputError as error:
             raise InputError(f"training of {level.one_shot.label}: {of_training(str(error))}") from error
 
@@ -117,45 +133,41 @@ class Trainings:
             self.how.material,
             replace(settings, freeze_bn=frozen),
             self.how.device,
-            self._folder(level),
+            self.folder(level),
             start=start,
             resuming=resuming,
         )
 
     def _one_shot(self, level: Level) -> Network:
         """Return the fused, pruned network of a level. It is the same each time."""
-        below = self._below(level)
-        if below is None:
-            return self.pruner.prune(level.method, level.amount)
-        trained = self.network(below)
-        pruned = self.pruner.of(trained).prune(level.method, level.amount)
-        nonzero_masks(trained).apply(pruned)
-        return pruned
+        below = self.below(level)
+        return one_shot_network(self.pruner, level, None if below is None else self.network(below))
 
     def _unfused(self, level: Level) -> Network:
         """Return what a level is pruned from, with its batch norms."""
-        below = self._below(level)
+        below = self.below(level)
         if below is None:
             return copy.deepcopy(self.start.network)
-        return load(self._folder(below) / LAST, fused=False)
+        return load(self.folder(below) / LAST, fused=False)
 
-    def _below(self, level: Level) -> Level | None:
+    def below(self, level: Level) -> Level | None:
         """Return the fine-tuned level that a level is pruned from; None if that is the dense network."""
         if self.how.prune_from != BELOW:
             return None
         smaller = [one for one in self.levels if one.method == level.method and 0 < one.amount < level.amount]
         if not smaller:
             return None
-        return replace(max(smaller, key=lambda one: one.amount), stage=FINE_TUNED)
+        return self._place(replace(max(smaller, key=lambda one: one.amount), stage=FINE_TUNED))
 
-    def _is_trained(self, level: Level) -> bool:
+    def is_trained(self, level: Level) -> bool:
+        """Whether all epochs of a level's training are in its folder."""
         rows = self._rows(level)
         finished = rows is not None and len(rows) >= self.how.settings.epochs
-        return finished and (self._folder(level) / LAST).is_file()
+        return finished and (self.folder(level) / LAST).is_file()
 
     def _rows(self, level: Level) -> pd.DataFrame | None:
         try:
-            return pd.read_csv(self._folder(level) / EPOCHS)
+            return pd.read_csv(self.folder(level) / EPOCHS)
         except (OSError, ValueError):
             return None
 
@@ -163,8 +175,21 @@ class Trainings:
         """Return the level in the first engine: the engines share its network, which lies in that folder."""
         return replace(level, engine=self.engine)
 
-    def _folder(self, level: Level) -> Path:
+    def folder(self, level: Level) -> Path:
+        """Return the folder of a level's training."""
         return self.store.folder / "levels" / self._place(level).key / FOLDER
+
+
+def one_shot_network(pruner: Pruner, level: Level, below: Network | None = None) -> Network:
+    """Return the fused, pruned network of a level. It is the same each time.
+
+    below: the fused, fine-tuned network that it is pruned from, whose zeros stay; None for the dense one.
+    """
+    if below is None:
+        return pruner.prune(level.method, level.amount)
+    pruned = pruner.of(below).prune(level.method, level.amount)
+    nonzero_masks(below).apply(pruned)
+    return pruned
 
 
 def open_trainings(

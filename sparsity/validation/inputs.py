@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import TypeAlias
@@ -12,7 +13,7 @@ from torch import Tensor
 from sparsity.base.arguments import require_kind, require_location, require_network
 from sparsity.base.devices import usable_cores
 from sparsity.data import calibration
-from sparsity.data.dataset import Dataset, read_dataset
+from sparsity.data.dataset import Dataset, DatasetImage, read_dataset
 from sparsity.data.loader import BatchLoader
 from sparsity.data.sources import Split
 from sparsity.formats.onnx_file import OnnxNetwork
@@ -41,10 +42,12 @@ def fit(settings: ValidationSettings, network: Detectable) -> ValidationSettings
     )
 
 
-def make_loader(dataset: Dataset, network: Detectable, settings: ValidationSettings) -> BatchLoader:
-    """Return the data set's images in batches. settings: as fit returns them for the network."""
+def make_loader(
+    images: Sequence[DatasetImage], network: Detectable, settings: ValidationSettings
+) -> BatchLoader:
+    """Return the images of a data set in batches. settings: as fit returns them for the network."""
     return BatchLoader(
-        dataset.images,
+        images,
         imgsz=settings.imgsz,
         batch_size=settings.batch_size,
         stride=network.largest_stride,

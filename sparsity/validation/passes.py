@@ -114,13 +114,29 @@ def run_pass(
                 stored = archive.found(key, number)
                 if stored is None and number in known:
                     batch = batches.read(number)
-                found = stored or _detect(detector, batch)
+                found = stored or detect_batch(detector, batch)
                 background.run(count, key, number, batch, found, new=stored is None)
                 tick(len(batch.images))
     return seconds
 
 
-def _detect(detector: Detector, batch: Batch) -> Found:
+def replay(key: Key, evaluator: Evaluator, batches: Batches, archive: Archive[Key]) -> PhaseSeconds:
+    """Pass all detections of a network, from the archive, to its evaluator. Returns the time that they took.
+
+    Raises LookupError where the archive lacks a batch.
+    """
+    seconds = PhaseSeconds()
+    for number, batch in enumerate(batches.iterate(without_pixels=range(len(batches)))):
+        found = archive.found(key, number)
+        if found is None:
+            raise LookupError(f"batch {number} of {key}")
+        evaluator.update(batch.images, batch.placements, found.detections)
+        seconds.include(found.seconds)
+    return seconds
+
+
+def detect_batch(detector: Detector, batch: Batch) -> Found:
+    """Return the detections of a batch, with the time that they took."""
     before = replace(detector.seconds)
     detections = detector.detect(batch.pixels)
     return Found(tuple(detections), detector.seconds.since(before))

@@ -89,7 +89,7 @@ def validate(
     device = select_device(settings.device)
     if not isinstance(data, Dataset):
         data = read_data(data, network, settings, progress=progress)
-    batches = make_loader(data, network, settings) if decoded is None else DecodedBatches(decoded)
+    batches = make_loader(data.images, network, settings) if decoded is None else DecodedBatches(decoded)
     evaluator = make_evaluator(data, network, settings)
     with Lanes(device) as lanes, _bar(data, shown=progress) as bar:
         detector = make_detector(network, lanes, settings, make_engine(settings.engine, calibration))

@@ -135,17 +135,19 @@ def test_a_row_has_the_keys_of_metrics_and_its_seconds(store):
 
 def test_latency_comes_back_by_batch_size(store):
     assert store.latency(1, [LEVEL]) is None
-    store.write_latency(1, [{"dense": [1.5], "layer_0.3": [2.0]}])
-    store.write_latency(32, [{"dense": [3.0]}])
+    store.write_latency(1, [{"dense": [1.5], "layer_0.3": [2.0]}], "CPU A")
+    store.write_latency(32, [{"dense": [3.0]}], "CPU B")
     assert store.latency(1, [DENSE, LEVEL]) == [{"dense": [1.5], "layer_0.3": [2.0]}]
     assert store.latency(32, [DENSE]) == [{"dense": [3.0]}]
     assert store.latency(32, [DENSE, LEVEL]) is None
+    assert [store.latency_device(size) for size in (1, 32, 64)] == ["CPU A", "CPU B", ""]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"1": 5}', '{"1": [5]}', '{"1": [{"dense": []}]}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"1": 5}', '{"1": [5], "devices": [1]}', '{"1": [{"dense": []}]}'])
 def test_damaged_latencies_count_as_missing(store, text):
     (store.folder / "latency.json").write_text(text)
     assert store.latency(1, [DENSE]) is None
+    assert store.latency_device(1) == ""
 
 
 def test_the_same_settings_go_on_and_keep_the_first_start(store):

@@ -149,7 +149,7 @@ def test_labels_go_there_and_back():
 def test_a_family_reads_images_in_its_way(tiny, tiny_yolov8, shapes):
     for network, way in ((tiny, boxes.YOLOV5), (tiny_yolov8, boxes.YOLOV8)):
         dataset = validate(network, shapes, ValidationSettings(imgsz=64, conf_thres=0.9)).dataset
-        loader = make_loader(dataset, network, fit(ValidationSettings(imgsz=64), network))
+        loader = make_loader(dataset.images, network, fit(ValidationSettings(imgsz=64), network))
         assert loader.resizing == way
         placements = [placement for batch in loader for placement in batch.placements]
         assert {placement.own_gains for placement in placements} == {way.to_the_pixel}

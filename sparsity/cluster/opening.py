@@ -1,0 +1,42 @@
+"""Workers of a Ray cluster for a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from sparsity.cluster.connection import connected
+from sparsity.cluster.files import Shipment
+from sparsity.cluster.settings import ClusterSettings
+from sparsity.cluster.tasks import Work
+from sparsity.cluster.workers import RayWorkers
+from sparsity.sweeping.workers import HireWorkers, Order
+from sparsity.validation.inputs import make_loader
+
+
+def workers_of(settings: ClusterSettings) -> HireWorkers:
+    """Return what hires the workers of a cluster. It connects when the sweep starts.
+
+    Raises InputError then, where Ray is missing, no cluster answers, or it lacks the share asked for.
+    """
+
+    def hire(order: Order) -> AbstractContextManager[RayWorkers]:
+        return _hired(settings, order)
+
+    return hire
+
+
+@contextmanager
+def _hired(settings: ClusterSettings, order: Order) -> Iterator[RayWorkers]:
+    with connected(settings, device=order.settings.device) as cluster:
+        order.say(cluster.describe())
+        work = Work(order.wanted, order.settings, order.images, Shipment(), cluster.cpus)
+        yield RayWorkers(
+            cluster,
+            order.pruner,
+            work,
+            batches=len(make_loader(order.images, order.pruner.network, order.settings)),
+            trainings=order.trainings,
+            on_pruned=order.on_pruned,
+            say=order.say,
+        )

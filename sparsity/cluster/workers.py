@@ -1,0 +1,305 @@
+"""The driver of a sweep on a Ray cluster: it submits tasks, and submits those again whose worker died."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sparsity.base.errors import InputError
+from sparsity.base.files import write_bytes
+from sparsity.cluster import tasks
+from sparsity.cluster.connection import Cluster, Node
+from sparsity.cluster.files import Shipment, missing_files, ship
+from sparsity.cluster.tasks import Progress, Work
+from sparsity.engines.table import TORCH
+from sparsity.pruning.pruner import Pruner
+from sparsity.sweeping.copies import Facts
+from sparsity.sweeping.level import Level
+from sparsity.sweeping.stages import FINE_TUNED, ONE_SHOT
+from sparsity.sweeping.trainings import Trainings
+from sparsity.sweeping.workers import Times
+from sparsity.training.preparation import NO_TEACHER
+from sparsity.training.run import BEST, EPOCHS, LAST
+from sparsity.validation.detector import RanIn
+from sparsity.validation.passes import Archive
+
+WAIT_SECONDS = 1.0
+
+
+@dataclass
+class _Task:
+    """A task that runs: which level it computes, and how often its worker died since the last progress."""
+
+    level: Level
+    failures: int = 0
+    ran_in: RanIn | None = None
+    finished: set[int] = field(default_factory=set)
+
+
+class RayWorkers:
+    """Computes the levels of a sweep on a cluster: each level is a task, or one for each engine.
+
+    cluster: the connection. pruner: of the network that is swept, with its images. work: what tasks share.
+    trainings: of the sweep; None for none. batches: the number of batches of images.
+    on_pruned: called with each pruned network and its level, if the networks are kept.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        pruner: Pruner,
+        work: Work,
+        *,
+        batches: int,
+        trainings: Trainings | None = None,
+        on_pruned: Callable[[Level, Any], None] | None = None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._cluster, self._say, self._trainings = cluster, say, trainings
+        self._batches, self._on_pruned = batches, on_pruned
+        self._pruned: dict[Level, tuple[Any, Any]] = {}
+        self._wanted, self._calibrates = work.wanted, pruner.needs_learning(work.wanted.methods)
+        work = replace(work, shipment=self._shipment(work))
+        self._work = cluster.ray.put(work)
+        self._pruner = cluster.ray.put(pruner.on("cpu", progress=False))
+        self._learned: Any = None
+
+    def _shipment(self, work: Work) -> Shipment:
+        """Return the files that some machine does not see."""
+        paths = [image.path.resolve() for image in work.images]
+        if self._trainings is not None:
+            start, material = self._trainings.start, self._trainings.how.material
+            paths += [image.path.resolve() for image in (*start.labelled, *start.unlabelled)]
+            named = (str(one) for one in (material.weights, material.teacher))
+            paths += [Path(one).resolve() for one in named if one not in ("", NO_TEACHER)]
+        look = self._cluster.ray.remote(num_cpus=0)(missing_files)
+        found = self._get([look.options(**self._cluster.on_node(one)).remote(paths) for one in self._nodes])
+        missing = sorted(set().union(*found))
+        if not missing:
+            return Shipment()
+        shipment = ship(missing, self._cluster.ray.put, self._cluster.ray.get)
+        self._say(f"Shipping {len(missing)} files to machines that do not see them")
+        return shipment
+
+    @property
+    def _nodes(self) -> Sequence[Node]:
+        return self._cluster.nodes
+
+    def detect(
+        self, levels: Sequence[Level], archive: Archive[Level], tick: Callable[[int], object]
+    ) -> Iterator[tuple[Level, Facts, RanIn]]:
+        """See Workers.detect."""
+
+        def start(task: _Task) -> Any:
+            known = frozenset(n for n in range(self._batches) if archive.has_found(task.level, n))
+            task.finished |= known
+            pruned, _ = self._prune(task.level)
+            return self._remote(tasks.detect, num_returns="streaming").remote(
+                self._work, self._pruner, pruned, task.level, known
+            )
+
+        def take(task: _Task, item: Any) -> None:
+            if isinstance(item, RanIn):
+                task.ran_in = item
+                return
+            number, images, found = item
+            archive.write_found(task.level, number, found)
+            task.finished.add(number)
+            tick(images)
+
+        for task in self._run([_Task(level) for level in levels], start, take):
+            facts, lines = self._get([self._prune(task.level)[1]])[0]
+            for line in lines:
+                self._say(line)
+            if self._on_pruned is not None:
+                pruned = self._get([self._prune(task.level)[0]])[0]
+                self._on_pruned(pruned.level, pruned.network)
+            assert task.ran_in is not None, "a task says first what it runs in"
+            yield task.level, facts, task.ran_in
+
+    def time(self, levels: Sequence[Level], batch_size: int) -> tuple[Times, str]:
+        """See Workers.time. The task takes all cores and GPUs of one machine, so no other task runs there."""
+        ray, node = self._cluster.ray, self._nodes[0]
+        whole = {"num_cpus": node.cpus, "num_gpus": node.gpus if self._cluster.gpus else 0}
+        task = ray.remote(_measure_time).options(**whole, **self._cluster.on_node(node), max_retries=0)
+        for attempt in range(self._cluster.settings.retries + 1):
+            try:
+                pruned = {_in_torch(level): self._prune(level) for level in levels}
+                self._get([facts for _, facts in pruned.values()])  # Pruning would disturb the timing.
+                networks = {level: network for level, (network, _) in pruned.items()}
+                given = self._work, self._pruner, tuple(levels), networks, batch_size
+                return self._get([task.remote(*given)])[0]
+            except _lost(ray) as error:
+                if attempt == self._cluster.settings.retries:
+                    raise self._gave_up("latency", error) from error
+                self._say(f"latency: {_reason(error)}; it is measured again")
+        raise AssertionError("the last attempt returns or raises")
+
+    def train(self, levels: Sequence[Level]) -> None:
+        """See Workers.train. A level that is pruned from another one starts when that one is trained."""
+        trainings = self._trainings
+        assert trainings is not None, "there are trainings"
+        waiting = [level for level in trainings.wanted(levels) if not trainings.is_trained(level)]
+        given = self._cluster.ray.put(replace(trainings, say=_silent, progress=False))
+
+        def start(task: _Task) -> Any:
+            below = trainings.below(task.level)
+            return self._remote(tasks.train, num_returns="streaming").remote(
+                self._work,
+                given,
+                task.level,
+                _files(trainings.folder(task.level)),
+                {} if below is None else _files(trainings.folder(below), (LAST, EPOCHS)),
+            )
+
+        def take(task: _Task, item: Progress) -> None:
+            folder = trainings.folder(task.level)
+            # The table of epochs comes last: it says which epoch the other files are of.
+            for name in sorted(item.files, key=lambda name: name == EPOCHS):
+                write_bytes(folder / name, item.files[name])
+            for line in item.lines:
+                self._say(f"{task.level.one_shot.label}: {line}")
+
+        def ready() -> list[_Task]:
+            now = [one for one in waiting if (b := trainings.below(one)) is None or trainings.is_trained(b)]
+            waiting[:] = [one for one in waiting if one not in now]
+            return [_Task(level) for level in now]
+
+        for level in trainings.wanted(levels):
+            if trainings.is_trained(level):
+                trainings.clear(level)
+        for task in self._run(ready(), start, take, more=ready):
+            trainings.clear(task.level)
+
+    def _run(
+        self,
+        first: Sequence[_Task],
+        start: Callable[[_Task], Any],
+        take: Callable[[_Task, Any], None],
+        more: Callable[[], Sequence[_Task]] = lambda: (),
+    ) -> Iterator[_Task]:
+        """Run tasks that yield items, and yield each task that is finished.
+
+        start: submits a task, from where it stands. take: called with each item. more: called after each
+        finished task, gives those that can start now.
+        """
+        ray = self._cluster.ray
+        running = {start(task): task for task in first}
+        try:
+            while running:
+                streams, _ = ray.wait(list(running), num_returns=1, timeout=WAIT_SECONDS, fetch_local=False)
+                for stream in streams:
+                    task = running[stream]
+                    try:
+                        take(task, self._get([next(stream)])[0])
+                        task.failures = 0
+                    except StopIteration:
+                        del running[stream]
+                        yield task
+                        running |= {start(one): one for one in more()}
+                    except _lost(ray) as error:
+                        del running[stream]
+                        self._count_failure(task, error)
+                        running[start(task)] = task
+        finally:
+            for stream in running:
+                with suppress(Exception):
+                    ray.cancel(stream)
+
+    def _count_failure(self, task: _Task, error: Exception) -> None:
+        task.failures += 1
+        label = task.level.label
+        self._pruned.pop(_in_torch(task.level), None)  # It can have been lost with the worker.
+        if task.failures > self._cluster.settings.retries:
+            raise self._gave_up(label, error) from error
+        self._say(f"{label}: {_reason(error)}; it is computed again from where it stood")
+
+    def _gave_up(self, label: str, error: Exception) -> InputError:
+        return InputError(
+            f"{label}: its worker died {self._cluster.settings.retries + 1} times without progress "
+            f"({_reason(error)}); what is finished is kept, and `resume` goes on"
+        )
+
+    def _prune(self, level: Level) -> tuple[Any, Any]:
+        """Return references to the pruned network of a level, and to its facts."""
+        level = _in_torch(level)
+        if level not in self._pruned:
+            below = trained = None
+            if level.stage == FINE_TUNED:
+                assert self._trainings is not None, "a fine-tuned level has a training"
+                trained = self._trainings.network(level)
+            elif self._trainings is not None and (under := self._trainings.below(level)) and level.amount:
+                below = self._trainings.network(under)
+            retries = self._cluster.settings.retries
+            task = self._remote(tasks.prune, num_returns=2, max_retries=retries)
+            pruner = self._learn() if level.amount and level.stage == ONE_SHOT and not below else self._pruner
+            self._pruned[level] = tuple(task.remote(self._work, pruner, level, below, trained))
+        return self._pruned[level]
+
+    def _learn(self) -> Any:
+        """Return a reference to the pruner, which has measured once what the methods need."""
+        if self._learned is None:
+            self._learned = self._pruner
+            if self._calibrates:
+                task = self._remote(tasks.learn, max_retries=self._cluster.settings.retries)
+                self._learned = task.remote(self._work, self._pruner)
+        return self._learned
+
+    def _remote(self, function: Callable[..., Any], **options: Any) -> Any:
+        share = {"num_cpus": self._cluster.cpus, "num_gpus": self._cluster.gpus}
+        return self._cluster.ray.remote(function).options(**{"max_retries": 0, **share, **options})
+
+    def _get(self, references: Sequence[Any]) -> list[Any]:
+        """Return the values. An InputError of a task is raised as it is."""
+        try:
+            return self._cluster.ray.get(list(references))
+        except self._cluster.ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, InputError):
+                raise InputError(str(error.cause)) from None
+            raise
+
+
+def _measure_time(
+    work: Work, pruner: Pruner, levels: Sequence[Level], networks: Mapping[Level, Any], batch_size: int
+) -> tuple[Times, str]:
+    """Run on a worker: time the levels. networks: a reference to the pruned network of each."""
+    import ray
+
+    return tasks.measure_time(work, pruner, levels, lambda one: ray.get(networks[one]), batch_size)
+
+
+def _silent(_line: str) -> None:
+    """Print nothing."""
+
+
+def _in_torch(level: Level) -> Level:
+    """Return the level in torch: the engines of a level share its network."""
+    return replace(level, engine=TORCH)
+
+
+def _files(folder: Path, names: Sequence[str] = ()) -> Mapping[str, bytes]:
+    """Return the files of a training's folder: those with these names, or all that training needs."""
+    if not folder.is_dir():
+        return {}
+    files = [file for file in folder.iterdir() if file.is_file() and file.name != BEST]
+    return {file.name: file.read_bytes() for file in files if not names or file.name in names}
+
+
+def _lost(ray: Any) -> tuple[type[Exception], ...]:
+    """Return the errors that say that a worker or a machine died, not that its work failed."""
+    found = ray.exceptions
+    return (
+        found.WorkerCrashedError,
+        found.NodeDiedError,
+        found.ObjectLostError,
+        found.OutOfMemoryError,
+        found.RaySystemError,
+        found.LocalRayletDiedError,
+    )
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__.removesuffix('Error')}: {str(error).strip().splitlines()[0][:120]}"
