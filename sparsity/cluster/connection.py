@@ -55,9 +55,8 @@ class Cluster:
 
     def on_node(self, node: Node) -> dict[str, Any]:
         """Return the options of a task that runs on this node."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=False)}
+        strategies = optional_module("ray.util.scheduling_strategies", "`ray`")
+        return {"scheduling_strategy": strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)}
 
 
 @contextmanager
@@ -86,7 +85,7 @@ def connected(settings: ClusterSettings, *, device: str) -> Iterator[Cluster]:
 
 
 def _initialise(ray: ModuleType, settings: ClusterSettings) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if settings.address == LOCAL:
         ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
         return

@@ -10,6 +10,7 @@ from typing import Any
 
 from sparsity.base.errors import InputError
 from sparsity.base.files import write_bytes
+from sparsity.base.optional import optional_module
 from sparsity.cluster import tasks
 from sparsity.cluster.connection import Cluster, Node
 from sparsity.cluster.files import Shipment, missing_files, ship
@@ -266,8 +267,7 @@ def _measure_time(
     work: Work, pruner: Pruner, levels: Sequence[Level], networks: Mapping[Level, Any], batch_size: int
 ) -> tuple[Times, str]:
     """Run on a worker: time the levels. networks: a reference to the pruned network of each."""
-    import ray
-
+    ray = optional_module("ray", "`ray`")
     return tasks.measure_time(work, pruner, levels, lambda one: ray.get(networks[one]), batch_size)
 
 

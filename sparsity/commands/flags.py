@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sparsity.c_engine.cpus import CPUS, IMGSZ, THIS
 from sparsity.channels.slimming_settings import SlimmingSettings
+from sparsity.cluster.settings import LOCAL, ClusterSettings
 from sparsity.commands.parser import Parser
 from sparsity.engines.table import ENGINES, TORCH
 from sparsity.formats.int8_runtimes import RUNTIMES as INT8_RUNTIMES
@@ -119,6 +120,40 @@ def add_hardware_flags(parser: Parser) -> None:
         help="cpu, 0, cuda:1 (default: a GPU where there is one)",
     )
     add("--half", action="store_true", help="compute in float16 on a GPU, in bfloat16 on a CPU that has it")
+
+
+def add_cluster_flags(parser: Parser) -> None:
+    """Add where the levels of a sweep are computed."""
+    add, d = parser.group(HARDWARE).add_argument, ClusterSettings
+    add(
+        "--ray",
+        nargs="?",
+        const=LOCAL,
+        metavar="ADDRESS",
+        help="compute the levels as tasks of Ray: on the GPUs or cores of this machine, or with ADDRESS on a "
+        "cluster (auto: the one that `ray start` made here; HOST:PORT: the one of that head)",
+    )
+    add(
+        "--ray-cpus",
+        type=int,
+        default=d.cpus,
+        metavar="N",
+        help="cores of each task (default: 4, or fewer on smaller machines; with GPUs the share of one)",
+    )
+    add(
+        "--ray-gpus",
+        type=float,
+        default=d.gpus,
+        metavar="X",
+        help="GPUs of each task, such as 0.5 for two tasks on one (default: 1 where there are GPUs)",
+    )
+    add(
+        "--ray-retries",
+        type=int,
+        default=d.retries,
+        metavar="N",
+        help="how often in a row a level is computed again whose worker died",
+    )
 
 
 def add_engine_flag(parser: Parser) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from sparsity.base.devices import select_device
 from sparsity.base.errors import InputError
 from sparsity.base.files import probe_writing
+from sparsity.base.optional import optional_module
 from sparsity.channels.slimming_settings import SlimmingSettings
+from sparsity.cluster.settings import LOCAL, ClusterSettings
 from sparsity.commands.flags import DEFAULT_WEIGHTS
 from sparsity.commands.method_lists import parse_methods
 from sparsity.data.sources import Split
@@ -105,6 +107,19 @@ def read_finetuning(args: Namespace, options: Options) -> Finetuning | None:
     named = ("weights", "data", "images", "teacher", "ignore_names")
     material = Material(**{name: getattr(args, name) for name in named})
     return Finetuning(material, settings, args.prune_from, options.settings)
+
+
+def read_cluster(args: Namespace) -> ClusterSettings | None:
+    """Return where the levels are computed; None for this process. Raises InputError for a wrong value."""
+    given = {name: getattr(args, f"ray_{name}") for name in ("cpus", "gpus", "retries")}
+    settings = ClusterSettings(address=args.ray or LOCAL, **given)
+    if args.ray is None:
+        if settings != ClusterSettings():
+            name = next(name for name, value in given.items() if value != getattr(ClusterSettings, name))
+            raise InputError(f"`ray_{name}` goes with `ray`; give that, or leave it out")
+        return None
+    optional_module("ray", "`ray`")
+    return settings
 
 
 def read_search(args: Namespace) -> SearchSettings | None:

@@ -78,6 +78,7 @@ def sweep_parser(prog: str) -> Parser:
     flags.add_bootstrap_flag(parser)
     flags.add_latency_flags(parser)
     flags.add_hardware_flags(parser)
+    flags.add_cluster_flags(parser)
     flags.add_output_flags(parser, name="sweep", resume="sweep")
     add = parser.group(flags.OUTPUT).add_argument
     flags.add_save_flag(parser, note="with --keep-ap: save the network that was found")

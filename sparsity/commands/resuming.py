@@ -1,4 +1,7 @@
-"""--resume alone: the other flags are those of the run's first start, which its folder holds."""
+"""--resume alone: the other flags are those of the run's first start, which its folder holds.
+
+Flags that say where it is computed may stand beside --resume; they replace those of the first start.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,19 @@ FILES: Mapping[str, str] = {
 }
 """Command that resumes -> the file of its runs that holds their command line: at the top, or in "about"."""
 FLAG = "--resume"
+WHERE = "--ray"
+"""The start of the flags that say where the levels are computed."""
 
 
 def complete(command: str, argv: Sequence[str]) -> list[str]:
     """Return a command's arguments; where they are --resume alone, with those of the first start before it.
 
-    The result is argv itself where the run's file names no command: the command then says what is missing.
+    --resume with flags of WHERE counts as alone. The result is argv itself where the run's file names no
+    command: the command then says what is missing.
     Raises InputError where the folder holds no run of this command.
     """
-    place = _only_resume(argv)
+    others, where = _split(argv)
+    place = _only_resume(others)
     if place is None or command not in FILES:
         return list(argv)
     path = Path(place)
@@ -33,7 +40,21 @@ def complete(command: str, argv: Sequence[str]) -> list[str]:
     if not file.exists():
         raise InputError(f"{FLAG} {place}: holds no run of {command} to go on with (no {file.name})")
     first = _first_arguments(file)
-    return list(argv) if first is None else [*first, FLAG, place]
+    if first is None:
+        return list(argv)
+    before, at_first = _split(first)
+    return [*before, *(where or at_first), FLAG, place]
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments without the flags of WHERE, and these flags with their values."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    previous = ""
+    for one in argv:
+        is_value = previous.startswith(WHERE) and "=" not in previous and not one.startswith("-")
+        parts[one.startswith(WHERE) or is_value].append(one)
+        previous = one
+    return parts
 
 
 def _only_resume(argv: Sequence[str]) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from sparsity.base.files import writing_into
 from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
+from sparsity.cluster.opening import workers_of
 from sparsity.commands.amount_lists import parse_levels
 from sparsity.commands.announcement import announce
 from sparsity.commands.opening import describe_depthwise, make_pruner, open_data, open_network, with_files
@@ -19,6 +20,7 @@ from sparsity.commands.options import (
     Options,
     Pruning,
     read_batch_sizes,
+    read_cluster,
     read_engines,
     read_finetuning,
     read_found_files,
@@ -56,6 +58,7 @@ def run(args: Namespace, line: str) -> None:
     """Sweep or search as the flags say; print a table, write tables, JSON, plots and a page."""
     chosen = resolve(args)
     asked, options, pruning = read_search(args), read_options(args), read_pruning(args)
+    cluster = read_cluster(args)
     files = read_found_files(args, pruning)
     wanted = _read_sweep(args, asked, options, pruning)
     check_images(wanted.engines, bool(pruning.calib))
@@ -76,6 +79,7 @@ def run(args: Namespace, line: str) -> None:
         images = need_images(wanted.engines)
         given = {
             "pruner": make_pruner(network, pruning, wanted.validation, prices, with_images=images),
+            "hire": workers_of(cluster) if cluster else None,
             "weights": options.weights,
             "command": line,
             "title": args.title,

@@ -187,8 +187,8 @@ def run_search(
 ) -> Search:
     """Run a search as find_level does, and return it with all that a report needs.
 
-    wanted: its amounts are left out. hire, command, title, say, on_level: see run_sweep. then: called with the
-    finished search while its folder is still locked, also if nothing was found.
+    wanted: its amounts are left out. hire, command, title, say, on_level: see run_sweep. then: called with
+    the finished search while its folder is still locked, also if nothing was found.
     """
     pruner = pruner_of(network, pruner, progress=progress)
     limits = {method: _reachable(pruner, method, asked) for method in wanted.methods}

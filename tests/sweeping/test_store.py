@@ -143,7 +143,9 @@ def test_latency_comes_back_by_batch_size(store):
     assert [store.latency_device(size) for size in (1, 32, 64)] == ["CPU A", "CPU B", ""]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"1": 5}', '{"1": [5], "devices": [1]}', '{"1": [{"dense": []}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"1": 5}', '{"1": [5], "devices": [1]}', '{"1": [{"dense": []}]}']
+)
 def test_damaged_latencies_count_as_missing(store, text):
     (store.folder / "latency.json").write_text(text)
     assert store.latency(1, [DENSE]) is None

@@ -1,0 +1,252 @@
+"""A sweep on a real Ray cluster of two machines, which both are this one: the files are those without it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from sparsity import InputError, Method, Pruner, TrainingSettings, ValidationSettings, load, save
+from sparsity.cluster.opening import workers_of
+from sparsity.cluster.settings import ClusterSettings
+from sparsity.sweeping.defaults import BELOW
+from sparsity.sweeping.finetuning import Finetuning
+from sparsity.sweeping.search import SearchSettings, run_search
+from sparsity.sweeping.settings import SweepSettings
+from sparsity.sweeping.sweep import run_sweep
+from sparsity.timing.latency import Rounds
+from sparsity.training.preparation import Material
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+CPUS = 2
+VALIDATION = ValidationSettings(imgsz=64, batch_size=2, device="cpu", workers=0)
+TRAINING = TrainingSettings(epochs=2, batch_size=2, nominal_batch=2, imgsz=64, workers=0, lr0=0.001)
+CLOCKED = ("_ms", "seconds", "started", "speedup", "latency")
+"""Parts of the names of columns that are times, or come from times."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator:
+    """A cluster whose head has no cores, and two machines with some; this process is connected to it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=CPUS)
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+
+
+@pytest.fixture
+def data(shapes) -> Path:
+    shapes.write_text(yaml.safe_dump(yaml.safe_load(shapes.read_text()) | {"train": "images"}))
+    return shapes
+
+
+@pytest.fixture
+def weights(slight_unfused, tmp_path) -> Path:
+    save(slight_unfused, tmp_path / "dense.pt")
+    return tmp_path / "dense.pt"
+
+
+@pytest.fixture
+def sweep(weights, data, tmp_path) -> Callable[..., pd.DataFrame]:
+    """Sweep into a folder, on the cluster or here. images: of the calibration."""
+
+    def call(name: str, wanted: SweepSettings, *, on_ray: bool, **more) -> pd.DataFrame:
+        network = load(weights)
+        generator = torch.Generator().manual_seed(0)
+        pruner = Pruner(network, calibration=[torch.rand(2, 3, 64, 64, generator=generator)])
+        hire = workers_of(ClusterSettings("auto", cpus=torch.get_num_threads())) if on_ray else None
+        return run_sweep(network, data, wanted, tmp_path / name, pruner=pruner, hire=hire, **more).frame
+
+    return call
+
+
+def wanted(*amounts: float, **changes) -> SweepSettings:
+    values = {"batch_sizes": (), "validation": VALIDATION, "rounds": Rounds(0, 2, 2), "bootstrap": 20}
+    return SweepSettings(amounts, **values | changes)
+
+
+def trained(weights: Path, data: Path, training=TRAINING, **how) -> Finetuning:
+    return Finetuning(Material(weights, data=data), training, device=VALIDATION, **how)
+
+
+def assert_same_files(one: Path, other: Path) -> None:
+    """The files are the same, byte for byte; those with times are the same without them."""
+    names = {path.relative_to(one) for path in one.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(other) for path in other.rglob("*") if path.is_file()}
+    for name in sorted(names):
+        ours, theirs = one / name, other / name
+        if name.name == "metrics.json":
+            assert _untimed(json.loads(ours.read_text())) == _untimed(json.loads(theirs.read_text())), name
+        elif name.name == "epochs.csv":
+            frames = [pd.read_csv(file).drop(columns="seconds") for file in (ours, theirs)]
+            pd.testing.assert_frame_equal(*frames)
+        elif name.name not in ("settings.json", "latency.json", ".lock", "last.pt"):
+            assert ours.read_bytes() == theirs.read_bytes(), name
+
+
+def _untimed(row: dict) -> dict:
+    return {key: value for key, value in row.items() if not any(part in key for part in CLOCKED)}
+
+
+def assert_same_rows(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    kept = [name for name in one if not any(part in name for part in CLOCKED)]
+    assert list(one.columns) == list(other.columns)
+    pd.testing.assert_frame_equal(one[kept], other[kept], check_exact=True)
+
+
+def test_a_sweep_gives_the_same_files(cluster, sweep, tmp_path):
+    asked = wanted(0.3, 0.6, methods=(Method("l1"), Method("obs")), batch_sizes=(1,), save="all")
+    said: list[str] = []
+    here = sweep("here", asked, on_ray=False)
+    there = sweep("there", asked, on_ray=True, say=said.append)
+    assert_same_rows(here, there)
+    assert_same_files(tmp_path / "here", tmp_path / "there")
+    assert there.speedup_b1.gt(0).all()
+    assert there.latency_device_b1.str.contains("threads").all()
+    assert sum(line.startswith("Pruning (") for line in said) == 4, said
+    assert any(line.startswith("Ray: 2 machines, ") for line in said), said
+    again = sweep("there", asked, on_ray=False)
+    pd.testing.assert_frame_equal(again, there)
+
+
+@pytest.mark.parametrize("prune_from", ["dense", BELOW])
+def test_trained_levels_give_the_same_files(cluster, sweep, weights, data, tmp_path, prune_from):
+    asked = wanted(0.3, 0.6, finetune=trained(weights, data, prune_from=prune_from), bootstrap=0)
+    here, there = sweep("here", asked, on_ray=False), sweep("there", asked, on_ray=True)
+    assert_same_rows(here, there)
+    assert_same_files(tmp_path / "here", tmp_path / "there")
+    for key in ("layer_0.3_finetuned", "layer_0.6_finetuned"):
+        ours, theirs = (
+            load(tmp_path / name / "levels" / key / "train" / "last.pt", fused=False).state_dict()
+            for name in ("here", "there")
+        )
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_search_gives_the_same_level(cluster, weights, data, tmp_path):
+    found = []
+    for hire in (None, workers_of(ClusterSettings("auto", cpus=torch.get_num_threads()))):
+        asked, folder = SearchSettings(0.5, 0.1), tmp_path / ("there" if hire else "here")
+        done = run_search(load(weights), data, asked, wanted(), folder, hire=hire)
+        found.append(done.found["l1"].amount)
+    assert found[0] == found[1]
+    assert_same_files(tmp_path / "here", tmp_path / "there")
+
+
+def workers_that(work: str) -> list[int]:
+    """The processes of Ray's workers that run this function, by the title that Ray gives them."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if place.read_bytes().startswith(f"ray::{work}".encode()):
+                found.append(int(place.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_killed_worker_is_replaced(cluster, sweep, weights, data, tmp_path, monkeypatch):
+    asked = wanted(0.3, 0.6, finetune=trained(weights, data, replace(TRAINING, epochs=3)), bootstrap=0)
+    here = sweep("here", asked, on_ray=False)
+    killed: list[str] = []
+
+    def say(line: str) -> None:
+        """Kill a worker in each kind of work, once."""
+        work = "train" if ": epoch 1/3" in line else "detect" if line.startswith("Pruning") else ""
+        if work and work not in killed:
+            for pid in workers_that(work)[:1]:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(work)
+        said.append(line)
+
+    said: list[str] = []
+    there = sweep("there", asked, on_ray=True, say=say)
+    assert "train" in killed, said
+    assert any("it is computed again from where it stood" in line for line in said), said
+    resumed = [line for line in said if line.endswith("goes on")]
+    assert resumed, "the training did not begin again"
+    assert_same_rows(here, there)
+    assert_same_files(tmp_path / "here", tmp_path / "there")
+
+
+def test_a_killed_machine_is_done_without(cluster, sweep, weights, data, tmp_path):
+    asked = wanted(0.3, 0.6, finetune=trained(weights, data, replace(TRAINING, epochs=3)), bootstrap=0)
+    here = sweep("here", asked, on_ray=False)
+    node = cluster.add_node(num_cpus=CPUS)
+    gone = []
+
+    def say(line: str) -> None:
+        if ": epoch 1/3" in line and not gone:
+            gone.append(line)
+            cluster.remove_node(node, allow_graceful=False)
+
+    there = sweep("there", asked, on_ray=True, say=say)
+    assert gone
+    assert_same_rows(here, there)
+    assert_same_files(tmp_path / "here", tmp_path / "there")
+
+
+def test_a_level_whose_worker_always_dies_is_given_up(cluster, weights, data, tmp_path):
+    hire = workers_of(ClusterSettings("auto", retries=1))
+    said: list[str] = []
+
+    def kill(*_: object) -> None:
+        time.sleep(0.2)
+        for pid in workers_that("train"):
+            os.kill(pid, signal.SIGKILL)
+
+    asked = wanted(0.5, finetune=trained(weights, data, replace(TRAINING, epochs=10_000)), bootstrap=0)
+    killer = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            "import os, pathlib, signal, time\n"
+            "while True:\n"
+            "    time.sleep(0.05)\n"
+            "    for place in pathlib.Path('/proc').glob('[0-9]*/cmdline'):\n"
+            "        try:\n"
+            "            if place.read_bytes().startswith(b'ray::train'):\n"
+            "                os.kill(int(place.parent.name), signal.SIGKILL)\n"
+            "        except OSError:\n"
+            "            pass\n",
+        ]
+    )
+    try:
+        with pytest.raises(InputError, match=r"its worker died 2 times without progress .*`resume` goes on"):
+            run_sweep(load(weights), data, asked, tmp_path / "s", hire=hire, say=said.append)
+    finally:
+        killer.kill()
+
+
+def test_an_error_in_a_worker_is_one_line(cluster, weights, data, tmp_path):
+    network = load(weights)
+    asked = wanted(0.3, methods=(Method("l1"),), validation=replace(VALIDATION, batch_size=2))
+    images = sorted((data.parent / "images").iterdir())
+    hire = workers_of(ClusterSettings("auto"))
+
+    def say(line: str) -> None:
+        if line.startswith("Ray:"):
+            images[0].write_bytes(b"no image")
+
+    with pytest.raises(InputError, match=r"0\.png"):
+        run_sweep(network, data, asked, tmp_path / "s", hire=hire, say=say)
