@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 SMALLEST_SPREAD = 1e-6
 """A map that is constant on the images has no spread to compare an error with."""
@@ -17,13 +18,14 @@ class BlockOutputs(AbstractContextManager["BlockOutputs"]):
 
     A block is a module that holds a Conv2d itself, such as a convolution with its activation, and gives one
     tensor. Two networks of the same architecture have the same blocks, with batch norms or without.
-    active: whether anything is recorded; the outputs of all blocks are in memory together.
+    active: whether anything is recorded; what is recorded is in memory together. every, turn: record only
+    each every-th block, from number turn on.
     """
 
-    def __init__(self, network: nn.Module, *, active: bool = True) -> None:
+    def __init__(self, network: nn.Module, *, active: bool = True, every: int = 1, turn: int = 0) -> None:
         self._outputs: list[Tensor] = []
         blocks = [block for block in network.modules() if active and _holds_convolution(block)]
-        self._handles = [block.register_forward_hook(self._record) for block in blocks]
+        self._handles = [block.register_forward_hook(self._record) for block in blocks[turn % every :: every]]
 
     def _record(self, _block: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor):
@@ -70,7 +72,9 @@ def outputs_error(outputs: Sequence[Tensor], wanted: Sequence[Tensor], weights: 
 
 
 def _relative(one: Tensor, other: Tensor) -> Tensor:
-    return (one - other).square().mean() / (other.var() + SMALLEST_SPREAD)
+    # A quarter of the positions tells the variance of a large map.
+    spread = (other[..., ::2, ::2] if min(other.shape[-2:]) > 8 else other).var()
+    return mse_loss(one, other) / (spread + SMALLEST_SPREAD)
 
 
 def _holds_convolution(module: nn.Module) -> bool:

@@ -12,6 +12,8 @@ from sparsity.base.errors import InputError
 from sparsity.training.loss import CLASSES_GAIN, OBJECTNESS_GAIN, balance_of
 
 LEAST_WEIGHT = 1e-6
+LEAST_OBJECTNESS = 1e-3
+"""The teacher's objectness from which on boxes and classes of a cell are compared: few of all cells."""
 
 
 def distillation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], *, na: int, nc: int) -> Tensor:
@@ -21,8 +23,9 @@ def distillation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], *, n
     na: anchors per cell. nc: number of classes.
 
     Objectness counts in every cell. Boxes and classes are weighted by the teacher's objectness in the cell
-    (arXiv:1805.06361). Gains and batch size are included, so that the result can be added to the total of the
-    detection loss (for 640 pixels). Raises InputError if the shapes differ, or if there are not 3 or 4 maps.
+    (arXiv:1805.06361), where that is at least LEAST_OBJECTNESS. Gains and batch size are included, so that
+    the result can be added to the total of the detection loss (for 640 pixels). Raises InputError if the
+    shapes differ, or if there are not 3 or 4 maps.
     """
     check_shapes(student, teacher, "classes, anchors and strides")
     pairs = zip(student, teacher, balance_of(len(student)), strict=True)
@@ -32,13 +35,14 @@ def distillation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], *, n
 
 def _map_loss(student: Tensor, teacher: Tensor, balance: float) -> Tensor:
     """Cells [batch, na, height, width, 5 + nc] of one raw map of both -> the sum of its terms, with gains."""
-    wanted = teacher[..., 4:].sigmoid()
-    away = divergence(student[..., 4:], teacher[..., 4:], wanted)
-    objectness = away[..., 0].mean() * (balance * OBJECTNESS_GAIN)
-    classes = away[..., 1:].mean(-1) * (CLASSES_GAIN * away[..., 1:].shape[-1] / 80)
+    weights = teacher[..., 4].sigmoid()
+    objectness = divergence(student[..., 4], teacher[..., 4], weights).mean() * (balance * OBJECTNESS_GAIN)
+    seen = weights >= LEAST_OBJECTNESS
+    weights, student, teacher = weights[seen], student[seen], teacher[seen]
+    wanted = teacher[:, 5:].sigmoid()
+    classes = divergence(student[:, 5:], teacher[:, 5:], wanted).sum(-1) * (CLASSES_GAIN / 80)
     # No gain is needed: the squared distance has the size of BOX_GAIN x (1 - CIoU).
-    boxes = (student[..., :4].sigmoid() - teacher[..., :4].sigmoid()).square().sum(-1)
-    weights = wanted[..., 0]
+    boxes = (student[:, :4].sigmoid() - teacher[:, :4].sigmoid()).square().sum(-1)
     return objectness + (weights * (boxes + classes)).sum() / weights.sum().clamp(min=LEAST_WEIGHT)
 
 

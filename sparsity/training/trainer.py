@@ -31,6 +31,8 @@ from sparsity.training.sparse_training import ScalePenalty
 from sparsity.yolo.network import Network
 
 CLIP_NORM = 10.0
+BLOCK_TURNS = 2
+"""Each batch compares every second block with the teacher's, in turns: half the memory traffic of it."""
 GRADUAL_STEPS = 40
 """The number of steps in which a gradual schedule raises the sparsity."""
 
@@ -85,6 +87,14 @@ class EpochSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return self.count
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The outputs of a network for a batch: its raw maps, and those of the blocks that are compared."""
+
+    raw: Sequence[Tensor]
+    maps: Sequence[Tensor]
 
 
 @dataclass
@@ -159,7 +169,8 @@ class Trainer:
             bar = progress_bar(stream, total=batches, desc=title, unit="batch", shown=shown, leave=False)
             for number, (pixels, targets, labelled) in enumerate(bar):
                 self._prune_gradually(epoch + number / batches)
-                losses.add(self._backward(pixels, targets, labelled), len(pixels), labelled)
+                parts = self._backward(pixels, targets, labelled, number)
+                losses.add(parts, len(pixels), labelled)
                 if (number + 1) % self.settings.accumulate == 0 or number + 1 == batches:
                     # The rate is that of the step's end: the first step of a warm-up is not at rate 0.
                     moment = epoch + (number + 1) / batches
@@ -183,8 +194,8 @@ class Trainer:
         """Return the mean loss per image of the first batches of an epoch. Nothing is learned."""
         self._start(epoch)
         total, images = 0.0, 0
-        for pixels, targets, labelled in itertools.islice(self._loader, batches):
-            parts = self._forward(pixels, targets, labelled)
+        for number, (pixels, targets, labelled) in enumerate(itertools.islice(self._loader, batches)):
+            parts = self._forward(pixels, targets, labelled, number)
             total += sum(float(part) for part in parts.values())
             images += len(pixels)
         return total / max(1, images)
@@ -194,8 +205,8 @@ class Trainer:
         """The number of optimiser steps of the whole training."""
         return math.ceil(len(self._loader) / self.settings.accumulate) * self.settings.epochs
 
-    def _backward(self, pixels: Tensor, targets: Tensor, labelled: int) -> dict[str, Tensor]:
-        parts = self._forward(pixels, targets, labelled)
+    def _backward(self, pixels: Tensor, targets: Tensor, labelled: int, turn: int) -> dict[str, Tensor]:
+        parts = self._forward(pixels, targets, labelled, turn)
         total = torch.stack(list(parts.values())).sum()
         if not math.isfinite(float(total.detach())):
             raise DivergedError(f"the loss is {float(total.detach())}: training diverged; {self._remedy()}")
@@ -203,14 +214,23 @@ class Trainer:
         self.accelerator.backward(total * self.accelerator.num_processes)
         return parts
 
-    def _forward(self, pixels: Tensor, targets: Tensor, labelled: int) -> dict[str, Tensor]:
-        """A batch, as collate gives it -> the parts of the loss."""
+    def _forward(self, pixels: Tensor, targets: Tensor, labelled: int, turn: int) -> dict[str, Tensor]:
+        """A batch, as collate gives it -> the parts of the loss. turn: its number, which chooses blocks."""
         device = self.accelerator.device
         images = pixels.to(device, non_blocking=True).float().div_(255)
         images = images.contiguous(memory_format=torch.channels_last)
-        with BlockOutputs(self.network, active=self._imitates) as blocks, self.accelerator.autocast():
-            raw, maps = self.model(images), blocks.take()
-        return self._losses(raw, images, targets.to(device), labelled, maps)
+        compared = {"active": self._imitates, "every": BLOCK_TURNS, "turn": turn}
+        with BlockOutputs(self.network, **compared) as blocks, self.accelerator.autocast():
+            found = _Outputs(self.model(images), blocks.take())
+        wanted = None
+        if self.teacher is not None:
+            with (
+                BlockOutputs(self.teacher, **compared) as blocks,
+                torch.no_grad(),
+                self.accelerator.autocast(),
+            ):
+                wanted = _Outputs(self.teacher.every_output(images), blocks.take())
+        return self._losses(found, wanted, targets.to(device), labelled)
 
     def _remedy(self) -> str:
         """Return what to change after a training that diverged."""
@@ -219,32 +239,21 @@ class Trainer:
         return f"give a smaller `lr0` (it is {self.settings.lr0:g}){rate} or a longer `warmup`"
 
     def _losses(
-        self,
-        raw: Sequence[Tensor],
-        images: Tensor,
-        targets: Tensor,
-        labelled: int,
-        maps: Sequence[Tensor] = (),
+        self, found: _Outputs, wanted: _Outputs | None, targets: Tensor, labelled: int
     ) -> dict[str, Tensor]:
         """Return the parts of the loss.
 
-        labelled: how many of the images, the first ones, have labels. maps: the blocks' outputs, if
-        they are compared with the teacher's.
+        wanted: the outputs of the teacher, if there is one. labelled: how many of the images, the first
+        ones, have labels.
         """
         parts: dict[str, Tensor] = {}
         if labelled:
-            parts |= self._loss([x[:labelled] for x in raw], targets, self._progress)
-        if self.teacher is not None:
-            with (
-                BlockOutputs(self.teacher, active=bool(maps)) as blocks,
-                torch.no_grad(),
-                self.accelerator.autocast(),
-            ):
-                wanted, wanted_maps = self.teacher.every_output(images), blocks.take()
-            parts["distillation"] = self._distil(raw, wanted) * self.settings.distil
-            if maps:
-                error = blocks_error(maps, wanted_maps)
-                parts["blocks"] = error * (self.settings.blocks * len(images))
+            parts |= self._loss([x[:labelled] for x in found.raw], targets, self._progress)
+        if wanted is not None:
+            parts["distillation"] = self._distil(found.raw, wanted.raw) * self.settings.distil
+        if wanted is not None and wanted.maps:
+            error = blocks_error(found.maps, wanted.maps)
+            parts["blocks"] = error * (self.settings.blocks * len(found.raw[0]))
         return parts
 
     def _step(self, epoch: int) -> None:

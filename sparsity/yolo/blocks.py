@@ -43,7 +43,8 @@ class Conv(nn.Module):
 
 
 def _learns(conv: nn.Conv2d) -> bool:
-    return torch.is_grad_enabled() and conv.weight.requires_grad
+    # While torch.fx traces the graph, the weight is no tensor.
+    return torch.is_grad_enabled() and isinstance(conv.weight, Tensor) and conv.weight.requires_grad
 
 
 def _convolve_folded(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:

@@ -13,6 +13,7 @@ from sparsity.pruning.method import Method
 from sparsity.pruning.pruner import Pruner
 from sparsity.pruning.reconstructed import Reconstructed
 from sparsity.pruning.reconstruction import ReconstructionSettings, reconstruct
+from sparsity.yolo.network import fuse
 
 
 class Small(nn.Sequential):
@@ -163,3 +164,27 @@ def test_what_can_not_be_used(images):
     plain = nn.Sequential(nn.Conv2d(3, 4, 1)).eval()
     with pytest.raises(InputError, match="no method `importance`"):
         Pruner(plain, calibration=images).check(Reconstructed("l1"), 0.5)
+
+
+def test_blocks_are_recorded_in_turns(few_layers):
+    network = fuse(few_layers())
+    images = torch.rand(1, 3, 64, 64)
+
+    def recorded(**which) -> list[torch.Tensor]:
+        with BlockOutputs(network, **which) as blocks, torch.no_grad():
+            network(images)
+            return blocks.take()
+
+    every, even, odd = recorded(), recorded(every=2, turn=0), recorded(every=2, turn=3)
+    assert len(every) == len(even) + len(odd)
+    assert all(any(torch.equal(one, other) for other in every) for one in (*even, *odd))
+    assert {one.shape for one in every} == {one.shape for one in (*even, *odd)}
+    assert abs(len(even) - len(odd)) <= 1
+
+
+def test_the_variance_of_a_large_map_comes_from_a_quarter_of_it():
+    torch.manual_seed(0)
+    large, small = torch.randn(2, 4, 64, 64) * 3, torch.randn(2, 4, 4, 4) * 3
+    for wanted in (large, small):
+        found = blocks_error([wanted + 1], [wanted])
+        assert float(found) == pytest.approx(1 / float(wanted.var()), rel=0.05 if wanted is large else 1e-4)

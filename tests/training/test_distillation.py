@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparsity.base.errors import InputError
-from sparsity.training.distillation import distillation_loss
+from sparsity.training.distillation import LEAST_OBJECTNESS, distillation_loss
 
 SIDES = (4, 2, 1)
 CHANNELS = ["x", "y", "w", "h", "objectness", "class0", "class1", "class2"]
@@ -104,8 +104,22 @@ def test_gradient_flows_to_the_student_alone():
     student, teacher = ([x.requires_grad_() for x in maps(seed)] for seed in (8, 9))
     loss_of(student, teacher).backward()
     for ours, theirs in zip(student, teacher, strict=True):
-        assert ours.grad.all()
+        grads, seen = (x.unflatten(1, (2, 8)).movedim(2, -1) for x in (ours.grad, theirs.detach()))
+        objects = seen[..., 4].sigmoid() >= LEAST_OBJECTNESS
+        assert grads[..., 4].all(), "objectness, everywhere"
+        assert grads[objects].all()
+        assert not grads[~objects][:, [0, 1, 2, 3, 5, 6, 7]].any()
         assert theirs.grad is None
+
+
+def test_boxes_and_classes_count_where_the_teacher_sees_something():
+    teacher = [torch.zeros(1, 6, 1, 2) for _ in range(3)]
+    limit = math.log(LEAST_OBJECTNESS / (1 - LEAST_OBJECTNESS))
+    teacher[0][0, 4, 0] = torch.tensor([limit + 0.01, limit - 0.01])
+    above, below = ([x.clone() for x in teacher] for _ in range(2))
+    above[0][0, 0, 0, 0] = below[0][0, 0, 0, 1] = 1.0
+    assert distillation_loss(above, teacher, na=1, nc=1) > 0
+    assert distillation_loss(below, teacher, na=1, nc=1) == 0
 
 
 def test_teacher_in_inference_mode():

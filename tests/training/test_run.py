@@ -186,8 +186,8 @@ def test_a_teacher_that_is_the_student_teaches_nothing_where_nothing_is_pruned(w
         Material(weights, data=data, teacher=weights), TrainingSettings(**SMALL), VALIDATION, tmp_path
     )
     made.trainer.model.eval()
-    images = torch.rand(2, 3, 64, 64)
-    parts = made.trainer._losses(made.trainer.model(images), images, torch.zeros(0, 6), 2)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    parts = made.trainer._forward(images, torch.zeros(0, 6), 2, 0)
     assert float(parts["distillation"].detach()) == pytest.approx(0, abs=1e-4)
 
 
@@ -209,25 +209,25 @@ def test_labelled_and_unlabelled_images_train_together(mixed):
 
 
 def test_labels_are_learnt_from_where_there_are_some(mixed):
-    trainer, images = mixed.trainer, torch.rand(3, 3, 64, 64)
+    trainer, images = mixed.trainer, torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
     trainer.model.eval()
-    raw = trainer.model(images)
     targets = torch.tensor([[0, 1, 0.5, 0.5, 0.4, 0.4], [1, 2, 0.3, 0.6, 0.2, 0.5]])
-    parts = trainer._losses(raw, images, targets, 2)
-    alone = trainer._losses([level[:2] for level in raw], images[:2], targets, 2)
+    parts = trainer._forward(images, targets, 2, 0)
+    alone = trainer._forward(images[:2], targets, 2, 0)
     for name in ("box", "objectness", "classes"):
         assert float(parts[name].detach()) == pytest.approx(float(alone[name].detach())), name
-    assert set(trainer._losses(raw, images, torch.zeros(0, 6), 0)) == {"distillation"}
+    assert set(trainer._forward(images, torch.zeros(0, 6), 0, 0)) == {"distillation", "blocks"}
 
 
 def test_losses_are_means_of_the_images_they_are_of(mixed, monkeypatch):
     seen = []
 
-    def losses(raw, images, targets, labelled, _maps):
-        seen.append((len(images), labelled))
-        nothing = sum(level.sum() for level in raw) * 0
-        found = {"box": nothing + 2 * labelled} if labelled else {}
-        return found | {"distillation": nothing + 3 * len(images)}
+    def losses(found, _wanted, _targets, labelled):
+        images = len(found.raw[0])
+        seen.append((images, labelled))
+        nothing = sum(level.sum() for level in found.raw) * 0
+        parts = {"box": nothing + 2 * labelled} if labelled else {}
+        return parts | {"distillation": nothing + 3 * images}
 
     monkeypatch.setattr(mixed.trainer, "_losses", losses)
     mixed.run()
