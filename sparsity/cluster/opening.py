@@ -38,5 +38,6 @@ def _hired(settings: ClusterSettings, order: Order) -> Iterator[RayWorkers]:
             batches=len(make_loader(order.images, order.pruner.network, order.settings)),
             trainings=order.trainings,
             on_pruned=order.on_pruned,
+            progress=order.progress,
             say=order.say,
         )

@@ -11,6 +11,7 @@ from typing import Any
 from sparsity.base.errors import InputError
 from sparsity.base.files import write_bytes
 from sparsity.base.optional import optional_module
+from sparsity.base.progress import progress_bar
 from sparsity.cluster import tasks
 from sparsity.cluster.connection import Cluster, Node
 from sparsity.cluster.files import Shipment, missing_files, ship
@@ -45,7 +46,8 @@ class RayWorkers:
 
     cluster: the connection. pruner: of the network that is swept, with its images. work: what tasks share.
     trainings: of the sweep; None for none. batches: the number of batches of images.
-    on_pruned: called with each pruned network and its level, if the networks are kept.
+    on_pruned: called with each pruned network and its level, if the networks are kept. progress: whether the
+    trainings show a bar.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class RayWorkers:
         batches: int,
         trainings: Trainings | None = None,
         on_pruned: Callable[[Level, Any], None] | None = None,
+        progress: bool = False,
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
+        self._progress = progress
         self._cluster, self._say, self._trainings = cluster, say, trainings
         self._batches, self._on_pruned = batches, on_pruned
         self._pruned: dict[Level, tuple[Any, Any]] = {}
@@ -76,14 +80,22 @@ class RayWorkers:
             paths += [image.path.resolve() for image in (*start.labelled, *start.unlabelled)]
             named = (str(one) for one in (material.weights, material.teacher))
             paths += [Path(one).resolve() for one in named if one not in ("", NO_TEACHER)]
-        look = self._cluster.ray.remote(num_cpus=0)(missing_files)
-        found = self._get([look.options(**self._cluster.on_node(one)).remote(paths) for one in self._nodes])
-        missing = sorted(set().union(*found))
+        missing = self._missing(paths)
         if not missing:
             return Shipment()
         shipment = ship(missing, self._cluster.ray.put, self._cluster.ray.get)
         self._say(f"Shipping {len(missing)} files to machines that do not see them")
         return shipment
+
+    def _missing(self, paths: Sequence[Path]) -> list[Path]:
+        """Return the files that some machine does not see. One that died meanwhile is left out."""
+        look = self._cluster.ray.remote(num_cpus=0)(missing_files)
+        asked = [look.options(**self._cluster.on_node(one)).remote(paths) for one in self._nodes]
+        missing: set[Path] = set()
+        for reference in asked:
+            with suppress(*_lost(self._cluster.ray)):
+                missing |= set(self._get([reference])[0])
+        return sorted(missing)
 
     @property
     def _nodes(self) -> Sequence[Node]:
@@ -123,10 +135,11 @@ class RayWorkers:
 
     def time(self, levels: Sequence[Level], batch_size: int) -> tuple[Times, str]:
         """See Workers.time. The task takes all cores and GPUs of one machine, so no other task runs there."""
-        ray, node = self._cluster.ray, self._nodes[0]
-        whole = {"num_cpus": node.cpus, "num_gpus": node.gpus if self._cluster.gpus else 0}
-        task = ray.remote(_measure_time).options(**whole, **self._cluster.on_node(node), max_retries=0)
+        ray = self._cluster.ray
         for attempt in range(self._cluster.settings.retries + 1):
+            node = self._nodes[attempt % len(self._nodes)]
+            whole = {"num_cpus": node.cpus, "num_gpus": node.gpus if self._cluster.gpus else 0}
+            task = ray.remote(_measure_time).options(**whole, **self._cluster.on_node(node), max_retries=0)
             try:
                 pruned = {_in_torch(level): self._prune(level) for level in levels}
                 self._get([facts for _, facts in pruned.values()])  # Pruning would disturb the timing.
@@ -163,6 +176,7 @@ class RayWorkers:
                 write_bytes(folder / name, item.files[name])
             for line in item.lines:
                 self._say(f"{task.level.one_shot.label}: {line}")
+            bar.update(bool(item.files))
 
         def ready() -> list[_Task]:
             now = [one for one in waiting if (b := trainings.below(one)) is None or trainings.is_trained(b)]
@@ -172,8 +186,12 @@ class RayWorkers:
         for level in trainings.wanted(levels):
             if trainings.is_trained(level):
                 trainings.clear(level)
-        for task in self._run(ready(), start, take, more=ready):
-            trainings.clear(task.level)
+        epochs = len(waiting) * (trainings.how.settings.epochs or 0)
+        with progress_bar(
+            total=epochs, desc="Training", unit="epoch", shown=self._progress, leave=False
+        ) as bar:
+            for task in self._run(ready(), start, take, more=ready):
+                trainings.clear(task.level)
 
     def _run(
         self,
@@ -298,6 +316,7 @@ def _lost(ray: Any) -> tuple[type[Exception], ...]:
         found.OutOfMemoryError,
         found.RaySystemError,
         found.LocalRayletDiedError,
+        found.TaskUnschedulableError,
     )
 
 

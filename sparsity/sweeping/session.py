@@ -155,7 +155,7 @@ def open_session(
                 yield Session(job, copies, stored, identity, trainings)
                 return
             on_pruned = keeper(wanted.save, store, wanted.engines[0]) if wanted.save == ALL else None
-            order = Order(pruner, wanted, settings, data.images, trainings, on_pruned, say)
+            order = Order(pruner, wanted, settings, data.images, trainings, on_pruned, progress, say)
             with hire(order) as job.workers:
                 yield Session(job, copies, stored, identity, trainings)
 

@@ -47,7 +47,8 @@ class Order:
 
     pruner: of the network that is swept. settings: of the validations, as fit returns them. images: those to
     validate on. trainings: of the levels; None for none. on_pruned: called with each pruned network and its
-    level, in torch; None where nobody keeps them. say: called with each line to print.
+    level, in torch; None where nobody keeps them. progress: whether bars are shown. say: called with each
+    line to print.
     """
 
     pruner: Pruner
@@ -56,6 +57,7 @@ class Order:
     images: tuple[DatasetImage, ...]
     trainings: Trainings | None = None
     on_pruned: Callable[[Level, Network], None] | None = None
+    progress: bool = False
     say: Callable[[str], None] = field(default=lambda _line: None)
 
 

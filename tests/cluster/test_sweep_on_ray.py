@@ -2,11 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,38 +154,42 @@ def test_a_search_gives_the_same_level(cluster, weights, data, tmp_path):
     assert_same_files(tmp_path / "here", tmp_path / "there")
 
 
-def workers_that(work: str) -> list[int]:
-    """The processes of Ray's workers that run this function, by the title that Ray gives them."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
+KILLER = """
+import os, pathlib, signal, sys, time
+title, times = f"ray::{sys.argv[1]}".encode(), int(sys.argv[2])
+while times:
+    time.sleep(0.01)
+    for place in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if place.read_bytes().startswith(f"ray::{work}".encode()):
-                found.append(int(place.parent.name))
+            if place.read_bytes().startswith(title) and times:
+                os.kill(int(place.parent.name), signal.SIGKILL)
+                times -= 1
         except OSError:
-            continue
-    return found
+            pass
+print("killed")
+"""
+"""Kills this number of workers that run a function, found by the title that Ray gives their processes."""
 
 
-def test_a_killed_worker_is_replaced(cluster, sweep, weights, data, tmp_path, monkeypatch):
-    asked = wanted(0.3, 0.6, finetune=trained(weights, data, replace(TRAINING, epochs=3)), bootstrap=0)
+@contextmanager
+def killing(work: str, times: int) -> Iterator[subprocess.Popen]:
+    """Kill workers that run this function, from another process."""
+    killer = subprocess.Popen([sys.executable, "-c", KILLER, work, str(times)], stdout=subprocess.PIPE)
+    try:
+        yield killer
+    finally:
+        killer.kill()
+
+
+@pytest.mark.parametrize("work", ["learn", "prune", "detect", "_measure_time", "train"])
+def test_a_killed_worker_is_replaced(cluster, sweep, weights, data, tmp_path, work):
+    more = {"finetune": trained(weights, data), "bootstrap": 0} if work == "train" else {}
+    asked = wanted(0.3, 0.6, methods=(Method("l1" if more else "obs"),), batch_sizes=(1,), **more)
     here = sweep("here", asked, on_ray=False)
-    killed: list[str] = []
-
-    def say(line: str) -> None:
-        """Kill a worker in each kind of work, once."""
-        work = "train" if ": epoch 1/3" in line else "detect" if line.startswith("Pruning") else ""
-        if work and work not in killed:
-            for pid in workers_that(work)[:1]:
-                os.kill(pid, signal.SIGKILL)
-                killed.append(work)
-        said.append(line)
-
-    said: list[str] = []
-    there = sweep("there", asked, on_ray=True, say=say)
-    assert "train" in killed, said
-    assert any("it is computed again from where it stood" in line for line in said), said
-    resumed = [line for line in said if line.endswith("goes on")]
-    assert resumed, "the training did not begin again"
+    with killing(work, 1) as killer:
+        there = sweep("there", asked, on_ray=True)
+        killer.wait(timeout=10)
+    assert killer.returncode == 0, "one was killed"
     assert_same_rows(here, there)
     assert_same_files(tmp_path / "here", tmp_path / "there")
 
@@ -208,34 +212,38 @@ def test_a_killed_machine_is_done_without(cluster, sweep, weights, data, tmp_pat
 
 
 def test_a_level_whose_worker_always_dies_is_given_up(cluster, weights, data, tmp_path):
-    hire = workers_of(ClusterSettings("auto", retries=1))
-    said: list[str] = []
-
-    def kill(*_: object) -> None:
-        time.sleep(0.2)
-        for pid in workers_that("train"):
-            os.kill(pid, signal.SIGKILL)
-
     asked = wanted(0.5, finetune=trained(weights, data, replace(TRAINING, epochs=10_000)), bootstrap=0)
-    killer = subprocess.Popen(
-        [
-            *(sys.executable, "-c"),
-            "import os, pathlib, signal, time\n"
-            "while True:\n"
-            "    time.sleep(0.05)\n"
-            "    for place in pathlib.Path('/proc').glob('[0-9]*/cmdline'):\n"
-            "        try:\n"
-            "            if place.read_bytes().startswith(b'ray::train'):\n"
-            "                os.kill(int(place.parent.name), signal.SIGKILL)\n"
-            "        except OSError:\n"
-            "            pass\n",
-        ]
-    )
-    try:
-        with pytest.raises(InputError, match=r"its worker died 2 times without progress .*`resume` goes on"):
-            run_sweep(load(weights), data, asked, tmp_path / "s", hire=hire, say=said.append)
-    finally:
-        killer.kill()
+    hire, words = workers_of(ClusterSettings("auto", retries=1)), "without progress .*`resume` goes on"
+    with killing("train", 1000), pytest.raises(InputError, match=rf"its worker died 2 times {words}"):
+        run_sweep(load(weights), data, asked, tmp_path / "s", hire=hire)
+
+
+SWEEP = """
+import sys
+from tests.cluster.test_sweep_on_ray import *
+weights, data, folder = map(Path, sys.argv[1:])
+asked = wanted(0.3, 0.6, finetune=trained(weights, data), bootstrap=0)
+run_sweep(load(weights), data, asked, folder, hire=workers_of(ClusterSettings()), say=print)
+"""
+
+
+def test_a_killed_driver_goes_on_without_a_cluster(sweep, weights, data, tmp_path):
+    """Killed once while it detects, and once while it trains."""
+    asked, root = wanted(0.3, 0.6, finetune=trained(weights, data), bootstrap=0), Path(__file__).parents[2]
+    here = sweep("here", asked, on_ray=False)
+    levels = tmp_path / "there" / "levels"
+    for mark in ("layer_0.3/metrics.json", "*/train/state.pt"):
+        given = [weights, data, tmp_path / "there"]
+        environment = os.environ | {"PYTHONPATH": str(root)}
+        driver = subprocess.Popen([sys.executable, "-c", SWEEP, *given], env=environment, cwd=root)
+        while not list(levels.glob(mark)) and driver.poll() is None:
+            time.sleep(0.01)
+        driver.kill()
+        driver.wait()
+        assert list(levels.glob(mark)), "it was killed midway"
+    there = sweep("there", asked, on_ray=False)
+    assert_same_rows(here, there)
+    assert_same_files(tmp_path / "here", tmp_path / "there")
 
 
 def test_an_error_in_a_worker_is_one_line(cluster, weights, data, tmp_path):
