@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sparsity.channels.compacting import compact
     from sparsity.channels.slimming import Slimmed, slim
     from sparsity.channels.slimming_settings import SlimmingSettings
+    from sparsity.cluster.opening import ray_workers
+    from sparsity.cluster.settings import ClusterSettings
     from sparsity.engines.engine import Engine
     from sparsity.engines.table import ENGINES
     from sparsity.formats.loading import load
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "CRITERIA": "pruning.criteria",
+    "ClusterSettings": "cluster.settings",
     "Criterion": "pruning.criterion",
     "Detections": "predicting.detections",
     "ENGINES": "engines.table",
@@ -93,6 +96,7 @@ _PLACES = {
     "load": "formats.loading",
     "predict": "predicting.predict",
     "prune": "pruning.magnitude",
+    "ray_workers": "cluster.opening",
     "read_calibration": "validation.inputs",
     "save": "formats.saving",
     "sensitivity": "sweeping.layer_sensitivity",
@@ -106,6 +110,7 @@ __all__ = [
     "CRITERIA",
     "ENGINES",
     "FORMS",
+    "ClusterSettings",
     "Criterion",
     "Detections",
     "Engine",
@@ -143,6 +148,7 @@ __all__ = [
     "load",
     "predict",
     "prune",
+    "ray_workers",
     "read_calibration",
     "save",
     "sensitivity",

@@ -14,8 +14,8 @@ from sparsity.sweeping.workers import HireWorkers, Order
 from sparsity.validation.inputs import make_loader
 
 
-def workers_of(settings: ClusterSettings) -> HireWorkers:
-    """Return what hires the workers of a cluster. It connects when the sweep starts.
+def ray_workers(settings: ClusterSettings) -> HireWorkers:
+    """Return what hires the workers of a Ray cluster, for sweep and find_level. It connects when they start.
 
     Raises InputError then, where Ray is missing, no cluster answers, or it lacks the share asked for.
     """

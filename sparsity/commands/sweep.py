@@ -12,7 +12,7 @@ from pathlib import Path
 from sparsity.base.files import writing_into
 from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
-from sparsity.cluster.opening import workers_of
+from sparsity.cluster.opening import ray_workers
 from sparsity.commands.amount_lists import parse_levels
 from sparsity.commands.announcement import announce
 from sparsity.commands.opening import describe_depthwise, make_pruner, open_data, open_network, with_files
@@ -79,7 +79,7 @@ def run(args: Namespace, line: str) -> None:
         images = need_images(wanted.engines)
         given = {
             "pruner": make_pruner(network, pruning, wanted.validation, prices, with_images=images),
-            "hire": workers_of(cluster) if cluster else None,
+            "hire": ray_workers(cluster) if cluster else None,
             "weights": options.weights,
             "command": line,
             "title": args.title,

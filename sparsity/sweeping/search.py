@@ -122,6 +122,7 @@ def find_level(
     settings: ValidationSettings | None = None,
     batch_sizes: Sequence[int] = BATCH_SIZES,
     finetune: Finetuning | None = None,
+    workers: HireWorkers | None = None,
     compact: bool = False,
     bootstrap: int = BOOTSTRAP,
     save: str | PathLike[str] = "",
@@ -133,7 +134,7 @@ def find_level(
 
     keep_ap, resolution, search_images: see SearchSettings. methods: each is searched for itself. With budget
     "latency", the sparsity is a share of the time, so the result is the fastest network.
-    finetune: how each tried level is trained; its AP is then that after training.
+    finetune: how each tried level is trained; its AP is then that after training. workers: see sweep.
     save: a file for the network that was found; with several methods, of the largest sparsity (if equal, of
     the highest AP). folder: where each finished level is written. A search that was stopped in it is
     resumed. None: nothing is kept. The other arguments are those of sweep.
@@ -154,7 +155,7 @@ def find_level(
     with ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="search-"))
-        given = {"pruner": pruner, "weights": weights, "progress": progress}
+        given = {"pruner": pruner, "hire": workers, "weights": weights, "progress": progress}
         done = run_search(network, data, asked, wanted, Path(folder), **given)
     if file is not None:
         save_found(done, file)

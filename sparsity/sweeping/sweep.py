@@ -45,6 +45,7 @@ def sweep(
     bootstrap: int = BOOTSTRAP,
     save: str = "",
     finetune: Finetuning | None = None,
+    workers: HireWorkers | None = None,
     folder: str | PathLike[str] | None = None,
     weights: str = "",
     progress: bool = False,
@@ -65,6 +66,7 @@ def sweep(
     save: which pruned networks are kept in folder, as levels/KEY/network.safetensors: "" for none, "all", or
     "best" for that with the largest sparsity that keeps 95% of the dense AP.
     finetune: how each level is trained after pruning; it is measured before and after. None: no training.
+    workers: compute the levels, such as ray_workers(ClusterSettings("auto")); None: this process does.
     folder: where each finished level is written. An unfinished sweep in it is resumed. With None, nothing is
     kept. weights: the network's name in the rows. progress: whether bars are shown.
     Returns a row for each method and amount; see make_frame for the columns.
@@ -91,7 +93,14 @@ def sweep(
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-"))
         place = Path(folder)
         return run_sweep(
-            network, data, wanted, place, pruner=pruner, weights=weights, progress=progress
+            network,
+            data,
+            wanted,
+            place,
+            pruner=pruner,
+            hire=workers,
+            weights=weights,
+            progress=progress,
         ).frame
 
 

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from sparsity import InputError, Method, Pruner, TrainingSettings, ValidationSettings, load, save
-from sparsity.cluster.opening import workers_of
+from sparsity.cluster.opening import ray_workers
 from sparsity.cluster.settings import ClusterSettings
 from sparsity.sweeping.defaults import BELOW
 from sparsity.sweeping.finetuning import Finetuning
@@ -75,7 +75,7 @@ def sweep(weights, data, tmp_path) -> Callable[..., pd.DataFrame]:
         network = load(weights)
         generator = torch.Generator().manual_seed(0)
         pruner = Pruner(network, calibration=[torch.rand(2, 3, 64, 64, generator=generator)])
-        hire = workers_of(ClusterSettings("auto", cpus=torch.get_num_threads())) if on_ray else None
+        hire = ray_workers(ClusterSettings("auto", cpus=torch.get_num_threads())) if on_ray else None
         return run_sweep(network, data, wanted, tmp_path / name, pruner=pruner, hire=hire, **more).frame
 
     return call
@@ -146,7 +146,7 @@ def test_trained_levels_give_the_same_files(cluster, sweep, weights, data, tmp_p
 
 def test_a_search_gives_the_same_level(cluster, weights, data, tmp_path):
     found = []
-    for hire in (None, workers_of(ClusterSettings("auto", cpus=torch.get_num_threads()))):
+    for hire in (None, ray_workers(ClusterSettings("auto", cpus=torch.get_num_threads()))):
         asked, folder = SearchSettings(0.5, 0.1), tmp_path / ("there" if hire else "here")
         done = run_search(load(weights), data, asked, wanted(), folder, hire=hire)
         found.append(done.found["l1"].amount)
@@ -213,7 +213,7 @@ def test_a_killed_machine_is_done_without(cluster, sweep, weights, data, tmp_pat
 
 def test_a_level_whose_worker_always_dies_is_given_up(cluster, weights, data, tmp_path):
     asked = wanted(0.5, finetune=trained(weights, data, replace(TRAINING, epochs=10_000)), bootstrap=0)
-    hire, words = workers_of(ClusterSettings("auto", retries=1)), "without progress .*`resume` goes on"
+    hire, words = ray_workers(ClusterSettings("auto", retries=1)), "without progress .*`resume` goes on"
     with killing("train", 1000), pytest.raises(InputError, match=rf"its worker died 2 times {words}"):
         run_sweep(load(weights), data, asked, tmp_path / "s", hire=hire)
 
@@ -223,7 +223,7 @@ import sys
 from tests.cluster.test_sweep_on_ray import *
 weights, data, folder = map(Path, sys.argv[1:])
 asked = wanted(0.3, 0.6, finetune=trained(weights, data), bootstrap=0)
-run_sweep(load(weights), data, asked, folder, hire=workers_of(ClusterSettings()), say=print)
+run_sweep(load(weights), data, asked, folder, hire=ray_workers(ClusterSettings()), say=print)
 """
 
 
@@ -250,7 +250,7 @@ def test_an_error_in_a_worker_is_one_line(cluster, weights, data, tmp_path):
     network = load(weights)
     asked = wanted(0.3, methods=(Method("l1"),), validation=replace(VALIDATION, batch_size=2))
     images = sorted((data.parent / "images").iterdir())
-    hire = workers_of(ClusterSettings("auto"))
+    hire = ray_workers(ClusterSettings("auto"))
 
     def say(line: str) -> None:
         if line.startswith("Ray:"):
