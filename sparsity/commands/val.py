@@ -90,7 +90,7 @@ def run(args: Namespace, _line: str) -> None:
 
         calibration = images if learns else ()
         done = validate(network, dataset, settings, origin=origin, calibration=calibration, progress=True)
-        write_run(folder, done.metrics, layer_sparsity(network), done.predictions, dataset.annotations)
+        write_run(folder, done.metrics, layer_sparsity(network), done.results, dataset.annotations)
         _print(done, network, settings, verbose=options.verbose)
         print(f"Results saved to {folder}")
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from sparsity.base.errors import InputError
 from sparsity.base.progress import progress_bar
 from sparsity.comparing.row import reference_index
-from sparsity.comparing.running import Made, read_json
+from sparsity.comparing.running import Made
 from sparsity.data.dataset import Dataset
 from sparsity.evaluation.bootstrap import Interval, bootstrap
 from sparsity.evaluation.coco import Matched, evaluate_matched
+from sparsity.evaluation.results import Results
 from sparsity.validation.evaluator import counted_categories
+from sparsity.validation.run_files import PREDICTIONS
 from sparsity.validation.settings import ValidationSettings
 
 
@@ -59,7 +61,7 @@ class _Matches(Mapping[str, Matched]):
     def _match(self, one: Made) -> Matched:
         return evaluate_matched(
             self._dataset.annotations.content,
-            read_json(one.validated / "predictions.json"),
+            Results.read(one.validated / PREDICTIONS),
             image_ids=self._dataset.image_ids,
             category_ids=self._categories,
         )[1]

@@ -7,15 +7,17 @@ import io
 import json
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
+
+from sparsity.evaluation.results import Results
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Matched:
             np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
+AnyResults: TypeAlias = "Results | Sequence[dict[str, Any]]"
+MOST_AT_A_TIME = 200_000
+"""The detections that pycocotools holds at a time, if no single category has more."""
 _ONE_AT_A_TIME = threading.Lock()
 """Muting pycocotools and pausing garbage collection affect the whole process."""
 _LINES = (
@@ -96,27 +101,14 @@ def format_figures(figures: CocoFigures) -> str:
     return "\n".join(lines)
 
 
-def predictions(
-    image_id: int, boxes_xyxy: np.ndarray, scores: np.ndarray, category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Return the detections of an image in COCO's results format: x, y, w, h to 3 decimals, scores to 5."""
-    boxes_xywh = boxes_xyxy.astype(np.float64)
-    boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
-    boxes, values = boxes_xywh.round(3).tolist(), scores.astype(np.float64).round(5).tolist()
-    return [
-        {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
-        for category, box, score in zip(category_ids, boxes, values, strict=True)
-    ]
-
-
 def evaluate(
     annotations: dict[str, Any],
-    results: list[dict[str, Any]],
+    results: AnyResults,
     *,
     image_ids: Sequence[int],
     category_ids: Sequence[int],
 ) -> CocoFigures:
-    """Evaluate COCO results against COCO annotations on these images.
+    """Evaluate COCO results, as Results or as dicts, against COCO annotations on these images.
 
     category_ids: the classes to count; if it is empty, all boxes count as one class.
     Without any result, all figures are 0.
@@ -126,41 +118,92 @@ def evaluate(
 
 def evaluate_matched(
     annotations: dict[str, Any],
-    results: list[dict[str, Any]],
+    results: AnyResults,
     *,
     image_ids: Sequence[int],
     category_ids: Sequence[int],
 ) -> tuple[CocoFigures, Matched]:
     """Evaluate as evaluate does. Return the figures, and the matches for resampling the images."""
-    evaluation = _evaluated(annotations, results, image_ids, category_ids)
     images, categories = np.unique(image_ids), np.unique(category_ids or [-1])
+    parts: list[list[np.ndarray]] = []
+
+    def collect(evaluation: _Evaluation, first: int, count: int) -> None:
+        image, category, *others = _found(evaluation.evalImgs, len(images), count)
+        parts.append([image, category + np.int32(first), *others])
+
+    evaluation = _evaluated(annotations, results, image_ids, category_ids, collect)
     truth = _true_boxes(annotations, images.tolist(), sorted(set(category_ids)))
-    found = _found(evaluation.evalImgs if evaluation else [], len(images), len(categories))
+    parts = parts or [_found([], len(images), len(categories))]
+    found = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return _figures(evaluation), Matched(images, categories, truth, *found)
 
 
 def _evaluated(
     annotations: dict[str, Any],
-    results: list[dict[str, Any]],
+    results: AnyResults,
     image_ids: Sequence[int],
     category_ids: Sequence[int],
+    collect: Callable[[_Evaluation, int, int], None] = lambda *_: None,
 ) -> _Evaluation | None:
-    """Return pycocotools' evaluation; None without results, which pycocotools does not accept."""
-    if not results:
+    """Return pycocotools' evaluation; None without results, which pycocotools does not accept.
+
+    The categories are evaluated in groups, because pycocotools makes several objects of each detection. Each
+    category counts for itself, so the figures are the same. collect: called with the evaluation of each
+    group, the number of its first category, and how many it has.
+    """
+    results = results if isinstance(results, Results) else Results.of_rows(results)
+    if not len(results):
         return None
     with _ONE_AT_A_TIME, redirect_stdout(io.StringIO()), _no_garbage_collection():
         truth = COCO()
         truth.dataset = annotations | {"annotations": _numbered(annotations["annotations"])}
         truth.createIndex()
-        evaluation = _Evaluation(truth, truth.loadRes([dict(result) for result in results]))
-        evaluation.params.imgIds = sorted(image_ids)
-        evaluation.params.useCats = int(bool(category_ids))
-        if category_ids:
-            evaluation.params.catIds = sorted(category_ids)
-        evaluation.evaluate()
-        evaluation.accumulate()
+        categories, first = sorted(set(category_ids)), 0
+        parts: list[dict[str, np.ndarray]] = []
+        for group in _groups(categories, results):
+            ours = results[np.isin(results.category_ids, group)] if group else results
+            evaluation = _Evaluation(truth, _as_coco(ours, truth))
+            evaluation.params.imgIds = sorted(image_ids)
+            evaluation.params.useCats = int(bool(group))
+            if group:
+                evaluation.params.catIds = group
+            evaluation.evaluate()
+            evaluation.accumulate()
+            collect(evaluation, first, len(group) or 1)
+            parts.append({name: evaluation.eval[name] for name in ("precision", "recall", "scores")})
+            first += len(group)
+        evaluation.forget()
+        evaluation.params.catIds = categories or evaluation.params.catIds
+        for name, axis in (("precision", 2), ("recall", 1), ("scores", 2)):
+            evaluation.eval[name] = np.concatenate([part[name] for part in parts], axis=axis)
         evaluation.summarize()
     return evaluation
+
+
+def _groups(categories: Sequence[int], results: Results) -> list[list[int]]:
+    """Return the categories in groups of about MOST_AT_A_TIME results; [[]] where all count as one class."""
+    ids, counts = np.unique(results.category_ids, return_counts=True)
+    number = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    groups: list[list[int]] = [[]]
+    held = 0
+    for category in categories:
+        if held and held + number.get(category, 0) > MOST_AT_A_TIME:
+            groups.append([])
+            held = 0
+        groups[-1].append(category)
+        held += number.get(category, 0)
+    return groups
+
+
+def _as_coco(results: Results, truth: COCO) -> COCO:
+    """Return results as pycocotools' loadRes does, without the outline that it makes of each box."""
+    found = COCO()
+    rows = results.rows()
+    for number, row in enumerate(rows, 1):
+        row |= {"id": number, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
+    found.dataset = {**truth.dataset, "annotations": rows}
+    found.createIndex()
+    return found
 
 
 def _figures(evaluation: _Evaluation | None) -> CocoFigures:
@@ -250,6 +293,10 @@ class _Evaluation(COCOeval):
         super().__init__(truth, results, "bbox")
         self._ranked: dict[tuple[int, int], _Ranked] = {}
 
+    def forget(self) -> None:
+        """Drop all but the accumulated arrays."""
+        self.evalImgs, self._ranked, self.ious = [], {}, {}
+
     def computeIoU(self, imgId: int, catId: int) -> Any:  # noqa: N802
         """Return the IoU as COCOeval does: [detections, true boxes], without detections that cannot match."""
         found = self._dts[imgId, catId]
@@ -307,9 +354,8 @@ class _Ranked:
 def _answer() -> None:
     """Evaluate the files that standard input names (see evaluation.processes). Print the figures as JSON."""
     request = json.load(sys.stdin)
-    annotations, results = (
-        json.loads(Path(request[name]).read_text(encoding="utf-8")) for name in ("annotations", "predictions")
-    )
+    annotations = json.loads(Path(request["annotations"]).read_text(encoding="utf-8"))
+    results = Results.read(Path(request["predictions"]))
     ids = {name: request[name] for name in ("image_ids", "category_ids")}
     if request.get("matched"):
         figures, matched = evaluate_matched(annotations, results, **ids)

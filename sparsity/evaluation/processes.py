@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -45,9 +46,15 @@ def evaluate_files(
 
 
 def _ask(request: dict[str, Any]) -> coco.CocoFigures:
-    # The file is run by its path. As a module of the package, it would import torch in every process.
-    command = [sys.executable, str(Path(coco.__file__))]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
+    places = (str(Path(coco.__file__).parents[2]), os.environ.get("PYTHONPATH"))
+    done = subprocess.run(
+        [sys.executable, "-m", coco.__name__],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))},
+    )
     if done.returncode:
         name = request["predictions"]
         raise RuntimeError(f"evaluating {name} ended with exit code {done.returncode}:\n{done.stderr}")

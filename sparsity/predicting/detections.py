@@ -14,7 +14,7 @@ from PIL import Image
 from sparsity.base.box_drawing import DrawnBox, colour_of, draw_boxes
 from sparsity.base.errors import InputError
 from sparsity.base.optional import optional_module
-from sparsity.evaluation import coco
+from sparsity.evaluation.results import Results
 from sparsity.predicting.pictures import Picture
 
 
@@ -62,7 +62,8 @@ class Detections:
         if len(ids) != len(self.names):
             raise InputError(f"`category_ids` has {len(ids)} ids; {len(self.names)} are expected")
         chosen = [ids[number] for number in self.classes.tolist()]
-        return coco.predictions(image_id, self.boxes_xyxy, self.scores, chosen)
+        images = np.full(len(self.scores), image_id)
+        return Results.of(images, np.array(chosen, np.int64), self.boxes_xyxy, self.scores).rows()
 
     def to_supervision(self) -> Any:
         """Return a supervision.Detections, with the names as data["class_name"].

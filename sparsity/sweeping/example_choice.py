@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ import torch
 
 from sparsity.base.boxes import box_iou_xyxy
 from sparsity.data.dataset import Dataset, DatasetImage
+from sparsity.evaluation.results import Results
 from sparsity.sweeping.example import Box, Example, Panel
 from sparsity.sweeping.level import Level
+from sparsity.validation.run_files import PREDICTIONS
 
 IMAGES, LEVELS = 4, 3
 STEP = 0.1
@@ -50,7 +51,7 @@ def make_examples(folder: Path, levels: Sequence[Level], dataset: Dataset) -> li
         return []
     images = [image for image in dataset.images if len(image.labels)]
     true = {image.image_id: _true_boxes(image, dataset) for image in images}
-    seen = [_Seen.read(folder / "levels" / level.key / "predictions.json", true, dataset) for level in chosen]
+    seen = [_Seen.read(folder / "levels" / level.key / PREDICTIONS, true, dataset) for level in chosen]
     losses = {}
     for image in images:
         dense, *others = (level.hits[image.image_id] for level in seen)
@@ -94,8 +95,10 @@ class _Seen:
         """Read the predictions.json of a level."""
         classes = {category: number for number, category in enumerate(dataset.category_ids)}
         rows: dict[int, list[Box]] = {image: [] for image in true}
-        for row in sorted(json.loads(file.read_text(encoding="utf-8")), key=lambda row: -row["score"]):
-            if row["score"] >= LEAST_SCORE and row["image_id"] in rows:
+        results = Results.read(file)
+        results = results[results.scores >= LEAST_SCORE]
+        for row in sorted(results.rows(), key=lambda row: -row["score"]):
+            if row["image_id"] in rows:
                 x, y, width, height = row["bbox"]
                 number = classes[row["category_id"]]
                 box = Box((x, y, x + width, y + height), number, dataset.names[number])

@@ -36,7 +36,7 @@ from sparsity.validation.evaluator import Evaluator, counted_categories, make_ev
 from sparsity.validation.inputs import make_loader
 from sparsity.validation.metrics import Metrics
 from sparsity.validation.passes import replay, run_pass
-from sparsity.validation.run_files import write_layers
+from sparsity.validation.run_files import PREDICTIONS, write_layers, write_predictions
 from sparsity.validation.settings import ValidationSettings
 from sparsity.validation.validate import Origin, make_metrics
 
@@ -183,7 +183,7 @@ class Job:
         start = time.perf_counter()
         with writing_into(self.store.folder):
             folder = self.store.level_folder(level)
-            write_json(folder / "predictions.json", evaluator.predictions())
+            write_predictions(folder, evaluator.results())
             write_layers(folder, done.facts.layers)
         own = evaluator.own()
         spent = time.perf_counter() - start + done.seconds.total
@@ -224,7 +224,7 @@ class Job:
     def _evaluate(self, level: Level, annotations: Path) -> CocoFigures:
         return processes.evaluate_files(
             annotations,
-            self.store.level_folder(level) / "predictions.json",
+            self.store.level_folder(level) / PREDICTIONS,
             image_ids=self.dataset.image_ids,
             category_ids=counted_categories(self.dataset, self.settings),
             matched=self.store.matched_path(level) if self.wanted.bootstrap else None,

@@ -33,7 +33,7 @@ from sparsity.validation.detector import PhaseSeconds
 from sparsity.validation.metrics import Metrics
 from sparsity.validation.nms import Detections
 from sparsity.validation.passes import Found
-from sparsity.validation.run_files import read_layers
+from sparsity.validation.run_files import PREDICTIONS, read_layers
 
 SETTINGS = "settings.json"
 DEVICES = "devices"
@@ -133,7 +133,7 @@ class Store:
     def finished(self, level: Level) -> Finished | None:
         """Return a finished level; None where it is not finished, or a file of it is missing or damaged."""
         folder = self.folder / "levels" / level.key
-        if not (folder / "predictions.json").is_file():
+        if not (folder / PREDICTIONS).is_file():
             return None
         try:
             read_layers(folder)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from sparsity.data.dataset import Dataset, DatasetImage
 from sparsity.data.letterbox import Placement
-from sparsity.evaluation import coco
 from sparsity.evaluation.average_precision import AveragePrecision, AveragePrecisionMeter
+from sparsity.evaluation.results import Results
 from sparsity.validation.counting import Counting, counting_of
 from sparsity.validation.inputs import Detectable
 from sparsity.validation.nms import Detections
@@ -23,7 +22,7 @@ def make_evaluator(dataset: Dataset, network: Detectable, settings: ValidationSe
 
 
 class Evaluator:
-    """Collects one network's detections: update() for each batch, then own() and predictions()."""
+    """Collects one network's detections: update() for each batch, then own() and results()."""
 
     def __init__(self, dataset: Dataset, *, counting: Counting, single_cls: bool = False) -> None:
         self.dataset, self.single_cls, self._counting = dataset, single_cls, counting
@@ -53,15 +52,20 @@ class Evaluator:
         """Return the family's own metric."""
         return self._meter.compute()
 
-    def predictions(self) -> list[dict[str, Any]]:
-        """Return the detections as COCO results.
+    def results(self) -> Results:
+        """Return the detections as COCO results."""
+        images, boxes, scores, classes = zip(*self._found, strict=True) if self._found else ((),) * 4
+        counts = [len(one) for one in scores]
+        return Results.of(
+            image_ids=np.repeat(np.array(images, np.int64), counts),
+            category_ids=np.array(self.dataset.category_ids)[_joined(classes, np.zeros(0, np.int64))],
+            boxes_xyxy=_joined(boxes, np.zeros((0, 4), np.float32)),
+            scores=_joined(scores, np.zeros(0, np.float32)),
+        )
 
-        Each call makes a new list, because the dicts take too much memory to keep.
-        """
-        ids, rows = self.dataset.category_ids, []
-        for image_id, boxes, scores, classes in self._found:
-            rows += coco.predictions(image_id, boxes, scores, [ids[label] for label in classes.tolist()])
-        return rows
+
+def _joined(arrays: Sequence[np.ndarray], empty: np.ndarray) -> np.ndarray:
+    return np.concatenate([empty, *arrays])
 
 
 def counted_categories(dataset: Dataset, settings: ValidationSettings) -> tuple[int, ...]:

@@ -7,24 +7,25 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from sparsity.base.files import write_json, write_text, writing_into
+from sparsity.base.files import replacing, write_json, write_text, writing_into
 from sparsity.data.annotations import Annotations
+from sparsity.evaluation.results import Results
 from sparsity.pruning.zeros import LayerSparsity
 from sparsity.validation.metrics import Metrics
 
 LAYERS = ("name", "shape", "weights", "zeros", "sparsity")
 """The columns of layers.csv."""
+PREDICTIONS = "predictions.json"
 
 
 def write_run(
     folder: Path,
     metrics: Metrics,
     layers: Sequence[LayerSparsity],
-    predictions: list[dict[str, Any]],
+    results: Results,
     annotations: Annotations,
 ) -> None:
     """Write the files of a validation, each completely or not at all.
@@ -37,9 +38,15 @@ def write_run(
         for left_over in ("metrics.json", "annotations.json"):
             (folder / left_over).unlink(missing_ok=True)
         write_annotations(folder, annotations)
-        write_json(folder / "predictions.json", predictions)
+        write_predictions(folder, results)
         write_layers(folder, layers)
         write_json(folder / "metrics.json", asdict(metrics), indent=1)
+
+
+def write_predictions(folder: Path, results: Results) -> None:
+    """Write predictions.json: the detections in COCO's results format."""
+    with replacing(folder / PREDICTIONS) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(results.write_lines())
 
 
 def write_annotations(folder: Path, annotations: Annotations) -> None:

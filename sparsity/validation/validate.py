@@ -18,6 +18,7 @@ from sparsity.data.loader import Batch
 from sparsity.engines.making import make_engine
 from sparsity.evaluation import coco
 from sparsity.evaluation.average_precision import AveragePrecision
+from sparsity.evaluation.results import Results
 from sparsity.pruning.budgets import WEIGHTS
 from sparsity.pruning.multiply_adds import BILLION, MultiplyAdds, count_multiply_adds
 from sparsity.pruning.zeros import Sparsity, count_sparsity
@@ -36,15 +37,19 @@ class Validation:
     """The result of a validation.
 
     metrics: the row of figures. own: the family's own metric, in total and per class. figures: those of
-    pycocotools. predictions: COCO results, one dict per detection (image_id, category_id, bbox xywh, score).
-    dataset: the data set.
+    pycocotools. results: the detections as arrays. dataset: the data set.
     """
 
     metrics: Metrics
     own: AveragePrecision = field(repr=False)
     figures: coco.CocoFigures = field(repr=False)
-    predictions: list[dict[str, Any]] = field(repr=False)
+    results: Results = field(repr=False)
     dataset: Dataset = field(repr=False)
+
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        """COCO results, one dict per detection (image_id, category_id, bbox xywh, score)."""
+        return self.results.rows()
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,10 @@ def validate(
         detector = make_detector(network, lanes, settings, make_engine(settings.engine, calibration))
         detector.warm_up((settings.imgsz, settings.imgsz))
         seconds = run_pass({"": detector}, {"": evaluator}, batches, tick=bar.update)[""]
-    own, predictions = evaluator.own(), evaluator.predictions()
+    own, results = evaluator.own(), evaluator.results()
     figures = coco.evaluate(
         data.annotations.content,
-        predictions,
+        results,
         image_ids=data.image_ids,
         category_ids=counted_categories(data, settings),
     )
@@ -106,7 +111,7 @@ def validate(
     metrics = make_metrics(
         origin or Origin(), data, settings, counted, own, figures, detector.ran_in, seconds
     )
-    return Validation(metrics, own, figures, predictions, data)
+    return Validation(metrics, own, figures, results, data)
 
 
 def _bar(data: Dataset, *, shown: bool) -> tqdm:

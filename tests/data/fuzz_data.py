@@ -28,7 +28,8 @@ import numpy as np
 
 from sparsity.base.errors import InputError
 from sparsity.data.dataset import identify, read_dataset
-from sparsity.evaluation.coco import evaluate_matched, predictions
+from sparsity.evaluation.coco import evaluate_matched
+from sparsity.evaluation.results import Results
 
 SECONDS = 10
 NAMES = ("cat", "dog")
@@ -181,13 +182,10 @@ def _use(folder: Path) -> None:
     """Read the data set, and evaluate a detection on each image."""
     dataset = read_dataset(folder / "data.yaml", NAMES, say=lambda _: None)
     identify(dataset.images)
-    results = [
-        row
-        for image in dataset.images
-        for row in predictions(
-            image.image_id, np.array([[0, 1, 9, 9]], np.float32), np.array([0.5]), dataset.category_ids[:1]
-        )
-    ]
+    count = len(dataset.images)
+    boxes = np.full((count, 4), [0, 1, 9, 9], np.float32)
+    classes = np.full(count, dataset.category_ids[0])
+    results = Results.of(np.array(dataset.image_ids), classes, boxes, np.full(count, 0.5))
     ids = {"image_ids": dataset.image_ids, "category_ids": list(dataset.category_ids)}
     evaluate_matched(dataset.annotations.content, results, **ids)
 

@@ -8,7 +8,8 @@ import pytest
 
 from sparsity.base.errors import InputError
 from sparsity.data.annotations import NO_LABELS, Annotations, Labels, derive_annotations, read_annotations
-from sparsity.evaluation.coco import evaluate, predictions
+from sparsity.evaluation.coco import evaluate
+from sparsity.evaluation.results import Results
 
 
 def coco(**changes) -> dict:
@@ -84,7 +85,8 @@ def test_ids_may_be_0():
     assert annotations.image_ids([Path("a.jpg")]) == [0]
     assert annotations.category_ids(["cat"]) == [0]
     assert annotations.labels([0])[0].classes.tolist() == [0]
-    results = predictions(0, np.array([[1, 1, 6, 6]], np.float32), np.array([0.9]), [0])
+    one = np.zeros(1)
+    results = Results.of(one, one, np.array([[1, 1, 6, 6]], np.float32), np.array([0.9]))
     figures = evaluate(annotations.content, results, image_ids=[0], category_ids=[0])
     assert pytest.approx(1) == figures.AP
 
@@ -317,6 +319,7 @@ def test_derived_and_evaluated(shift, expected):
         centre, half = np.hsplit(LABELS[image].boxes_cxcywhn, 2)
         corners = np.hstack((centre - half / 2, centre + half / 2)) * ([width, height] * 2) + shift
         classes = [categories[c] for c in LABELS[image].classes]
-        results += predictions(image_id, corners, np.full(len(corners), 0.9), classes)
+        ids_of = np.full(len(corners), image_id)
+        results += Results.of(ids_of, np.array(classes), corners, np.full(len(corners), 0.9)).rows()
     figures = evaluate(annotations.content, results, image_ids=ids, category_ids=categories)
     assert expected == pytest.approx(figures.AP)

@@ -1,9 +1,13 @@
 """The twelve figures are pycocotools', whatever short way is taken."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
-from sparsity.evaluation.coco import CocoFigures, evaluate, format_figures, predictions
+from sparsity.evaluation import coco
+from sparsity.evaluation.coco import CocoFigures, evaluate, evaluate_matched, format_figures
+from sparsity.evaluation.results import Results
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -46,9 +50,22 @@ def test_no_result_gives_zeros(scene):
     assert evaluate(content, [], image_ids=[1], category_ids=[1]) == CocoFigures(*[0.0] * 12)
 
 
-def test_predictions_are_rounded_xywh():
-    rows = predictions(7, np.array([[1.23456, 2, 11.5, 4]], np.float32), np.array([0.123456]), [18])
-    assert rows == [{"image_id": 7, "category_id": 18, "bbox": [1.235, 2.0, 10.265, 2.0], "score": 0.12346}]
+@pytest.mark.parametrize("most", [1, 40, 10**6])
+def test_groups_of_categories_change_no_figure(scene, plainly, monkeypatch, most):
+    monkeypatch.setattr(coco, "MOST_AT_A_TIME", most)
+    for seed, category_ids in ((0, [1, 2, 3, 4, 5]), (1, [5, 2]), (2, [7, 1]), (3, [])):
+        content, results = scene(seed)
+        ids = {"image_ids": list(range(1, 11)), "category_ids": category_ids}
+        expected = plainly(content, results, ids["image_ids"], category_ids)
+        figures, matched = evaluate_matched(content, Results.of_rows(results), **ids)
+        assert figures == evaluate(content, results, **ids) == expected
+        monkeypatch.setattr(coco, "MOST_AT_A_TIME", 10**9)
+        _, whole = evaluate_matched(content, results, **ids)
+        monkeypatch.setattr(coco, "MOST_AT_A_TIME", most)
+        for field in fields(coco.Matched):
+            one, other = getattr(matched, field.name), getattr(whole, field.name)
+            assert one.dtype == other.dtype, field.name
+            np.testing.assert_array_equal(one, other, field.name)
 
 
 def test_twelve_lines():

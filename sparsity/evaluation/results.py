@@ -1,0 +1,118 @@
+"""Detections in COCO's results format, as arrays: a dict for each takes ten times the memory."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_KEYS = ('{"image_id": ', ', "category_id": ', ', "bbox": [', '], "score": ', "}")
+"""What stands around the numbers of a row, as write_lines writes it."""
+_NUMBERS = 7
+"""The numbers of a row."""
+_BLOCK = 10_000
+"""The rows that are text, or dicts, at a time."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Detections: image_ids [n], category_ids [n], boxes_xywh [n, 4] in pixels, and scores [n].
+
+    Boxes are rounded to 3 decimals and scores to 5, as predictions.json has them. Detections of an image
+    stand best first.
+    """
+
+    image_ids: np.ndarray
+    category_ids: np.ndarray
+    boxes_xywh: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def of(
+        cls, image_ids: np.ndarray, category_ids: np.ndarray, boxes_xyxy: np.ndarray, scores: np.ndarray
+    ) -> Results:
+        """Return the results of boxes by their corners, [n, 4], with scores of any precision."""
+        boxes = boxes_xyxy.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        return cls(
+            np.asarray(image_ids, np.int64),
+            np.asarray(category_ids, np.int64),
+            boxes.round(3),
+            scores.astype(np.float64).round(5),
+        )
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[dict[str, Any]]) -> Results:
+        """Return the results of dicts, as predictions.json has them."""
+        return cls(
+            np.array([row["image_id"] for row in rows], np.int64),
+            np.array([row["category_id"] for row in rows], np.int64),
+            np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4),
+            np.array([row["score"] for row in rows], np.float64),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read a predictions.json.
+
+        One that write_lines wrote is read without a dict for each detection. Raises OSError, or ValueError,
+        KeyError or TypeError for a file of another form.
+        """
+        text = path.read_text(encoding="utf-8")
+        numbers = _numbers(text)
+        if numbers is None:
+            return cls.of_rows(json.loads(text))
+        return cls(
+            numbers[:, 0].astype(np.int64),
+            numbers[:, 1].astype(np.int64),
+            np.ascontiguousarray(numbers[:, 2:6]),
+            np.ascontiguousarray(numbers[:, 6]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, which: np.ndarray | slice) -> Results:
+        """Return some of the results: a mask, indices or a slice."""
+        return Results(
+            self.image_ids[which], self.category_ids[which], self.boxes_xywh[which], self.scores[which]
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return COCO results, a dict for each detection: image_id, category_id, bbox xywh, score."""
+        columns = (self.image_ids, self.category_ids, self.boxes_xywh, self.scores)
+        return [
+            {"image_id": image, "category_id": category, "bbox": box, "score": score}
+            for image, category, box, score in zip(*(one.tolist() for one in columns), strict=True)
+        ]
+
+    def write_lines(self) -> Iterator[str]:
+        """Yield the text of predictions.json, in parts: JSON as json.dumps writes the rows."""
+        yield "["
+        for start in range(0, len(self), _BLOCK):
+            yield (", " if start else "") + json.dumps(self[start : start + _BLOCK].rows())[1:-1]
+        yield "]\n"
+
+
+def _numbers(text: str) -> np.ndarray | None:
+    """Return the numbers [n, 7] of a text that write_lines wrote; None for another text."""
+    body = text.strip()
+    if not body.startswith("[{") or not body.endswith("}]"):
+        return None
+    rows = body.count(_KEYS[0])
+    body = body[1:-1].replace("}, {", "}{")
+    for key in _KEYS:
+        body = body.replace(key, ",")
+    body = body.replace(",,", ",").strip(",")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy warns of a text that is not numbers only.
+            found = np.fromstring(body, sep=",")
+    except (ValueError, DeprecationWarning):
+        return None
+    return found.reshape(rows, _NUMBERS) if len(found) == rows * _NUMBERS else None
