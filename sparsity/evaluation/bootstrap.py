@@ -163,8 +163,8 @@ def _curves(matched: Matched) -> Iterator[_Curve]:
 
 def _mean_precision(matched: Matched, curves: list[_Curve], draws: np.ndarray) -> np.ndarray:
     """Return AP [resamples]. draws: [resamples, images]."""
-    weights = np.ascontiguousarray(draws.T, np.float64)
-    boxes = matched.true_boxes.T.astype(np.float64) @ weights
+    weights = np.ascontiguousarray(draws.T, _smallest(draws))
+    boxes = matched.true_boxes.T.astype(np.float64) @ weights.astype(np.float64)
     summed = np.zeros(weights.shape[1])
     for curve in curves:
         summed += _summed_precision(curve, weights, boxes[curve.category])
@@ -173,14 +173,22 @@ def _mean_precision(matched: Matched, curves: list[_Curve], draws: np.ndarray) -
     return np.where(present > 0, mean, np.nan)
 
 
+def _smallest(draws: np.ndarray) -> type[np.generic]:
+    """Return the smallest type that holds the counts exactly: they are read once for each detection."""
+    whole = np.issubdtype(draws.dtype, np.integer) or bool((draws == np.rint(draws)).all())
+    fitting = [kind for kind in (np.int8, np.int32) if whole and draws.max(initial=0) <= np.iinfo(kind).max]
+    return fitting[0] if fitting else np.float64
+
+
 def _summed_precision(curve: _Curve, weights: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return the precision of a class, summed over recalls and thresholds: [resamples].
 
     boxes: the number of true boxes, [resamples].
     """
     starts = np.concatenate([[0], curve.turns[:-1] + 1])
-    seen = np.add.reduceat(weights[curve.image], starts, axis=0).cumsum(0)
-    own = weights[curve.image[curve.turns]]
+    kind = np.int64 if weights.dtype.kind == "i" else np.float64
+    seen = np.add.reduceat(weights[curve.image], starts, axis=0, dtype=kind).cumsum(0).astype(np.float64)
+    own = weights[curve.image[curve.turns]].astype(np.float64)
     summed = np.zeros(weights.shape[1])
     for right, ignored in zip(curve.right.T, curve.ignored.T, strict=True):
         counted = seen[right]

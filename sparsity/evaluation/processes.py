@@ -27,7 +27,7 @@ def evaluate_files(
     category_ids: Sequence[int],
     matched: Path | None = None,
 ) -> coco.CocoFigures:
-    """Evaluate files as coco.evaluate does: COCO annotations and a predictions.json.
+    """Evaluate files as coco.evaluate does: COCO annotations, and a predictions.json or saved Results.
 
     matched: an .npz file for the matches of coco.evaluate_matched. It is written completely or not at all;
     bootstrap.load reads it.

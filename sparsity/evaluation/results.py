@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ _KEYS = ('{"image_id": ', ', "category_id": ', ', "bbox": [', '], "score": ', "}
 """What stands around the numbers of a row, as write_lines writes it."""
 _NUMBERS = 7
 """The numbers of a row."""
+_ROW = '{"image_id": %d, "category_id": %d, "bbox": [%d%s, %d%s, %d%s, %d%s], "score": %s}'
+ARRAYS = ".npz"
+"""The suffix of files that hold the arrays as they are."""
+SCORES = 100_000
+"""The scores of five decimals up to 1."""
+LONGEST = 10**6
+"""The largest side in pixels that is written from a table."""
 _BLOCK = 10_000
 """The rows that are text, or dicts, at a time."""
 
@@ -58,11 +66,14 @@ class Results:
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """Read a predictions.json.
+        """Read a predictions.json, or a file that save wrote.
 
-        One that write_lines wrote is read without a dict for each detection. Raises OSError, or ValueError,
-        KeyError or TypeError for a file of another form.
+        A predictions.json that write_lines wrote is read without a dict for each detection. Raises OSError,
+        or ValueError, KeyError or TypeError for a file of another form.
         """
+        if path.suffix == ARRAYS:
+            with np.load(path) as arrays:
+                return cls(*(arrays[one.name] for one in fields(cls)))
         text = path.read_text(encoding="utf-8")
         numbers = _numbers(text)
         if numbers is None:
@@ -83,6 +94,11 @@ class Results:
             self.image_ids[which], self.category_ids[which], self.boxes_xywh[which], self.scores[which]
         )
 
+    def save(self, path: Path) -> None:
+        """Write the arrays to a file with the suffix ARRAYS, for another process."""
+        with path.open("wb") as file:
+            np.savez(file, **{one.name: getattr(self, one.name) for one in fields(self)})
+
     def rows(self) -> list[dict[str, Any]]:
         """Return COCO results, a dict for each detection: image_id, category_id, bbox xywh, score."""
         columns = (self.image_ids, self.category_ids, self.boxes_xywh, self.scores)
@@ -95,8 +111,35 @@ class Results:
         """Yield the text of predictions.json, in parts: JSON as json.dumps writes the rows."""
         yield "["
         for start in range(0, len(self), _BLOCK):
-            yield (", " if start else "") + json.dumps(self[start : start + _BLOCK].rows())[1:-1]
+            block = self[start : start + _BLOCK]
+            yield (", " if start else "") + (_text(block) or json.dumps(block.rows())[1:-1])
         yield "]\n"
+
+
+@cache
+def _decimals() -> tuple[list[str], list[str]]:
+    """Return the text of 0.000 to 0.999 from the point on, and that of 0.00000 to 1.00000."""
+    return [repr(i / 1000)[1:] for i in range(1000)], [repr(i / SCORES) for i in range(SCORES + 1)]
+
+
+def _text(block: Results) -> str:
+    """Return the rows as json.dumps writes them, from tables of decimals; "" where a number is in none.
+
+    The shortest text of a number of three decimals is its whole part and these decimals.
+    """
+    boxes, scores = np.rint(block.boxes_xywh * 1000), np.rint(block.scores * SCORES)
+    rounded = np.array_equal(boxes / 1000, block.boxes_xywh) and np.array_equal(scores / SCORES, block.scores)
+    inside = 0 <= boxes.min() <= boxes.max() <= LONGEST * 1000 and 0 <= scores.min() <= scores.max() <= SCORES
+    if not rounded or not inside:
+        return ""
+    parts, texts = _decimals()
+    whole, part = np.divmod(boxes.astype(np.int64), 1000)
+    x, y, w, h = whole.T.tolist()
+    dx, dy, dw, dh = ([parts[i] for i in column] for column in part.T.tolist())
+    score = [texts[i] for i in scores.astype(np.int64).tolist()]
+    ids = block.image_ids.tolist(), block.category_ids.tolist()
+    rows = zip(*ids, x, dx, y, dy, w, dw, h, dh, score, strict=True)
+    return ", ".join([_ROW % row for row in rows])
 
 
 def _numbers(text: str) -> np.ndarray | None:

@@ -22,6 +22,7 @@ from sparsity.data.loader import BatchLoader
 from sparsity.evaluation import processes
 from sparsity.evaluation.average_precision import AveragePrecision
 from sparsity.evaluation.coco import CocoFigures
+from sparsity.evaluation.results import ARRAYS
 from sparsity.pruning.pruner import Pruner
 from sparsity.sweeping.copies import Copies, Facts
 from sparsity.sweeping.intervals import is_matched
@@ -181,9 +182,11 @@ class Job:
     ) -> Future[None]:
         """Write a level's detections, and submit their evaluation by pycocotools."""
         start = time.perf_counter()
+        results = evaluator.results()
         with writing_into(self.store.folder):
             folder = self.store.level_folder(level)
-            write_predictions(folder, evaluator.results())
+            write_predictions(folder, results)
+            results.save(self._arrays(level))  # Another process reads them much faster than JSON.
             write_layers(folder, done.facts.layers)
         own = evaluator.own()
         spent = time.perf_counter() - start + done.seconds.total
@@ -221,10 +224,21 @@ class Job:
         )
         self.on_level(metrics, own)
 
+    def _arrays(self, level: Level) -> Path:
+        return self.store.scratch(f"{level.key}{ARRAYS}")
+
     def _evaluate(self, level: Level, annotations: Path) -> CocoFigures:
+        """Evaluate a level's detections: its arrays, or its predictions.json where it was finished before."""
+        arrays, predictions = self._arrays(level), self.store.level_folder(level) / PREDICTIONS
+        try:
+            return self._evaluate_file(level, annotations, arrays if arrays.exists() else predictions)
+        finally:
+            arrays.unlink(missing_ok=True)
+
+    def _evaluate_file(self, level: Level, annotations: Path, results: Path) -> CocoFigures:
         return processes.evaluate_files(
             annotations,
-            self.store.level_folder(level) / PREDICTIONS,
+            results,
             image_ids=self.dataset.image_ids,
             category_ids=counted_categories(self.dataset, self.settings),
             matched=self.store.matched_path(level) if self.wanted.bootstrap else None,

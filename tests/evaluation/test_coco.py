@@ -1,12 +1,8 @@
 """The twelve figures are pycocotools', whatever short way is taken."""
 
-from dataclasses import fields
-
-import numpy as np
 import pytest
 
-from sparsity.evaluation import coco
-from sparsity.evaluation.coco import CocoFigures, evaluate, evaluate_matched, format_figures
+from sparsity.evaluation.coco import CocoFigures, evaluate, format_figures
 from sparsity.evaluation.results import Results
 
 
@@ -50,22 +46,17 @@ def test_no_result_gives_zeros(scene):
     assert evaluate(content, [], image_ids=[1], category_ids=[1]) == CocoFigures(*[0.0] * 12)
 
 
-@pytest.mark.parametrize("most", [1, 40, 10**6])
-def test_groups_of_categories_change_no_figure(scene, plainly, monkeypatch, most):
-    monkeypatch.setattr(coco, "MOST_AT_A_TIME", most)
-    for seed, category_ids in ((0, [1, 2, 3, 4, 5]), (1, [5, 2]), (2, [7, 1]), (3, [])):
-        content, results = scene(seed)
-        ids = {"image_ids": list(range(1, 11)), "category_ids": category_ids}
-        expected = plainly(content, results, ids["image_ids"], category_ids)
-        figures, matched = evaluate_matched(content, Results.of_rows(results), **ids)
-        assert figures == evaluate(content, results, **ids) == expected
-        monkeypatch.setattr(coco, "MOST_AT_A_TIME", 10**9)
-        _, whole = evaluate_matched(content, results, **ids)
-        monkeypatch.setattr(coco, "MOST_AT_A_TIME", most)
-        for field in fields(coco.Matched):
-            one, other = getattr(matched, field.name), getattr(whole, field.name)
-            assert one.dtype == other.dtype, field.name
-            np.testing.assert_array_equal(one, other, field.name)
+def test_dicts_and_arrays_give_the_same(scene):
+    content, results = scene(3)
+    ids = {"image_ids": list(range(1, 13)), "category_ids": [5, 1]}
+    assert evaluate(content, results, **ids) == evaluate(content, Results.of_rows(results), **ids)
+
+
+def test_a_result_of_another_image_is_refused(scene):
+    content, results = scene(0)
+    others = content | {"images": content["images"][1:]}
+    with pytest.raises(ValueError, match="images that the annotations do not have"):
+        evaluate(others, results, image_ids=[2, 3], category_ids=[1])
 
 
 def test_twelve_lines():

@@ -46,6 +46,41 @@ def test_the_file_is_json_of_the_rows_and_comes_back(tmp_path, monkeypatch, coun
     assert_same(Results.of_rows(json.loads(text)), found)
 
 
+def test_saved_arrays_come_back(tmp_path):
+    found = some(100)
+    found.save(tmp_path / "results.npz")
+    assert_same(Results.read(tmp_path / "results.npz"), found)
+
+
+@pytest.mark.parametrize(
+    ("box", "score"),
+    [
+        ([0.0, 0.0, 0.0, 0.0], 0.0),
+        ([0.001, 0.01, 0.1, 1.0], 1.0),
+        ([0.999, 639.99, 640.5, 1e6], 1e-05),
+        ([12.345, 100.0, 7.07, 70.7], 0.1),
+        ([-1.5, 2.0, 3.0, 4.0], 0.5),
+        ([1e7, 2.0, 3.0, 4.0], 0.5),
+        ([0.12345, 2.0, 3.0, 4.0], 0.5),
+        ([1.0, 2.0, 3.0, 4.0], 0.123456789),
+        ([1.0, 2.0, 3.0, 4.0], 1.5),
+        ([1.0, 2.0, 3.0, 4.0], -0.5),
+    ],
+)
+def test_every_number_is_written_as_json_writes_it(box, score):
+    row = {"image_id": 1, "category_id": 90, "bbox": box, "score": score}
+    assert "".join(Results.of_rows([row]).write_lines()) == json.dumps([row]) + "\n"
+
+
+def test_numbers_of_all_decimals_are_written_as_json_writes_them():
+    values = np.arange(0, 400_000, 7)
+    boxes = np.stack([values / 1000, values[::-1] / 1000, values * 2 / 1000, values * 0.0], 1)
+    found = Results(
+        np.ones(len(values), np.int64), np.ones(len(values), np.int64), boxes, values % 100_001 / 1e5
+    )
+    assert "".join(found.write_lines()) == json.dumps(found.rows()) + "\n"
+
+
 def test_a_file_of_another_layout_is_read_too(tmp_path):
     found = some(20)
     path = tmp_path / "predictions.json"
