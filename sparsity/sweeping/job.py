@@ -267,7 +267,8 @@ class Job:
 
     def _evaluations_at_a_time(self) -> int:
         most = len(self.dataset.images) * self.settings.max_det * processes.BYTES_PER_RESULT
-        fitting = free_memory(torch.device("cpu")) // 2 // (most + processes.BYTES_PER_PROCESS)
+        free = min(free_memory(torch.device("cpu")) // 2, processes.MOST_BYTES)
+        fitting = free // (most + processes.BYTES_PER_PROCESS)
         return int(max(1, min(usable_cores(), fitting)))
 
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from sparsity.base.arguments import require_kind, require_location, require_network
-from sparsity.base.devices import usable_cores
+from sparsity.base.devices import select_device, usable_cores
 from sparsity.data import calibration
 from sparsity.data.dataset import Dataset, DatasetImage, read_dataset
 from sparsity.data.loader import BatchLoader
@@ -53,6 +53,7 @@ def make_loader(
         stride=network.largest_stride,
         workers=decoding_threads(settings.workers),
         resizing=counting_of(network).resizing,
+        pinned=select_device(settings.device).type == "cuda",
     )
 
 

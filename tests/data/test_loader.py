@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from sparsity.base.errors import InputError
 from sparsity.data import loader as module
@@ -36,6 +37,22 @@ def loader(images, workers: int = 0, batch_size: int = 3) -> BatchLoader:
 def decoding() -> list[str]:
     """The names of the decoding threads that are alive."""
     return [thread.name for thread in threading.enumerate() if "decode" in thread.name]
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_pixels_lie_in_pinned_memory_where_asked(images, monkeypatch, pinned):
+    asked, empty = [], torch.empty
+
+    def without_a_gpu(*args, pin_memory, **options):
+        asked.append(pin_memory)
+        return empty(*args, **options)
+
+    monkeypatch.setattr(torch, "empty", without_a_gpu)
+    made = BatchLoader(images, imgsz=64, batch_size=3, stride=32, workers=2, pinned=pinned)
+    for one, other in zip(made, loader(images), strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+    assert asked[:1] == [pinned]
+    assert asked.count(pinned) >= len(made)
 
 
 @pytest.mark.parametrize("workers", [0, 3])
