@@ -156,25 +156,36 @@ def test_a_search_gives_the_same_level(cluster, weights, data, tmp_path):
 
 KILLER = """
 import os, pathlib, signal, sys, time
-title, times = f"ray::{sys.argv[1]}".encode(), int(sys.argv[2])
+title, times, ours = f"ray::{sys.argv[1]}".encode(), int(sys.argv[2]), sys.argv[3]
+
+def is_ours(process):
+    while process not in (ours, "0"):
+        status = pathlib.Path("/proc", process, "status").read_text()
+        process = status.split("PPid:")[1].split()[0]
+    return process == ours
+
 while times:
     time.sleep(0.01)
     for place in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if place.read_bytes().startswith(title) and times:
+            if times and place.read_bytes().startswith(title) and is_ours(place.parent.name):
                 os.kill(int(place.parent.name), signal.SIGKILL)
                 times -= 1
         except OSError:
             pass
 print("killed")
 """
-"""Kills this number of workers that run a function, found by the title that Ray gives their processes."""
+"""Kills this number of workers that run a function, by the title that Ray gives their processes.
+
+Only those of the cluster that this process started: other tests may run beside.
+"""
 
 
 @contextmanager
 def killing(work: str, times: int) -> Iterator[subprocess.Popen]:
     """Kill workers that run this function, from another process."""
-    killer = subprocess.Popen([sys.executable, "-c", KILLER, work, str(times)], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", KILLER, work, str(times), str(os.getpid())]
+    killer = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         yield killer
     finally:
