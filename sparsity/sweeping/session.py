@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -30,7 +30,7 @@ from sparsity.sweeping.stages import FINE_TUNED
 from sparsity.sweeping.store import PRICES, Store
 from sparsity.sweeping.table import Sweep
 from sparsity.sweeping.trainings import Trainings
-from sparsity.sweeping.workers import HireWorkers, Order
+from sparsity.sweeping.workers import HireWorkers, Order, Workers
 from sparsity.validation.detector import Lanes
 from sparsity.validation.inputs import fit, read_data
 from sparsity.validation.metrics import Metrics
@@ -131,13 +131,18 @@ def open_session(
     if any(method.budget == LATENCY for method in wanted.methods):
         stored[PRICES] = as_record(pruner.price_curves())
     store = Store(folder)
-    with store.locked():
+    workers: AbstractContextManager[Workers | None] = nullcontext()
+    if hire is not None:
+        on_pruned = keeper(wanted.save, store, wanted.engines[0]) if wanted.save == ALL else None
+        workers = hire(Order(pruner, wanted, settings, data.images, trainings, on_pruned, progress, say))
+    # Workers come first: where there are none, nothing is written.
+    with workers as hired, store.locked():
         identity = _identity(pruner, data, wanted, settings, asked, trainings)
         stored = store.begin(identity, stored)
         with writing_into(folder):
             write_annotations(folder, data.annotations)
         with Lanes(device) as lanes:
-            job = Job(pruner, data, wanted, settings, store, stored, progress, say, on_level)
+            job = Job(pruner, data, wanted, settings, store, stored, progress, say, on_level, workers=hired)
             if trainings is not None:
                 job.train_seconds = trainings.seconds
             copies = Copies(
@@ -151,13 +156,7 @@ def open_session(
                 on_pruned=keeper(wanted.save, store, wanted.engines[0]),
                 make=None if trainings is None else trainings.network,
             )
-            if hire is None:
-                yield Session(job, copies, stored, identity, trainings)
-                return
-            on_pruned = keeper(wanted.save, store, wanted.engines[0]) if wanted.save == ALL else None
-            order = Order(pruner, wanted, settings, data.images, trainings, on_pruned, progress, say)
-            with hire(order) as job.workers:
-                yield Session(job, copies, stored, identity, trainings)
+            yield Session(job, copies, stored, identity, trainings)
 
 
 def _about(about: Mapping[str, Any], data: Dataset, settings: ValidationSettings) -> dict[str, Any]:

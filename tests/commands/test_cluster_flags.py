@@ -1,6 +1,7 @@
 """The flags that say where the levels of a sweep are computed."""
 
 import json
+import socket
 
 import pytest
 
@@ -64,3 +65,15 @@ def test_a_sweep_goes_on_on_other_machines(tmp_path, first, given, expected):
     (tmp_path / "settings.json").write_text(json.dumps({"settings": {}, "about": about}))
     found = complete("sweep", given.format(tmp_path).split())
     assert found == [*expected.split(), "--resume", str(tmp_path)]
+
+
+def test_without_a_cluster_nothing_is_written(run_script, stand_in, shapes, tmp_path):
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = ["--weights", stand_in, "--data", shapes, "--imgsz", 64, "--batch-sizes", "none", "--workers", 0]
+    code, _, err = run_script(sweep, "0.5", *flags, "--project", tmp_path / "runs", "--ray", address)
+    assert code == 2
+    assert f"--ray {address}: no cluster answers there" in err.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
