@@ -75,9 +75,11 @@ class AveragePrecisionMeter:
         true_classes: np.ndarray,
     ) -> None:
         """Add one image: detections [n], best score first, and labels [m]. Both have the same pixel units."""
-        self._correct.append(match(boxes_xyxy, classes, true_boxes_xyxy, true_classes, self._rules))
-        self._scores.append(scores)
-        self._classes.append(classes)
+        correct = match(boxes_xyxy, classes, true_boxes_xyxy, true_classes, self._rules)
+        # Small copies: ten bits a detection, and arrays that hold on to no larger memory.
+        self._correct.append(np.packbits(correct, axis=1))
+        self._scores.append(scores.copy())
+        self._classes.append(classes.astype(np.int32))
         self._labels.append(true_classes)
 
     def compute(self) -> AveragePrecision:
@@ -86,7 +88,7 @@ class AveragePrecisionMeter:
         if not self._scores or not len(labels):
             return AveragePrecision(0.0, 0.0, 0.0, 0.0, len(labels), ())
         return average_precision(
-            np.concatenate(self._correct),
+            np.unpackbits(np.concatenate(self._correct), axis=1, count=len(IOU_THRESHOLDS)).astype(bool),
             np.concatenate(self._scores),
             np.concatenate(self._classes),
             labels,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Evaluator:
     def __init__(self, dataset: Dataset, *, counting: Counting, single_cls: bool = False) -> None:
         self.dataset, self.single_cls, self._counting = dataset, single_cls, counting
         self._meter = AveragePrecisionMeter(counting.rules)
-        self._found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
+        self._found: list[_Batch] = []
 
     def update(
         self,
@@ -36,6 +37,7 @@ class Evaluator:
         found: Sequence[Detections],
     ) -> None:
         """Add the detections of a batch, in letterbox pixels."""
+        kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for image, placement, detections in zip(images, placements, found, strict=True):
             found_xyxy = detections.boxes_xyxy.numpy()
             boxes = placement.to_image_xyxy(found_xyxy)
@@ -46,7 +48,8 @@ class Evaluator:
             true = placement.to_letterbox_xyxy(image.labels.boxes_cxcywhn)
             true = placement.to_image_xyxy(true)
             self._meter.update(counted, scores, classes, true, image.labels.classes)
-            self._found.append((image.image_id, boxes, scores, classes))
+            kept.append((boxes, scores, classes))
+        self._found.append(_Batch.of([image.image_id for image in images], kept))
 
     def own(self) -> AveragePrecision:
         """Return the family's own metric."""
@@ -54,18 +57,42 @@ class Evaluator:
 
     def results(self) -> Results:
         """Return the detections as COCO results."""
-        images, boxes, scores, classes = zip(*self._found, strict=True) if self._found else ((),) * 4
-        counts = [len(one) for one in scores]
+        all_of_them = _Batch.joined(self._found)
         return Results.of(
-            image_ids=np.repeat(np.array(images, np.int64), counts),
-            category_ids=np.array(self.dataset.category_ids)[_joined(classes, np.zeros(0, np.int64))],
-            boxes_xyxy=_joined(boxes, np.zeros((0, 4), np.float32)),
-            scores=_joined(scores, np.zeros(0, np.float32)),
+            image_ids=all_of_them.image_ids,
+            category_ids=np.array(self.dataset.category_ids)[all_of_them.classes],
+            boxes_xyxy=all_of_them.boxes_xyxy,
+            scores=all_of_them.scores,
         )
 
 
-def _joined(arrays: Sequence[np.ndarray], empty: np.ndarray) -> np.ndarray:
-    return np.concatenate([empty, *arrays])
+@dataclass(frozen=True)
+class _Batch:
+    """The detections of some images: image_ids [n], boxes_xyxy [n, 4], scores [n], classes [n].
+
+    The arrays are copies: those of single images are small, and hold on to larger memory.
+    """
+
+    image_ids: np.ndarray
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+    @classmethod
+    def of(
+        cls, image_ids: Sequence[int], found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    ) -> _Batch:
+        """Return the detections of images: boxes, scores and classes of each."""
+        none = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)
+        boxes, scores, classes = (np.concatenate(arrays) for arrays in zip(none, *found, strict=True))
+        counts = [len(one) for _, one, _ in found]
+        return cls(np.repeat(np.array(image_ids, np.int64), counts), boxes, scores, classes.astype(np.int32))
+
+    @classmethod
+    def joined(cls, batches: Sequence[_Batch]) -> _Batch:
+        """Return the detections of all batches."""
+        parts = [cls.of([], []), *batches]
+        return cls(*(np.concatenate([getattr(one, field.name) for one in parts]) for field in fields(cls)))
 
 
 def counted_categories(dataset: Dataset, settings: ValidationSettings) -> tuple[int, ...]:
