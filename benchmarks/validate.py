@@ -115,7 +115,7 @@ def time_pycocotools(done: Validation, rounds: int) -> None:
     ours = {"image_ids": images, "category_ids": done.dataset.category_ids}
     ways = {
         "pycocotools as it is": lambda: plain_pycocotools(truth, done.predictions, images),
-        "pycocotools in validate()": lambda: coco.evaluate(truth, done.predictions, **ours),
+        "pycocotools in validate()": lambda: coco.evaluate(truth, done.results, **ours),
     }
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
