@@ -34,7 +34,7 @@ class Shipment:
 
     def local(self, path: Path) -> Path:
         """Return where this machine has a file: at its path, or in the folder of shipped files."""
-        if path.exists() or not self.chunks:
+        if not self.chunks or path.exists():
             return path
         return self._unpacked() / _place(path)
 

@@ -47,10 +47,15 @@ class Work:
     shipment: Shipment
     threads: int
 
+    @property
+    def device(self) -> str:
+        """The device of a task, as a user gives it: "cpu", or the GPU that Ray lets the task see."""
+        return "cpu" if self.settings.device == "cpu" else ""
+
     def begin(self) -> torch.device:
         """Set the number of threads, and return the device."""
         torch.set_num_threads(self.threads)
-        return select_device(self.settings.device)
+        return select_device(self.device)
 
     def maker(self, pruner: Pruner, say: Callable[[str], None]) -> LevelMaker:
         """Return what prunes."""
@@ -169,7 +174,7 @@ def train(
                 labelled=localise(trainings.start.labelled, work.shipment),
                 unlabelled=localise(trainings.start.unlabelled, work.shipment),
             ),
-            how=_with_local_files(trainings, work.shipment),
+            how=_on_this_machine(trainings.how, work),
             say=lines.append,
             on_epoch=report,
             progress=False,
@@ -192,11 +197,13 @@ def _put(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
-def _with_local_files(trainings: Trainings, shipment: Shipment) -> Finetuning:
-    material = trainings.how.material
+def _on_this_machine(how: Finetuning, work: Work) -> Finetuning:
+    """Return the trainings with the files and the device of this machine."""
+    material = how.material
     local = {
-        name: shipment.local(Path(getattr(material, name)))
+        name: work.shipment.local(Path(getattr(material, name)))
         for name in ("weights", "teacher")
         if str(getattr(material, name)) not in ("", NO_TEACHER)
     }
-    return replace(trainings.how, material=replace(material, **local))
+    device = replace(how.device, device=work.device)
+    return replace(how, material=replace(material, **local), device=device)
