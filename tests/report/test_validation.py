@@ -10,6 +10,7 @@ import pytest
 from sparsity.data.annotations import Annotations
 from sparsity.data.scan import Scan
 from sparsity.evaluation.average_precision import AveragePrecision, ClassPrecision
+from sparsity.evaluation.results import Results
 from sparsity.pruning.zeros import LayerSparsity
 from sparsity.report.guide import GUIDE
 from sparsity.report.validation import format_guide, format_scan, format_speed, format_table
@@ -97,7 +98,7 @@ def test_metrics_have_the_promised_keys_in_order():
 def test_files_of_a_run(tmp_path):
     layers = [LayerSparsity("model.0.conv", (16, 3, 6, 6), 1728, 518)]
     found = [{"image_id": 1, "category_id": 1, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 0.5}]
-    write_run(tmp_path, guide_run(), layers, found, Annotations({"images": []}))
+    write_run(tmp_path, guide_run(), layers, Results.of_rows(found), Annotations({"images": []}))
     assert json.loads((tmp_path / "metrics.json").read_text()) == asdict(guide_run())
     assert json.loads((tmp_path / "predictions.json").read_text()) == found
     assert json.loads((tmp_path / "annotations.json").read_text()) == {"images": []}
@@ -107,7 +108,7 @@ def test_files_of_a_run(tmp_path):
 
 
 def test_given_annotations_are_not_written_again(tmp_path):
-    write_run(tmp_path, guide_run(), [], [], Annotations({}, Path("instances.json")))
+    write_run(tmp_path, guide_run(), [], Results.of_rows([]), Annotations({}, Path("instances.json")))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["layers.csv", "metrics.json", "predictions.json"]
 
 
