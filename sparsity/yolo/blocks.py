@@ -36,15 +36,16 @@ class Conv(nn.Module):
         self.conv, self.bn, self.act = conv, bn, _in_place(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bn is not None and not self.bn.training and _learns(self.conv):
+        if self.bn is not None and not self.bn.training and _learns(self.conv, x):
             return self.act(_convolve_folded(x, self.conv, self.bn))
         x = self.conv(x)
         return self.act(x if self.bn is None else self.bn(x))
 
 
-def _learns(conv: nn.Conv2d) -> bool:
-    # While torch.fx traces the graph, the weight is no tensor.
-    return torch.is_grad_enabled() and isinstance(conv.weight, Tensor) and conv.weight.requires_grad
+def _learns(conv: nn.Conv2d, x: Tensor) -> bool:
+    # While torch.fx traces the graph, x is no tensor, and the weight can be none. A graph has whole norms.
+    traced = not isinstance(x, Tensor) or not isinstance(conv.weight, Tensor)
+    return not traced and torch.is_grad_enabled() and conv.weight.requires_grad
 
 
 def _convolve_folded(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:

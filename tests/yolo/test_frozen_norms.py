@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from sparsity.yolo.blocks import Conv
 
@@ -51,3 +51,10 @@ def test_other_norms_run_as_they_are(how):
     with torch.set_grad_enabled(how != "no gradients"):
         block(torch.rand(2, 3, 4, 4))
     assert calls == [1]
+
+
+def test_a_traced_graph_has_the_norm():
+    block = Conv(nn.Conv2d(3, 4, 1, bias=False), nn.SiLU(), nn.BatchNorm2d(4)).eval()
+    assert block.conv.weight.requires_grad
+    called = [node.target for node in fx.symbolic_trace(block).graph.nodes if node.op == "call_module"]
+    assert called == ["conv", "bn", "act"]
