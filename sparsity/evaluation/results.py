@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 _KEYS = ('{"image_id": ', ', "category_id": ', ', "bbox": [', '], "score": ', "}")
-"""What stands around the numbers of a row, as write_lines writes it."""
+"""What stands around the numbers of a row, as json.dumps writes it."""
+_ROW = "".join(map("".join, zip(_KEYS, ("%d", "%d", "%d%s, %d%s, %d%s, %d%s", "%s", ""), strict=True)))
+"""A row: of a box's sides, the whole part and the decimals."""
 _NUMBERS = 7
 """The numbers of a row."""
-_ROW = '{"image_id": %d, "category_id": %d, "bbox": [%d%s, %d%s, %d%s, %d%s], "score": %s}'
 ARRAYS = ".npz"
 """The suffix of files that hold the arrays as they are."""
 SCORES = 100_000
@@ -108,11 +109,14 @@ class Results:
         ]
 
     def write_lines(self) -> Iterator[str]:
-        """Yield the text of predictions.json, in parts: JSON as json.dumps writes the rows."""
+        """Yield the text of predictions.json, in parts: JSON as json.dumps writes the rows.
+
+        Raises ValueError for a number that is not finite, which JSON can't hold.
+        """
         yield "["
         for start in range(0, len(self), _BLOCK):
             block = self[start : start + _BLOCK]
-            yield (", " if start else "") + (_text(block) or json.dumps(block.rows())[1:-1])
+            yield (", " if start else "") + (_text(block) or json.dumps(block.rows(), allow_nan=False)[1:-1])
         yield "]\n"
 
 
@@ -129,8 +133,8 @@ def _text(block: Results) -> str:
     """
     boxes, scores = np.rint(block.boxes_xywh * 1000), np.rint(block.scores * SCORES)
     rounded = np.array_equal(boxes / 1000, block.boxes_xywh) and np.array_equal(scores / SCORES, block.scores)
-    inside = 0 <= boxes.min() <= boxes.max() <= LONGEST * 1000 and 0 <= scores.min() <= scores.max() <= SCORES
-    if not rounded or not inside:
+    signed = np.signbit(boxes).any() or np.signbit(scores).any()  # The tables have no -0.0 either.
+    if not rounded or signed or boxes.max() > LONGEST * 1000 or scores.max() > SCORES:
         return ""
     parts, texts = _decimals()
     whole, part = np.divmod(boxes.astype(np.int64), 1000)

@@ -60,6 +60,8 @@ def test_saved_arrays_come_back(tmp_path):
         ([0.999, 639.99, 640.5, 1e6], 1e-05),
         ([12.345, 100.0, 7.07, 70.7], 0.1),
         ([-1.5, 2.0, 3.0, 4.0], 0.5),
+        ([-0.0, 2.0, 3.0, 4.0], 0.5),
+        ([1.0, 2.0, 3.0, 4.0], -0.0),
         ([1e7, 2.0, 3.0, 4.0], 0.5),
         ([0.12345, 2.0, 3.0, 4.0], 0.5),
         ([1.0, 2.0, 3.0, 4.0], 0.123456789),
@@ -70,6 +72,13 @@ def test_saved_arrays_come_back(tmp_path):
 def test_every_number_is_written_as_json_writes_it(box, score):
     row = {"image_id": 1, "category_id": 90, "bbox": box, "score": score}
     assert "".join(Results.of_rows([row]).write_lines()) == json.dumps([row]) + "\n"
+
+
+@pytest.mark.parametrize(("box", "score"), [([float("nan")] * 4, 0.5), ([1.0] * 4, float("inf"))])
+def test_a_number_that_is_not_finite_is_refused(box, score):
+    row = {"image_id": 1, "category_id": 90, "bbox": box, "score": score}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        list(Results.of_rows([row]).write_lines())
 
 
 def test_numbers_of_all_decimals_are_written_as_json_writes_them():
