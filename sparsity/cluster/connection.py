@@ -23,10 +23,9 @@ ANSWER_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster: its id, its address, and the cores and GPUs that Ray has there."""
+    """A machine of the cluster: its id, and the cores and GPUs that Ray has there."""
 
     id: str
-    address: str
     cpus: int
     gpus: float
 
@@ -69,11 +68,9 @@ def connected(settings: ClusterSettings, *, device: str) -> Iterator[Cluster]:
     ray = optional_module("ray", "`ray`")
     # Ray would send statistics of its use.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if not ray.is_initialized():
+    ours = not ray.is_initialized()
+    if ours:
         _initialise(ray, settings)
-        ours = True
-    else:
-        ours = False
     try:
         here = ray.get_runtime_context().get_node_id()
         nodes = [_node(one) for one in ray.nodes() if one["Alive"]]
@@ -94,10 +91,7 @@ def _initialise(ray: ModuleType, settings: ClusterSettings) -> None:
     try:
         ray.init(address=settings.address, **quiet)
     except Exception as error:
-        raise InputError(
-            f"`ray` {settings.address}: no cluster answers there ({_first_line(error)}); `ray start --head` "
-            "starts one"
-        ) from error
+        raise _unanswered(settings.address, error) from error
 
 
 def _check_address(address: str) -> None:
@@ -108,24 +102,25 @@ def _check_address(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise InputError(
-            f"`ray` {address}: no cluster answers there ({_first_line(error)}); `ray start --head` on that "
-            "machine starts one"
-        ) from error
+        raise _unanswered(address, error) from error
 
 
-def _first_line(error: BaseException) -> str:
+def _unanswered(address: str, error: Exception) -> InputError:
+    where = "" if address == "auto" else " on that machine"
+    reason = first_line(error)
+    return InputError(
+        f"`ray` {address}: no cluster answers there ({reason}); `ray start --head`{where} starts one"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _node(record: dict[str, Any]) -> Node:
     found = record["Resources"]
-    return Node(
-        id=record["NodeID"],
-        address=record["NodeManagerAddress"],
-        cpus=int(found.get("CPU", 0)),
-        gpus=float(found.get("GPU", 0)),
-    )
+    return Node(record["NodeID"], cpus=int(found.get("CPU", 0)), gpus=float(found.get("GPU", 0)))
 
 
 def _share(ray: ModuleType, nodes: Sequence[Node], settings: ClusterSettings, device: str) -> Cluster:

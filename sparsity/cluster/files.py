@@ -64,6 +64,11 @@ def localise(images: Sequence[DatasetImage], shipment: Shipment) -> tuple[Datase
     return tuple(replace(image, path=shipment.local(image.path)) for image in images)
 
 
+def absolute(images: Sequence[DatasetImage]) -> tuple[DatasetImage, ...]:
+    """Return the images with absolute paths: a worker runs in another folder."""
+    return tuple(replace(image, path=image.path.absolute()) for image in images)
+
+
 def missing_files(paths: Sequence[Path]) -> list[Path]:
     """Return the files that this machine does not see."""
     return [path for path in paths if not path.is_file()]

@@ -30,12 +30,13 @@ def ray_workers(settings: ClusterSettings) -> HireWorkers:
 def _hired(settings: ClusterSettings, order: Order) -> Iterator[RayWorkers]:
     with connected(settings, device=order.settings.device) as cluster:
         order.say(cluster.describe())
+        loader = make_loader(order.images, order.pruner.network, order.settings)
         work = Work(order.wanted, order.settings, order.images, Shipment(), cluster.cpus)
         yield RayWorkers(
             cluster,
             order.pruner,
             work,
-            batches=len(make_loader(order.images, order.pruner.network, order.settings)),
+            batches=[len(batch) for batch in loader.batches],
             trainings=order.trainings,
             on_pruned=order.on_pruned,
             progress=order.progress,

@@ -15,7 +15,6 @@ from sparsity.base.devices import select_device
 from sparsity.cluster.files import Shipment, localise
 from sparsity.data.dataset import DatasetImage
 from sparsity.engines.making import make_engines
-from sparsity.pruning.budgets import LATENCY
 from sparsity.pruning.pruner import Pruner
 from sparsity.sweeping.copies import Copies, Facts, LevelMaker, PrunedLevel, ready
 from sparsity.sweeping.finetuning import Finetuning
@@ -25,7 +24,7 @@ from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.store import Store
 from sparsity.sweeping.trainings import Trainings, one_shot_network
 from sparsity.sweeping.workers import Times
-from sparsity.training.preparation import NO_TEACHER
+from sparsity.training.preparation import NO_TEACHER, Material
 from sparsity.validation.detector import Lanes, RanIn
 from sparsity.validation.inputs import make_loader
 from sparsity.validation.passes import Found, detect_batch
@@ -57,10 +56,10 @@ class Work:
         torch.set_num_threads(self.threads)
         return select_device(self.device)
 
-    def maker(self, pruner: Pruner, say: Callable[[str], None]) -> LevelMaker:
-        """Return what prunes."""
-        by_time = any(method.budget == LATENCY for method in self.wanted.methods)
-        return LevelMaker(pruner, self.settings, by_time, self.wanted.compact, say=say)
+    @property
+    def calibrates(self) -> bool:
+        """Whether a method needs calibration images."""
+        return any(method.needs_calibration for method in self.wanted.methods)
 
 
 def learn(work: Work, pruner: Pruner) -> Pruner:
@@ -79,20 +78,20 @@ def prune(
     where it was trained already.
     """
     lines: list[str] = []
-    here = pruner.on(work.begin(), progress=False)
-    maker = work.maker(here, lines.append)
+    here, wanted = pruner.on(work.begin(), progress=False), work.wanted
 
     def make(level: Level) -> Network:
         return one_shot_network(here, level, below) if trained is None else trained
 
-    pruned = replace(maker, make=make).prune(level)
+    maker = LevelMaker(here, wanted.methods, work.settings, wanted.compact, make, lines.append)
+    pruned = maker.prune(level)
     return pruned, (pruned.facts, lines)
 
 
 def detect(
     work: Work, pruner: Pruner, pruned: PrunedLevel, level: Level, known: frozenset[int]
-) -> Iterator[RanIn | tuple[int, int, Found]]:
-    """Yield what runs the level; then the number of each batch, how many images it has, and what was found.
+) -> Iterator[RanIn | tuple[int, Found]]:
+    """Yield what runs the level; then the number of each batch, and what was found in it.
 
     known: the numbers of batches that are left out.
     """
@@ -105,7 +104,7 @@ def detect(
         loader = make_loader(images, pruned.network, work.settings)
         for number, batch in enumerate(loader.iterate(without_pixels=known)):
             if number not in known:
-                yield number, len(batch.images), detect_batch(detector, batch)
+                yield number, detect_batch(detector, batch)
 
 
 def measure_time(
@@ -115,19 +114,12 @@ def measure_time(
     fetch: Callable[[Level], PrunedLevel],
     batch_size: int,
 ) -> tuple[Times, str]:
-    """Return what Workers.time does. fetch: gives the pruned network of a level."""
+    """Return what Workers.time does. fetch: returns the pruned network of a level, which it has already."""
     device = work.begin()
     wanted, settings = work.wanted, work.settings
     with Lanes(device) as lanes:
-        copies = Copies(
-            pruner.on(device, progress=False),
-            wanted.methods,
-            wanted.engines,
-            lanes,
-            settings,
-            lambda _line: None,
-            make=lambda level: fetch(level).network,
-        )
+        here = pruner.on(device, progress=False)
+        copies = Copies(here, wanted.methods, wanted.engines, lanes, settings, fetch)
         times = time_levels(copies, levels, batch_size, settings.imgsz, wanted.rounds, lambda *_: None)
         return times, lanes.device_name
 
@@ -191,6 +183,12 @@ def train(
         yield Progress(tuple(lines), {})
 
 
+def checkpoints(material: Material) -> dict[str, Path]:
+    """Return the checkpoints that a training reads, by the names of the material's fields."""
+    named = {name: str(getattr(material, name)) for name in ("weights", "teacher")}
+    return {name: Path(file) for name, file in named.items() if file not in ("", NO_TEACHER)}
+
+
 def _put(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir(parents=True)
     for name, content in files.items():
@@ -199,11 +197,6 @@ def _put(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _on_this_machine(how: Finetuning, work: Work) -> Finetuning:
     """Return the trainings with the files and the device of this machine."""
-    material = how.material
-    local = {
-        name: work.shipment.local(Path(getattr(material, name)))
-        for name in ("weights", "teacher")
-        if str(getattr(material, name)) not in ("", NO_TEACHER)
-    }
+    local = {name: work.shipment.local(path) for name, path in checkpoints(how.material).items()}
     device = replace(how.device, device=work.device)
-    return replace(how, material=replace(material, **local), device=device)
+    return replace(how, material=replace(how.material, **local), device=device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,15 @@ from sparsity.base.files import write_bytes
 from sparsity.base.optional import optional_module
 from sparsity.base.progress import progress_bar
 from sparsity.cluster import tasks
-from sparsity.cluster.connection import Cluster, Node
-from sparsity.cluster.files import Shipment, missing_files, ship
+from sparsity.cluster.connection import Cluster, Node, first_line
+from sparsity.cluster.files import Shipment, absolute, missing_files, ship
 from sparsity.cluster.tasks import Progress, Work
-from sparsity.engines.table import TORCH
 from sparsity.pruning.pruner import Pruner
 from sparsity.sweeping.copies import Facts
 from sparsity.sweeping.level import Level
 from sparsity.sweeping.stages import FINE_TUNED, ONE_SHOT
 from sparsity.sweeping.trainings import Trainings
 from sparsity.sweeping.workers import Times
-from sparsity.training.preparation import NO_TEACHER
 from sparsity.training.run import BEST, EPOCHS, LAST
 from sparsity.validation.detector import RanIn
 from sparsity.validation.passes import Archive
@@ -38,14 +36,13 @@ class _Task:
     level: Level
     failures: int = 0
     ran_in: RanIn | None = None
-    finished: set[int] = field(default_factory=set)
 
 
 class RayWorkers:
     """Computes the levels of a sweep on a cluster: each level is a task, or one for each engine.
 
     cluster: the connection. pruner: of the network that is swept, with its images. work: what tasks share.
-    trainings: of the sweep; None for none. batches: the number of batches of images.
+    trainings: of the sweep; None for none. batches: the number of images in each batch.
     on_pruned: called with each pruned network and its level, if the networks are kept. progress: whether the
     trainings show a bar.
     """
@@ -56,17 +53,19 @@ class RayWorkers:
         pruner: Pruner,
         work: Work,
         *,
-        batches: int,
+        batches: Sequence[int],
         trainings: Trainings | None = None,
         on_pruned: Callable[[Level, Any], None] | None = None,
         progress: bool = False,
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._progress = progress
-        self._cluster, self._say, self._trainings = cluster, say, trainings
-        self._batches, self._on_pruned = batches, on_pruned
+        self._cluster, self._say = cluster, say
+        self._trainings = None if trainings is None else _absolute(trainings)
+        self._batches, self._on_pruned = tuple(batches), on_pruned
         self._pruned: dict[Level, tuple[Any, Any]] = {}
-        self._wanted, self._calibrates = work.wanted, pruner.needs_learning(work.wanted.methods)
+        self._calibrates = work.calibrates
+        work = replace(work, images=absolute(work.images))
         work = replace(work, shipment=self._shipment(work))
         self._work = cluster.ray.put(work)
         self._pruner = cluster.ray.put(pruner.on("cpu", progress=False))
@@ -74,12 +73,11 @@ class RayWorkers:
 
     def _shipment(self, work: Work) -> Shipment:
         """Return the files that some machine does not see."""
-        paths = [image.path.resolve() for image in work.images]
+        paths = [image.path for image in work.images]
         if self._trainings is not None:
-            start, material = self._trainings.start, self._trainings.how.material
-            paths += [image.path.resolve() for image in (*start.labelled, *start.unlabelled)]
-            named = (str(one) for one in (material.weights, material.teacher))
-            paths += [Path(one).resolve() for one in named if one not in ("", NO_TEACHER)]
+            start = self._trainings.start
+            paths += [image.path for image in (*start.labelled, *start.unlabelled)]
+            paths += tasks.checkpoints(self._trainings.how.material).values()
         missing = self._missing(paths)
         if not missing:
             return Shipment()
@@ -106,23 +104,25 @@ class RayWorkers:
     ) -> Iterator[tuple[Level, Facts, RanIn]]:
         """See Workers.detect."""
 
+        def known(level: Level) -> frozenset[int]:
+            return frozenset(n for n in range(len(self._batches)) if archive.has_found(level, n))
+
         def start(task: _Task) -> Any:
-            known = frozenset(n for n in range(self._batches) if archive.has_found(task.level, n))
-            task.finished |= known
             pruned, _ = self._prune(task.level)
             return self._remote(tasks.detect, num_returns="streaming").remote(
-                self._work, self._pruner, pruned, task.level, known
+                self._work, self._pruner, pruned, task.level, known(task.level)
             )
 
         def take(task: _Task, item: Any) -> None:
             if isinstance(item, RanIn):
                 task.ran_in = item
                 return
-            number, images, found = item
+            number, found = item
             archive.write_found(task.level, number, found)
-            task.finished.add(number)
-            tick(images)
+            tick(self._batches[number])
 
+        for level in levels:
+            tick(sum(self._batches[number] for number in known(level)))
         for task in self._run([_Task(level) for level in levels], start, take):
             facts, lines = self._get([self._prune(task.level)[1]])[0]
             for line in lines:
@@ -141,12 +141,13 @@ class RayWorkers:
             whole = {"num_cpus": node.cpus, "num_gpus": node.gpus if self._cluster.gpus else 0}
             task = ray.remote(_measure_time).options(**whole, **self._cluster.on_node(node), max_retries=0)
             try:
-                pruned = {_in_torch(level): self._prune(level) for level in levels}
+                pruned = {level.in_torch: self._prune(level) for level in levels}
                 self._get([facts for _, facts in pruned.values()])  # Pruning would disturb the timing.
                 networks = {level: network for level, (network, _) in pruned.items()}
                 given = self._work, self._pruner, tuple(levels), networks, batch_size
                 return self._get([task.remote(*given)])[0]
             except _lost(ray) as error:
+                self._forget(levels)
                 if attempt == self._cluster.settings.retries:
                     raise self._gave_up("latency", error) from error
                 self._say(f"latency: {_reason(error)}; it is measured again")
@@ -231,10 +232,15 @@ class RayWorkers:
     def _count_failure(self, task: _Task, error: Exception) -> None:
         task.failures += 1
         label = task.level.label
-        self._pruned.pop(_in_torch(task.level), None)  # It can have been lost with the worker.
+        self._forget([task.level])
         if task.failures > self._cluster.settings.retries:
             raise self._gave_up(label, error) from error
         self._say(f"{label}: {_reason(error)}; it is computed again from where it stood")
+
+    def _forget(self, levels: Sequence[Level]) -> None:
+        """Have the networks of levels pruned again: they can have been lost with the worker."""
+        for level in levels:
+            self._pruned.pop(level.in_torch, None)
 
     def _gave_up(self, label: str, error: Exception) -> InputError:
         return InputError(
@@ -244,7 +250,7 @@ class RayWorkers:
 
     def _prune(self, level: Level) -> tuple[Any, Any]:
         """Return references to the pruned network of a level, and to its facts."""
-        level = _in_torch(level)
+        level = level.in_torch
         if level not in self._pruned:
             below = trained = None
             if level.stage == FINE_TUNED:
@@ -289,13 +295,16 @@ def _measure_time(
     return tasks.measure_time(work, pruner, levels, lambda one: ray.get(networks[one]), batch_size)
 
 
+def _absolute(trainings: Trainings) -> Trainings:
+    """Return the trainings with absolute paths: a worker runs in another folder."""
+    start, how = trainings.start, trainings.how
+    files = {name: path.absolute() for name, path in tasks.checkpoints(how.material).items()}
+    start = replace(start, labelled=absolute(start.labelled), unlabelled=absolute(start.unlabelled))
+    return replace(trainings, start=start, how=replace(how, material=replace(how.material, **files)))
+
+
 def _silent(_line: str) -> None:
     """Print nothing."""
-
-
-def _in_torch(level: Level) -> Level:
-    """Return the level in torch: the engines of a level share its network."""
-    return replace(level, engine=TORCH)
 
 
 def _files(folder: Path, names: Sequence[str] = ()) -> Mapping[str, bytes]:
@@ -321,4 +330,4 @@ def _lost(ray: Any) -> tuple[type[Exception], ...]:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__.removesuffix('Error')}: {str(error).strip().splitlines()[0][:120]}"
+    return f"{type(error).__name__.removesuffix('Error')}: {first_line(error)[:120]}"

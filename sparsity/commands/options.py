@@ -26,7 +26,7 @@ from sparsity.formats import onnx_file
 from sparsity.formats.onnx_file import OnnxNetwork
 from sparsity.formats.saving import check_form
 from sparsity.pruning.budgets import LATENCY, WEIGHTS
-from sparsity.pruning.method import Method
+from sparsity.pruning.method import Method, any_by_time
 from sparsity.pruning.patterns import AnyPattern, parse_pattern
 from sparsity.pruning.pruner import no_calibration
 from sparsity.pruning.scopes import check_amount
@@ -183,7 +183,7 @@ def check_budgets(methods: Sequence[Method], pattern: AnyPattern | None = None) 
 
     Layers are timed for a minute before the amounts, and N:M with them, are checked.
     """
-    if any(method.budget == LATENCY for method in methods):
+    if any_by_time(methods):
         check_engine_of_budget()
         if pattern and pattern.sparsity:
             raise InputError(f"--pattern {pattern} goes with --budget weights only; leave one of them out")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sparsity.base.errors import InputError
-from sparsity.pruning.budgets import FLOPS, WEIGHTS, Budget, check_budget
+from sparsity.pruning.budgets import FLOPS, LATENCY, WEIGHTS, Budget, check_budget
 from sparsity.pruning.criteria import CRITERIA, SHORTHANDS
 from sparsity.pruning.criterion import Criterion
 from sparsity.pruning.scopes import Scope, check_scope
@@ -66,6 +67,11 @@ class Method:
     def needs_calibration(self) -> bool:
         """Whether the criterion or the scope needs calibration images."""
         return self.resolved.needs_images or self.scope == "measured"
+
+
+def any_by_time(methods: Iterable[Method]) -> bool:
+    """Whether a method has the budget latency, which needs the times of the layers."""
+    return any(method.budget == LATENCY for method in methods)
 
 
 def as_method(method: Method | Criterion | str) -> Method:

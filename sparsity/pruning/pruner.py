@@ -26,7 +26,7 @@ from sparsity.pruning.curves import Curve, curve_identity, measure_curves
 from sparsity.pruning.feature_maps import image_bytes
 from sparsity.pruning.layers import convolutions, depthwise_layers
 from sparsity.pruning.magnitude import Magnitude, prune
-from sparsity.pruning.method import Method, as_method
+from sparsity.pruning.method import Method, any_by_time, as_method
 from sparsity.pruning.multiply_adds import Prices, prices
 from sparsity.pruning.obs import Obs, ObsSettings
 from sparsity.pruning.patterns import AnyPattern, parse_pattern
@@ -107,10 +107,6 @@ class Pruner:
             other._costs = {name: cost.to(other._device) for name, cost in self._costs.items()}
         return other
 
-    def needs_learning(self, methods: Sequence[Method]) -> bool:
-        """Whether learn does anything for these methods."""
-        return any(method.scope == "measured" or method.resolved.needs_channel_costs for method in methods)
-
     def learn(self, methods: Sequence[Method]) -> None:
         """Measure now what these methods need of the network; prune would measure it when it is needed."""
         if any(method.scope == "measured" for method in methods):
@@ -151,7 +147,7 @@ class Pruner:
             about |= curve_identity()
         if any(method.budget != WEIGHTS for method in methods):
             about["budget_imgsz"] = self._imgsz
-        if any(method.budget == LATENCY for method in methods):
+        if any_by_time(methods):
             about["price_curves"] = digest(self.price_curves())
         for method in methods:
             about |= method.resolved.identity()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from sparsity.base.devices import select_precision
@@ -12,10 +12,9 @@ from sparsity.base.memory import free_memory
 from sparsity.channels.compacting import compact as without_dead_channels
 from sparsity.engines.engine import Engine
 from sparsity.engines.making import make_engines
-from sparsity.engines.table import TORCH
 from sparsity.formats.sizes import Sizes, measure_sizes
 from sparsity.pruning.budgets import LATENCY
-from sparsity.pruning.method import Method
+from sparsity.pruning.method import Method, any_by_time
 from sparsity.pruning.pruner import Pruner
 from sparsity.pruning.zeros import LayerSparsity, layer_sparsity
 from sparsity.sweeping.level import Level
@@ -71,15 +70,15 @@ class Copy:
 class LevelMaker:
     """Makes the networks of levels.
 
-    pruner: of the network that is swept. settings: of the validations. by_time: whether a method has the
-    budget latency. compact: whether dead channels are removed. make: returns the fused network of a pruned
-    level; None for what the pruner gives.
+    pruner: of the network that is swept. methods: those of all levels. settings: of the validations.
+    compact: whether dead channels are removed. make: returns the fused network of a pruned level; None for
+    what the pruner gives.
     say: called with a line for each pruning, and for each removal of dead channels.
     """
 
     pruner: Pruner
+    methods: Sequence[Method]
     settings: ValidationSettings
-    by_time: bool = False
     compact: bool = False
     make: Callable[[Level], Network] | None = None
     say: Callable[[str], None] = lambda _line: None
@@ -108,7 +107,7 @@ class LevelMaker:
             channels_removed=removed,
             predicted_ms=predicted,
         )
-        return PrunedLevel(replace(level, engine=TORCH), network, facts)
+        return PrunedLevel(level.in_torch, network, facts)
 
     @cached_property
     def _dense_sizes(self) -> Sizes:
@@ -116,7 +115,7 @@ class LevelMaker:
 
     def _predict(self, level: Level, network: Network) -> float | None:
         """Return the predicted milliseconds of a level with budget latency, or of the dense one beside it."""
-        wanted = level.method.budget == LATENCY or (self.by_time and not level.amount)
+        wanted = level.method.budget == LATENCY or (not level.amount and any_by_time(self.methods))
         return self.pruner.price(network) * 1e3 if wanted else None
 
 
@@ -131,10 +130,9 @@ class Copies:
     """Makes the copies of some levels, and keeps them until other levels are requested.
 
     Copies share no tensors: the weights are nearly all the memory of a network, and they differ.
-    methods, engines: those of all levels that will be requested. say: called with a line for each pruning,
-    and for each removal of dead channels. compact: whether dead channels are removed. on_pruned: called with
-    each pruned network, and with its level, in torch. make: returns the fused network of a pruned level; None
-    for what the pruner gives.
+    pruner: of the network that is swept. methods, engines: those of all levels that will be requested.
+    settings: of the validations. prune: returns the pruned network of a level (see LevelMaker). on_pruned:
+    called with each pruned network, and with its level, in torch.
     fitting: the number of copies that fit in memory at a time. Each takes copy_bytes of free_bytes.
     """
 
@@ -145,18 +143,15 @@ class Copies:
         engines: Sequence[str],
         lanes: Lanes,
         settings: ValidationSettings,
-        say: Callable[[str], None],
+        prune: Callable[[Level], PrunedLevel],
         *,
-        compact: bool = False,
         on_pruned: Callable[[Level, Network], None] = lambda _level, _network: None,
-        make: Callable[[Level], Network] | None = None,
     ) -> None:
         self._lanes, self._settings, self._on_pruned = lanes, settings, on_pruned
         self._made: dict[Level, Copy] = {}
         self._engines = make_engines(engines, pruner.calibration)
         self._pruned: PrunedLevel | None = None
-        by_time = any(method.budget == LATENCY for method in methods)
-        self._maker = LevelMaker(pruner, settings, by_time, compact, make, say)
+        self._prune = prune
         share = CPU_SHARE if lanes.device.type == "cpu" else GPU_SHARE
         size = select_precision(lanes.device, settings.half).itemsize
         weights = size * sum(p.numel() for p in pruner.network.parameters())
@@ -193,8 +188,8 @@ class Copies:
         return self._of(level).network
 
     def _of(self, level: Level) -> PrunedLevel:
-        if self._pruned is None or self._pruned.level != replace(level, engine=TORCH):
-            self._pruned = self._maker.prune(level)
+        if self._pruned is None or self._pruned.level != level.in_torch:
+            self._pruned = self._prune(level)
             self._on_pruned(self._pruned.level, self._pruned.network)
         return self._pruned
 

@@ -54,6 +54,11 @@ class Level:
         return replace(self, stage=ONE_SHOT)
 
     @property
+    def in_torch(self) -> Level:
+        """The same level in torch: the engines of a level share its network."""
+        return replace(self, engine=TORCH)
+
+    @property
     def dense(self) -> Level:
         """The dense baseline in the same engine."""
         return Level(Method(), 0.0, self.engine)

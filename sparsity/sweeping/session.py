@@ -16,11 +16,11 @@ from sparsity.base.files import writing_into
 from sparsity.data.dataset import Dataset
 from sparsity.engines.table import ENGINES, check_images, engine_packages, need_images
 from sparsity.evaluation.average_precision import AveragePrecision
-from sparsity.pruning.budgets import LATENCY
+from sparsity.pruning.method import any_by_time
 from sparsity.pruning.price_curves import as_record
 from sparsity.pruning.pruner import Pruner
 from sparsity.sweeping.collecting import collect
-from sparsity.sweeping.copies import Copies
+from sparsity.sweeping.copies import Copies, LevelMaker
 from sparsity.sweeping.defaults import BELOW
 from sparsity.sweeping.job import Job
 from sparsity.sweeping.level import Level
@@ -128,12 +128,13 @@ def open_session(
         data = read_data(data, network, settings, progress=progress)
     stored = _about(about, data, settings)
     check_images(wanted.engines, bool(pruner.calibration))
-    if any(method.budget == LATENCY for method in wanted.methods):
+    if any_by_time(wanted.methods):
         stored[PRICES] = as_record(pruner.price_curves())
     store = Store(folder)
+    keep = keeper(wanted.save, store, wanted.engines[0])
     workers: AbstractContextManager[Workers | None] = nullcontext()
     if hire is not None:
-        on_pruned = keeper(wanted.save, store, wanted.engines[0]) if wanted.save == ALL else None
+        on_pruned = keep if wanted.save == ALL else None
         workers = hire(Order(pruner, wanted, settings, data.images, trainings, on_pruned, progress, say))
     # Workers come first: where there are none, nothing is written.
     with workers as hired, store.locked():
@@ -145,17 +146,10 @@ def open_session(
             job = Job(pruner, data, wanted, settings, store, stored, progress, say, on_level, workers=hired)
             if trainings is not None:
                 job.train_seconds = trainings.seconds
-            copies = Copies(
-                pruner,
-                wanted.methods,
-                wanted.engines,
-                lanes,
-                settings,
-                say,
-                compact=wanted.compact,
-                on_pruned=keeper(wanted.save, store, wanted.engines[0]),
-                make=None if trainings is None else trainings.network,
-            )
+            make = None if trainings is None else trainings.network
+            maker = LevelMaker(pruner, wanted.methods, settings, wanted.compact, make, say)
+            given = pruner, wanted.methods, wanted.engines, lanes, settings
+            copies = Copies(*given, maker.prune, on_pruned=keep)
             yield Session(job, copies, stored, identity, trainings)
 
 

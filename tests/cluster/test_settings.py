@@ -27,7 +27,7 @@ def test_values_out_of_range(given, words):
 
 
 def share(*nodes: tuple[int, float], device: str = "", **given) -> Cluster:
-    made = [Node(str(i), f"10.0.0.{i}", cpus, gpus) for i, (cpus, gpus) in enumerate(nodes)]
+    made = [Node(str(i), cpus, gpus) for i, (cpus, gpus) in enumerate(nodes)]
     return connection._share(None, made, ClusterSettings(**given), device)
 
 

@@ -23,6 +23,7 @@ from sparsity.sweeping.finetuning import Finetuning
 from sparsity.sweeping.search import SearchSettings, run_search
 from sparsity.sweeping.settings import SweepSettings
 from sparsity.sweeping.sweep import run_sweep
+from sparsity.sweeping.workers import HireWorkers
 from sparsity.timing.latency import Rounds
 from sparsity.training.preparation import Material
 
@@ -67,6 +68,11 @@ def weights(slight_unfused, tmp_path) -> Path:
     return tmp_path / "dense.pt"
 
 
+def hired(**settings) -> HireWorkers:
+    """Workers of the cluster, with as many threads as this process has."""
+    return ray_workers(ClusterSettings("auto", cpus=torch.get_num_threads(), **settings))
+
+
 @pytest.fixture
 def sweep(weights, data, tmp_path) -> Callable[..., pd.DataFrame]:
     """Sweep into a folder, on the cluster or here. images: of the calibration."""
@@ -75,7 +81,7 @@ def sweep(weights, data, tmp_path) -> Callable[..., pd.DataFrame]:
         network = load(weights)
         generator = torch.Generator().manual_seed(0)
         pruner = Pruner(network, calibration=[torch.rand(2, 3, 64, 64, generator=generator)])
-        hire = ray_workers(ClusterSettings("auto", cpus=torch.get_num_threads())) if on_ray else None
+        hire = hired() if on_ray else None
         return run_sweep(network, data, wanted, tmp_path / name, pruner=pruner, hire=hire, **more).frame
 
     return call
@@ -144,9 +150,22 @@ def test_trained_levels_give_the_same_files(cluster, sweep, weights, data, tmp_p
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_relative_paths_are_read_from_another_folder(cluster, weights, data, tmp_path, monkeypatch):
+    """The workers run in the folder in which the cluster was started."""
+    monkeypatch.chdir(tmp_path)
+    near, yaml_file = weights.relative_to(tmp_path), data.relative_to(tmp_path)
+    asked = wanted(0.5, finetune=trained(near, yaml_file), bootstrap=0)
+    rows = [
+        run_sweep(load(near), yaml_file, asked, tmp_path / name, hire=hire).frame
+        for name, hire in (("here", None), ("there", hired()))
+    ]
+    assert_same_rows(*rows)
+    assert_same_files(tmp_path / "here", tmp_path / "there")
+
+
 def test_a_search_gives_the_same_level(cluster, weights, data, tmp_path):
     found = []
-    for hire in (None, ray_workers(ClusterSettings("auto", cpus=torch.get_num_threads()))):
+    for hire in (None, hired()):
         asked, folder = SearchSettings(0.5, 0.1), tmp_path / ("there" if hire else "here")
         done = run_search(load(weights), data, asked, wanted(), folder, hire=hire)
         found.append(done.found["l1"].amount)
@@ -224,7 +243,7 @@ def test_a_killed_machine_is_done_without(cluster, sweep, weights, data, tmp_pat
 
 def test_a_level_whose_worker_always_dies_is_given_up(cluster, weights, data, tmp_path):
     asked = wanted(0.5, finetune=trained(weights, data, replace(TRAINING, epochs=10_000)), bootstrap=0)
-    hire, words = ray_workers(ClusterSettings("auto", retries=1)), "without progress .*`resume` goes on"
+    hire, words = hired(retries=1), "without progress .*`resume` goes on"
     with killing("train", 1000), pytest.raises(InputError, match=rf"its worker died 2 times {words}"):
         run_sweep(load(weights), data, asked, tmp_path / "s", hire=hire)
 
@@ -261,11 +280,10 @@ def test_an_error_in_a_worker_is_one_line(cluster, weights, data, tmp_path):
     network = load(weights)
     asked = wanted(0.3, methods=(Method("l1"),), validation=replace(VALIDATION, batch_size=2))
     images = sorted((data.parent / "images").iterdir())
-    hire = ray_workers(ClusterSettings("auto"))
 
     def say(line: str) -> None:
         if line.startswith("Ray:"):
             images[0].write_bytes(b"no image")
 
     with pytest.raises(InputError, match=r"0\.png"):
-        run_sweep(network, data, asked, tmp_path / "s", hire=hire, say=say)
+        run_sweep(network, data, asked, tmp_path / "s", hire=hired(), say=say)

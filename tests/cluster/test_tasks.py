@@ -40,13 +40,13 @@ def test_known_batches_are_left_out(work, slight):
         torch.set_num_threads(threads)
     assert isinstance(every[0], RanIn)
     assert every[0] == some[0]
-    numbers = [number for number, _, _ in every[1:]]
-    assert [number for number, _, _ in some[1:]] == [n for n in numbers if n not in (0, 2)]
-    assert sum(images for _, images, _ in every[1:]) == len(work.images)
+    numbers = [number for number, _ in every[1:]]
+    assert [number for number, _ in some[1:]] == [n for n in numbers if n not in (0, 2)]
+    assert sum(len(found.detections) for _, found in every[1:]) == len(work.images)
     assert facts.counted.sparsity.conv == pytest.approx(0.5, abs=0.01)
     assert [line.split(")")[0] for line in lines] == ["Pruning (l1, 0.5"]
-    _, _, found = some[1]
-    _, _, same = every[2]
+    _, found = some[1]
+    _, same = every[2]
     for one, other in zip(found.detections, same.detections, strict=True):
         assert torch.equal(one.boxes_xyxy, other.boxes_xyxy)
 
@@ -60,8 +60,8 @@ def test_a_learned_pruner_prunes_as_one_that_learns_itself(work, slight):
         expected = pruner.prune(method, 0.5)
     finally:
         torch.set_num_threads(threads)
-    assert pruner.needs_learning([method])
-    assert not pruner.needs_learning([Method()])
+    assert replace(work, wanted=wanted).calibrates
+    assert not work.calibrates
     found = learned.prune(method, 0.5)
     for name, tensor in expected.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
