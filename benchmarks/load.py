@@ -1,10 +1,12 @@
 """Measures a sweep as large as COCO without its network: memory, and CPU time for each image and level.
 
     python benchmarks/load.py --images 5000 --levels 20 --out results/load
+    python benchmarks/load.py --images 250 --parts
 
-A stand-in takes the network's place: it gives each image about 2000 candidate boxes, near the true ones and
+A stand-in takes the network's place: it gives each image about 1300 candidate boxes, near the true ones and
 elsewhere. All else is real: decoding, NMS, both metrics, resampling, the report. The time of the stand-in is
-left out. Images are those of --data, or of the demo, resized to 640 x 480 and repeated.
+left out. Images are those of --data, or of the demo, resized to 640 x 480 and repeated. --parts times each
+part by itself, on one thread, for one level.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib as mpl
@@ -39,13 +42,20 @@ from sparsity.data.downloads import ensure_data  # noqa: E402
 from sparsity.data.sources import find_source  # noqa: E402
 from sparsity.engines.engine import Engine, Runner  # noqa: E402
 from sparsity.engines.table import ENGINES  # noqa: E402
+from sparsity.evaluation.bootstrap import bootstrap  # noqa: E402
+from sparsity.evaluation.coco import evaluate_matched  # noqa: E402
 from sparsity.pruning.zeros import count_sparsity  # noqa: E402
 from sparsity.report.sweep import write_sweep  # noqa: E402
+from sparsity.sweeping.defaults import BOOTSTRAP  # noqa: E402
 from sparsity.sweeping.settings import SweepSettings  # noqa: E402
 from sparsity.sweeping.sweep import run_sweep  # noqa: E402
+from sparsity.validation.evaluator import make_evaluator  # noqa: E402
+from sparsity.validation.inputs import fit, make_loader  # noqa: E402
+from sparsity.validation.nms import non_maximum_suppression  # noqa: E402
+from sparsity.validation.run_files import write_predictions  # noqa: E402
 from sparsity.validation.settings import ValidationSettings  # noqa: E402
 from sparsity.yolo.head import Candidates  # noqa: E402
-from sparsity.yolo.network import build, fuse  # noqa: E402
+from sparsity.yolo.network import Network, build, fuse  # noqa: E402
 from sparsity.yolo.yolov5.architectures import yolov5  # noqa: E402
 
 WIDTH, HEIGHT, BITS, BLOCK = 640, 480, 16, 24
@@ -54,6 +64,7 @@ COPIES, BACKGROUND = 30, 1200
 CLASSES = 80
 NAMES = [f"class {number}" for number in range(CLASSES)]
 GIB = 2**30
+LAST = {"memory_format": torch.channels_last}
 
 
 def make_data(source: str, count: int, folder: Path) -> Path:
@@ -184,12 +195,46 @@ def cpu_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
+def measure_parts(data: Dataset, network: Network, folder: Path) -> dict[str, float]:
+    """Return the CPU time of each part of a validation, in milliseconds for an image, on one thread."""
+    torch.set_num_threads(1)
+    settings = fit(ValidationSettings(device="cpu", workers=0), network)
+    seconds: dict[str, float] = {}
+
+    def timed(part: str, call: Callable[[], Any]) -> Any:
+        start = time.process_time()
+        result = call()
+        seconds[part] = seconds.get(part, 0.0) + time.process_time() - start
+        return result
+
+    loader = make_loader(data.images, network, settings)
+    batches = timed("decoding", lambda: list(loader))
+    evaluator, runner, limits = make_evaluator(data, network, settings), StandInRunner(0.3), settings.max_det
+    for batch in batches:
+        found = []
+        for pixels in torch.from_numpy(batch.pixels).permute(0, 3, 1, 2).split(1):
+            image = timed("pixels to float32", lambda one=pixels: one.contiguous(**LAST).float().div_(255))
+            boxes = runner.candidates([image], settings.conf_thres)
+            columns = boxes.image, boxes.boxes_xyxy, boxes.scores, boxes.classes
+            options = {"images": 1, "iou_thres": settings.iou_thres, "max_det": limits}
+            found += timed("NMS", lambda c=columns, o=options: non_maximum_suppression(*c, **o))
+        timed("own metric", lambda b=batch, f=found: evaluator.update(b.images, b.placements, f))
+    timed("own metric", evaluator.own)
+    results = timed("predictions.json", evaluator.results)
+    timed("predictions.json", lambda: write_predictions(folder, results))
+    ids = {"image_ids": data.image_ids, "category_ids": data.category_ids}
+    _, matched = timed("pycocotools", lambda: evaluate_matched(data.annotations.content, results, **ids))
+    timed("intervals", lambda: bootstrap({"": matched}, samples=BOOTSTRAP))
+    return {part: 1e3 * spent / len(data.images) for part, spent in seconds.items()}
+
+
 def main() -> None:
     """Parse the flags, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="demo", help="images and labels")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--levels", type=int, default=20)
+    parser.add_argument("--parts", action="store_true", help="time each part by itself instead")
     parser.add_argument("--out", type=Path, help="a folder for memory.csv, memory.png and figures.csv")
     args = parser.parse_args()
     amounts = [round(0.9 * (i + 1) / args.levels, 6) for i in range(args.levels - 1)]
@@ -199,6 +244,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         data = read_dataset(make_data(args.data, args.images, Path(place)), NAMES)
         StandIn.data = data
+        if args.parts:
+            for part, spent in measure_parts(data, network, Path(place)).items():
+                print(f"{part:<20}{spent:6.2f} ms")
+            return
         wanted = SweepSettings(
             amounts, batch_sizes=(), engines=("stand-in",), validation=ValidationSettings(device="cpu")
         )

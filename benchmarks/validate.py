@@ -34,7 +34,7 @@ from sparsity.base.memory import peak_memory
 from sparsity.data.dataset import Dataset
 from sparsity.evaluation import coco
 from sparsity.validation.detector import Lanes
-from sparsity.validation.inputs import make_loader, read_data
+from sparsity.validation.inputs import fit, make_loader, read_data
 
 SETTINGS = ValidationSettings(device="cpu")
 TO_REACH = 0.5
@@ -54,7 +54,7 @@ def main() -> None:
     done = validate(copy.deepcopy(network), dataset, SETTINGS)
     peak = peak_memory() / 2**30
     print(f"peak memory of the process after one validate(): {peak:.2f} GiB\n")
-    pixels = [batch.pixels for batch in make_loader(dataset.images, network, SETTINGS)]
+    pixels = [batch.pixels for batch in make_loader(dataset.images, network, fit(SETTINGS, network))]
     compare(network, dataset, pixels, args.rounds)
     print("\nThe forward, step by step, ms/image (each step keeps those before it):")
     time_forwards(network, pixels[:: max(1, len(pixels) // 2)], args.rounds)
@@ -103,7 +103,7 @@ def time_forwards(network: Network, pixels: list[np.ndarray], rounds: int) -> No
 
 def time_decoding(network: Network, dataset: Dataset, rounds: int) -> None:
     """Files to letterboxed pixels, on one core."""
-    settings = ValidationSettings(device="cpu", workers=0)
+    settings = fit(ValidationSettings(device="cpu", workers=0), network)
     times = [timed(lambda: list(make_loader(dataset.images, network, settings))) for _ in range(rounds)]
     print(f"  {'decode and letterbox':<32}{describe([ms / len(dataset.images) for ms in times])}")
 

@@ -15,11 +15,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from filelock import FileLock
 from torch import nn
 
 from sparsity.commands import opening
 from sparsity.commands.running import run_command
+from sparsity.formats.saving import save
 from sparsity.pruning import curves
 from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.parts import conv, layer
@@ -259,6 +261,20 @@ def shapes(tmp_path) -> Path:
         (root / "labels" / f"{i}.txt").write_text(f"{i % 3} 0.5 0.5 0.4 0.4\n")
     (root / "shapes.yaml").write_text("val: images\nnames: [cat, dog, bird]\n")
     return root / "shapes.yaml"
+
+
+@pytest.fixture
+def data(shapes) -> Path:
+    """A data yaml whose images are for training and for validation."""
+    shapes.write_text(yaml.safe_dump(yaml.safe_load(shapes.read_text()) | {"train": "images"}))
+    return shapes
+
+
+@pytest.fixture
+def weights(slight_unfused, tmp_path) -> Path:
+    """A checkpoint of the slight network. Modules whose tests train another one define their own."""
+    save(slight_unfused, tmp_path / "dense.pt")
+    return tmp_path / "dense.pt"
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from torch.nn.functional import mse_loss
 
 SMALLEST_SPREAD = 1e-6
 """A map that is constant on the images has no spread to compare an error with."""
+SMALL_SIDE = 8
+"""The side up to which a map's variance is that of all positions."""
 
 
 class BlockOutputs(AbstractContextManager["BlockOutputs"]):
@@ -73,7 +75,7 @@ def outputs_error(outputs: Sequence[Tensor], wanted: Sequence[Tensor], weights: 
 
 def _relative(one: Tensor, other: Tensor) -> Tensor:
     # A quarter of the positions tells the variance of a large map.
-    spread = (other[..., ::2, ::2] if min(other.shape[-2:]) > 8 else other).var()
+    spread = (other[..., ::2, ::2] if min(other.shape[-2:]) > SMALL_SIDE else other).var()
     return mse_loss(one, other) / (spread + SMALLEST_SPREAD)
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-import yaml
 
-from sparsity import InputError, Method, Pruner, TrainingSettings, ValidationSettings, load, save
+from sparsity import InputError, Method, Pruner, TrainingSettings, ValidationSettings, load
 from sparsity.cluster.opening import ray_workers
 from sparsity.cluster.settings import ClusterSettings
 from sparsity.sweeping.defaults import BELOW
@@ -54,18 +53,6 @@ def cluster() -> Iterator:
     made.shutdown()
     if before is None:
         del os.environ["PYTHONPATH"]
-
-
-@pytest.fixture
-def data(shapes) -> Path:
-    shapes.write_text(yaml.safe_dump(yaml.safe_load(shapes.read_text()) | {"train": "images"}))
-    return shapes
-
-
-@pytest.fixture
-def weights(slight_unfused, tmp_path) -> Path:
-    save(slight_unfused, tmp_path / "dense.pt")
-    return tmp_path / "dense.pt"
 
 
 def hired(**settings) -> HireWorkers:

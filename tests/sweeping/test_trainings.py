@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from sparsity import InputError, Method, Pruner, TrainingSettings, ValidationSettings, load, save, validate
 from sparsity.sweeping.defaults import BELOW
@@ -31,18 +30,6 @@ from sparsity.yolo.network import Network, fuse
 VALIDATION = ValidationSettings(imgsz=64, batch_size=2, device="cpu", workers=0)
 TRAINING = TrainingSettings(epochs=2, batch_size=2, nominal_batch=2, imgsz=64, workers=0, lr0=0.001)
 DONE = {"last.pt", "epochs.csv"}
-
-
-@pytest.fixture
-def data(shapes) -> Path:
-    shapes.write_text(yaml.safe_dump(yaml.safe_load(shapes.read_text()) | {"train": "images"}))
-    return shapes
-
-
-@pytest.fixture
-def weights(slight_unfused, tmp_path) -> Path:
-    save(slight_unfused, tmp_path / "dense.pt")
-    return tmp_path / "dense.pt"
 
 
 def asked(weights: Path, data: Path, *amounts: float, training=TRAINING, **changes) -> SweepSettings:
