@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from sparsity.base.errors import InputError
-from sparsity.base.files import write_bytes
 from sparsity.base.optional import optional_module
 from sparsity.base.progress import progress_bar
 from sparsity.cluster import tasks
@@ -22,7 +21,7 @@ from sparsity.sweeping.level import Level
 from sparsity.sweeping.stages import FINE_TUNED, ONE_SHOT
 from sparsity.sweeping.trainings import Trainings
 from sparsity.sweeping.workers import Times
-from sparsity.training.run import BEST, EPOCHS, LAST
+from sparsity.training.run import BEST, EPOCHS, LAST, copy_files
 from sparsity.validation.detector import RanIn
 from sparsity.validation.passes import Archive
 
@@ -171,10 +170,7 @@ class RayWorkers:
             )
 
         def take(task: _Task, item: Progress) -> None:
-            folder = trainings.folder(task.level)
-            # The table of epochs comes last: it says which epoch the other files are of.
-            for name in sorted(item.files, key=lambda name: name == EPOCHS):
-                write_bytes(folder / name, item.files[name])
+            copy_files(item.files, trainings.folder(task.level))
             for line in item.lines:
                 self._say(f"{task.level.one_shot.label}: {line}")
             bar.update(bool(item.files))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -279,6 +279,17 @@ class Run:
 def _measured(row: EpochRow) -> dict[str, float]:
     """Return the figures of a row, without those that were not measured."""
     return {name: value for name, value in asdict(row).items() if name != "epoch" and value != -1}
+
+
+def copy_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write the files of a training that ran elsewhere, in the order in which a run writes them.
+
+    A process that is killed between two of them leaves a training that can be resumed, or none: a state has
+    its training.json, and an epoch in epochs.csv has its state and its networks. Raises OSError.
+    """
+    last = (ABOUT, STATE, EPOCHS)
+    for name in sorted(files, key=lambda name: last.index(name) if name in last else -1):
+        write_bytes(folder / name, files[name])
 
 
 def forget_state(folder: Path) -> None:

@@ -22,7 +22,7 @@ from sparsity.formats.saving import save
 from sparsity.training import trainer as engine
 from sparsity.training.masks import nonzero_masks
 from sparsity.training.preparation import Material, make_run
-from sparsity.training.run import STATE
+from sparsity.training.run import ABOUT, STATE, copy_files
 from sparsity.training.settings import TrainingSettings
 from sparsity.yolo.network import Network
 
@@ -376,6 +376,32 @@ def test_a_full_disk_is_one_line_and_keeps_the_state_before(weights, data, tmp_p
     again = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, tmp_path)
     again.resume()
     assert len(again.rows) == 1
+
+
+def test_a_copy_that_ends_midway_can_be_resumed(weights, data, tmp_path, monkeypatch):
+    first = run(Material(weights, data=data), tmp_path / "first")
+    files = {file.name: file.read_bytes() for file in sorted(first.folder.iterdir()) if file.is_file()}
+    assert {ABOUT, STATE, "epochs.csv", "last.pt"} < set(files)
+    real = Path.write_bytes
+    for whole in range(len(files)):
+        calls = itertools.count()
+
+        def stop(path, content, calls=calls, whole=whole):
+            if next(calls) == whole:
+                raise KeyboardInterrupt
+            return real(path, content)
+
+        folder = tmp_path / f"copy{whole}"
+        monkeypatch.setattr(Path, "write_bytes", stop)
+        with pytest.raises(KeyboardInterrupt):
+            copy_files(files, folder)
+        monkeypatch.undo()
+        assert len(list(folder.iterdir())) == whole
+        if (folder / STATE).exists():
+            again = make_run(Material(weights, data=data), TrainingSettings(**SMALL), VALIDATION, folder)
+            again.resume()
+            assert len(again.rows) == 2
+    assert (folder / STATE).exists()
 
 
 def test_one_cell_of_one_image_is_refused(weights, data, tmp_path):
