@@ -41,10 +41,13 @@ ROOMS: dict[str, set[str]] = {
         *("base", "channels", "data", "engines", "evaluation", "formats", "pruning"),
         *("timing", "training", "validation", "yolo"),
     },
-    "cluster": {"base", "data", "engines", "pruning", "sweeping", "training", "validation", "yolo"},
     "comparing": {
         *("base", "data", "engines", "evaluation", "formats", "pruning"),
         *("timing", "validation", "yolo"),
+    },
+    "cluster": {
+        *("base", "comparing", "data", "engines", "pruning"),
+        *("sweeping", "training", "validation", "yolo"),
     },
     "report": {"base", *RECORDS},
 }

@@ -69,9 +69,9 @@ def absolute(images: Sequence[DatasetImage]) -> tuple[DatasetImage, ...]:
     return tuple(replace(image, path=image.path.absolute()) for image in images)
 
 
-def missing_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the files that this machine does not see."""
-    return [path for path in paths if not path.is_file()]
+def missing_paths(paths: Sequence[Path]) -> list[Path]:
+    """Return the files and folders that this machine does not see."""
+    return [path for path in paths if not path.exists()]
 
 
 def ship(paths: Sequence[Path], put: Any, fetch: Any) -> Shipment:

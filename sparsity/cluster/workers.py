@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparsity.base.errors import InputError
 from sparsity.base.optional import optional_module
 from sparsity.base.progress import progress_bar
 from sparsity.cluster import tasks
-from sparsity.cluster.connection import Cluster, Node, first_line
-from sparsity.cluster.files import Shipment, absolute, missing_files, ship
+from sparsity.cluster.connection import Cluster
+from sparsity.cluster.files import Shipment, absolute, ship
+from sparsity.cluster.runner import Runner, Task
 from sparsity.cluster.tasks import Progress, Work
 from sparsity.pruning.pruner import Pruner
 from sparsity.sweeping.copies import Facts
@@ -25,16 +24,17 @@ from sparsity.training.run import BEST, EPOCHS, LAST, copy_files
 from sparsity.validation.detector import RanIn
 from sparsity.validation.passes import Archive
 
-WAIT_SECONDS = 1.0
 
-
-@dataclass
-class _Task:
-    """A task that runs: which level it computes, and how often its worker died since the last progress."""
+@dataclass(kw_only=True)
+class _Task(Task):
+    """The task of a level. ran_in: what it runs in, once a detection says so."""
 
     level: Level
-    failures: int = 0
     ran_in: RanIn | None = None
+
+
+def _task(level: Level) -> _Task:
+    return _Task(level.label, level=level)
 
 
 class RayWorkers:
@@ -59,7 +59,7 @@ class RayWorkers:
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._progress = progress
-        self._cluster, self._say = cluster, say
+        self._cluster, self._runner, self._say = cluster, Runner(cluster, say), say
         self._trainings = None if trainings is None else _absolute(trainings)
         self._batches, self._on_pruned = tuple(batches), on_pruned
         self._pruned: dict[Level, tuple[Any, Any]] = {}
@@ -77,26 +77,12 @@ class RayWorkers:
             start = self._trainings.start
             paths += [image.path for image in (*start.labelled, *start.unlabelled)]
             paths += tasks.checkpoints(self._trainings.how.material).values()
-        missing = self._missing(paths)
+        missing = self._runner.missing(paths)
         if not missing:
             return Shipment()
         shipment = ship(missing, self._cluster.ray.put, self._cluster.ray.get)
         self._say(f"Shipping {len(missing)} files to machines that do not see them")
         return shipment
-
-    def _missing(self, paths: Sequence[Path]) -> list[Path]:
-        """Return the files that some machine does not see. One that died meanwhile is left out."""
-        look = self._cluster.ray.remote(num_cpus=0)(missing_files)
-        asked = [look.options(**self._cluster.on_node(one)).remote(paths) for one in self._nodes]
-        missing: set[Path] = set()
-        for reference in asked:
-            with suppress(*_lost(self._cluster.ray)):
-                missing |= set(self._get([reference])[0])
-        return sorted(missing)
-
-    @property
-    def _nodes(self) -> Sequence[Node]:
-        return self._cluster.nodes
 
     def detect(
         self, levels: Sequence[Level], archive: Archive[Level], tick: Callable[[int], object]
@@ -108,26 +94,27 @@ class RayWorkers:
 
         def start(task: _Task) -> Any:
             pruned, _ = self._prune(task.level)
-            return self._remote(tasks.detect, num_returns="streaming").remote(
+            return self._runner.remote(tasks.detect, num_returns="streaming").remote(
                 self._work, self._pruner, pruned, task.level, known(task.level)
             )
 
-        def take(task: _Task, item: Any) -> None:
+        def take(task: _Task, item: Any) -> bool:
             if isinstance(item, RanIn):
                 task.ran_in = item
-                return
+                return False
             number, found = item
             archive.write_found(task.level, number, found)
             tick(self._batches[number])
+            return True
 
         for level in levels:
             tick(sum(self._batches[number] for number in known(level)))
-        for task in self._run([_Task(level) for level in levels], start, take):
-            facts, lines = self._get([self._prune(task.level)[1]])[0]
+        for task in self._run([_task(level) for level in levels], start, take):
+            facts, lines = self._runner.get([self._prune(task.level)[1]])[0]
             for line in lines:
                 self._say(line)
             if self._on_pruned is not None:
-                pruned = self._get([self._prune(task.level)[0]])[0]
+                pruned = self._runner.get([self._prune(task.level)[0]])[0]
                 self._on_pruned(pruned.level, pruned.network)
             assert task.ran_in is not None, "a task says first what it runs in"
             yield task.level, facts, task.ran_in
@@ -135,22 +122,20 @@ class RayWorkers:
     def time(self, levels: Sequence[Level], batch_size: int) -> tuple[Times, str]:
         """See Workers.time. The task takes all cores and GPUs of one machine, so no other task runs there."""
         ray = self._cluster.ray
-        for attempt in range(self._cluster.settings.retries + 1):
-            node = self._nodes[attempt % len(self._nodes)]
+        attempts = Task("latency")
+        while True:
+            node = self._cluster.nodes[attempts.failures % len(self._cluster.nodes)]
             whole = {"num_cpus": node.cpus, "num_gpus": node.gpus if self._cluster.gpus else 0}
             task = ray.remote(_measure_time).options(**whole, **self._cluster.on_node(node), max_retries=0)
             try:
                 pruned = {level.in_torch: self._prune(level) for level in levels}
-                self._get([facts for _, facts in pruned.values()])  # Pruning would disturb the timing.
+                self._runner.get([facts for _, facts in pruned.values()])  # Pruning would disturb the timing.
                 networks = {level: network for level, (network, _) in pruned.items()}
                 given = self._work, self._pruner, tuple(levels), networks, batch_size
-                return self._get([task.remote(*given)])[0]
-            except _lost(ray) as error:
+                return self._runner.get([task.remote(*given)])[0]
+            except self._runner.lost as error:
                 self._forget(levels)
-                if attempt == self._cluster.settings.retries:
-                    raise self._gave_up("latency", error) from error
-                self._say(f"latency: {_reason(error)}; it is measured again")
-        raise AssertionError("the last attempt returns or raises")
+                self._runner.count_failure(attempts, error, "measured again")
 
     def train(self, levels: Sequence[Level]) -> None:
         """See Workers.train. A level that is pruned from another one starts when that one is trained."""
@@ -161,7 +146,7 @@ class RayWorkers:
 
         def start(task: _Task) -> Any:
             below = trainings.below(task.level)
-            return self._remote(tasks.train, num_returns="streaming").remote(
+            return self._runner.remote(tasks.train, num_returns="streaming").remote(
                 self._work,
                 given,
                 task.level,
@@ -169,16 +154,17 @@ class RayWorkers:
                 {} if below is None else _files(trainings.folder(below), (LAST, EPOCHS)),
             )
 
-        def take(task: _Task, item: Progress) -> None:
+        def take(task: _Task, item: Progress) -> bool:
             copy_files(item.files, trainings.folder(task.level))
             for line in item.lines:
                 self._say(f"{task.level.one_shot.label}: {line}")
             bar.update(bool(item.files))
+            return bool(item.files)
 
         def ready() -> list[_Task]:
             now = [one for one in waiting if (b := trainings.below(one)) is None or trainings.is_trained(b)]
             waiting[:] = [one for one in waiting if one not in now]
-            return [_Task(level) for level in now]
+            return [_task(level) for level in now]
 
         for level in trainings.wanted(levels):
             if trainings.is_trained(level):
@@ -194,55 +180,16 @@ class RayWorkers:
         self,
         first: Sequence[_Task],
         start: Callable[[_Task], Any],
-        take: Callable[[_Task, Any], None],
+        take: Callable[[_Task, Any], bool],
         more: Callable[[], Sequence[_Task]] = lambda: (),
     ) -> Iterator[_Task]:
-        """Run tasks that yield items, and yield each task that is finished.
-
-        start: submits a task, from where it stands. take: called with each item. more: called after each
-        finished task, gives those that can start now.
-        """
-        ray = self._cluster.ray
-        running = {start(task): task for task in first}
-        try:
-            while running:
-                streams, _ = ray.wait(list(running), num_returns=1, timeout=WAIT_SECONDS, fetch_local=False)
-                for stream in streams:
-                    task = running[stream]
-                    try:
-                        take(task, self._get([next(stream)])[0])
-                        task.failures = 0
-                    except StopIteration:
-                        del running[stream]
-                        yield task
-                        running |= {start(one): one for one in more()}
-                    except _lost(ray) as error:
-                        del running[stream]
-                        self._count_failure(task, error)
-                        running[start(task)] = task
-        finally:
-            for stream in running:
-                with suppress(Exception):
-                    ray.cancel(stream)
-
-    def _count_failure(self, task: _Task, error: Exception) -> None:
-        task.failures += 1
-        label = task.level.label
-        self._forget([task.level])
-        if task.failures > self._cluster.settings.retries:
-            raise self._gave_up(label, error) from error
-        self._say(f"{label}: {_reason(error)}; it is computed again from where it stood")
+        """See Runner.run."""
+        return self._runner.run(first, start, take, more=more, forget=lambda task: self._forget([task.level]))
 
     def _forget(self, levels: Sequence[Level]) -> None:
         """Have the networks of levels pruned again: they can have been lost with the worker."""
         for level in levels:
             self._pruned.pop(level.in_torch, None)
-
-    def _gave_up(self, label: str, error: Exception) -> InputError:
-        return InputError(
-            f"{label}: its worker died {self._cluster.settings.retries + 1} times without progress "
-            f"({_reason(error)}); what is finished is kept, and `resume` goes on"
-        )
 
     def _prune(self, level: Level) -> tuple[Any, Any]:
         """Return references to the pruned network of a level, and to its facts."""
@@ -255,7 +202,7 @@ class RayWorkers:
             elif self._trainings is not None and (under := self._trainings.below(level)) and level.amount:
                 below = self._trainings.network(under)
             retries = self._cluster.settings.retries
-            task = self._remote(tasks.prune, num_returns=2, max_retries=retries)
+            task = self._runner.remote(tasks.prune, num_returns=2, max_retries=retries)
             pruner = self._learn() if level.amount and level.stage == ONE_SHOT and not below else self._pruner
             self._pruned[level] = tuple(task.remote(self._work, pruner, level, below, trained))
         return self._pruned[level]
@@ -265,22 +212,9 @@ class RayWorkers:
         if self._learned is None:
             self._learned = self._pruner
             if self._calibrates:
-                task = self._remote(tasks.learn, max_retries=self._cluster.settings.retries)
+                task = self._runner.remote(tasks.learn, max_retries=self._cluster.settings.retries)
                 self._learned = task.remote(self._work, self._pruner)
         return self._learned
-
-    def _remote(self, function: Callable[..., Any], **options: Any) -> Any:
-        share = {"num_cpus": self._cluster.cpus, "num_gpus": self._cluster.gpus}
-        return self._cluster.ray.remote(function).options(**{"max_retries": 0, **share, **options})
-
-    def _get(self, references: Sequence[Any]) -> list[Any]:
-        """Return the values. An InputError of a task is raised as it is."""
-        try:
-            return self._cluster.ray.get(list(references))
-        except self._cluster.ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, InputError):
-                raise InputError(str(error.cause)) from None
-            raise
 
 
 def _measure_time(
@@ -309,21 +243,3 @@ def _files(folder: Path, names: Sequence[str] = ()) -> Mapping[str, bytes]:
         return {}
     files = [file for file in folder.iterdir() if file.is_file() and file.name != BEST]
     return {file.name: file.read_bytes() for file in files if not names or file.name in names}
-
-
-def _lost(ray: Any) -> tuple[type[Exception], ...]:
-    """Return the errors that say that a worker or a machine died, not that its work failed."""
-    found = ray.exceptions
-    return (
-        found.WorkerCrashedError,
-        found.NodeDiedError,
-        found.ObjectLostError,
-        found.OutOfMemoryError,
-        found.RaySystemError,
-        found.LocalRayletDiedError,
-        found.TaskUnschedulableError,
-    )
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__.removesuffix('Error')}: {first_line(error)[:120]}"

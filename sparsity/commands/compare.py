@@ -14,6 +14,7 @@ from sparsity.base.errors import InputError
 from sparsity.base.progress import say
 from sparsity.base.resumable import ResumableFolder
 from sparsity.base.run_folders import run_folder
+from sparsity.cluster.comparing import ray_makers
 from sparsity.commands.announcement import announce
 from sparsity.commands.flags import DATA, HARDWARE, VALIDATION
 from sparsity.commands.forwarding import as_words, own_flags, read_more
@@ -22,6 +23,7 @@ from sparsity.commands.opening import open_data
 from sparsity.commands.options import (
     check_budgets,
     read_amount,
+    read_cluster,
     read_engines,
     read_options,
     read_slimming,
@@ -33,9 +35,11 @@ from sparsity.commands.table import COMMANDS
 from sparsity.commands.translation import speaking_of
 from sparsity.comparing.asked import Asked, Command
 from sparsity.comparing.intervals import changes, check_samples
+from sparsity.comparing.making import Job, MakeAll, make_here
 from sparsity.comparing.row import ComparedRow
-from sparsity.comparing.running import Made, make, rows
+from sparsity.comparing.running import Made, rows
 from sparsity.comparing.techniques import Plan, plan
+from sparsity.data.dataset import Dataset
 from sparsity.data.downloads import ensure_calibration, ensure_weights
 from sparsity.demo import data as demo
 from sparsity.engines.making import make_engines
@@ -59,6 +63,7 @@ ABOUT = "compare.json"
 def run(args: Namespace, line: str) -> None:
     """Compare as the flags say; print a table, write tables, a plot and a page."""
     options, asked, samples = read_options(args), _read(args), check_samples(args.bootstrap)
+    read_cluster(args)
     names = list(dict.fromkeys(name.strip() for name in args.techniques.split(",")))
     _check([plan(name, asked, Path(name)) for name in names])
     rounds = Rounds(args.seconds, most=200)
@@ -83,7 +88,8 @@ def run(args: Namespace, line: str) -> None:
         place.begin(setup, **about)
 
         plans = {name: plan(name, asked, folder / name) for name in names}
-        made, failed = _make_all(plans, asked, folder, resuming=bool(args.resume))
+        make_all = _makers(args, options.settings.device, dataset)
+        made, failed = _make_all(make_all, plans, asked, folder, resuming=bool(args.resume))
         if made:
             done = rows(made, changes(made, dataset, fitted, samples), fitted.imgsz, rounds)
             facts = {"command": line, "seconds of latency": rounds.seconds, **setup, **environment}
@@ -146,7 +152,10 @@ def _forwarded(
     args: Namespace, settings: ValidationSettings, fitted: ValidationSettings
 ) -> dict[str, Command]:
     """Return the flags that every command gets. settings: as the user gave them; fitted: for the network."""
-    parser, given = compare_parser(""), Namespace(**{**vars(args), "imgsz": fitted.imgsz})
+    # On a cluster, a task sees the GPU that Ray gives it, and no other one.
+    device = args.device if args.ray is None or args.device == "cpu" else ""
+    parser = compare_parser("")
+    given = Namespace(**{**vars(args), "imgsz": fitted.imgsz, "device": device})
     batch = () if settings.batch_size is None else ("--batch-size", str(settings.batch_size))
     return {
         "shared": (
@@ -167,17 +176,21 @@ def _report(folder: Path, done: Sequence[ComparedRow], title: str, facts: Mappin
     return advice
 
 
+def _makers(args: Namespace, device: str, dataset: Dataset) -> MakeAll:
+    """Return what makes the techniques: this machine, or a cluster whose machines see the files."""
+    cluster = read_cluster(args)
+    if cluster is None:
+        return make_here
+    named = (args.weights, args.data, args.calib)
+    files = [Path(name) for name in named if name and name != demo.NAME and Path(name).exists()]
+    return ray_makers(cluster, device, [*files, *(image.path for image in dataset.images)])
+
+
 def _make_all(
-    plans: dict[str, Plan], asked: Asked, folder: Path, *, resuming: bool
+    make_all: MakeAll, plans: dict[str, Plan], asked: Asked, folder: Path, *, resuming: bool
 ) -> tuple[list[Made], dict[str, str]]:
-    """Return what was made, and the error of each technique that failed; the others go on."""
-    made: list[Made] = []
-    failed = {}
-    for name, one in plans.items():
-        say(f"{name}: {one.note}")
-        try:
-            made += make(name, one, asked, folder / name, say, resume=resuming)
-        except InputError as error:
-            failed[name] = str(error)
-            say(f"  FAILED: {error}")
-    return made, failed
+    """Return what was made, and the error of each technique that failed."""
+    jobs = [Job(name, one, folder / name, resuming) for name, one in plans.items()]
+    outcomes = dict(zip(plans, make_all(jobs, asked, say), strict=True))
+    made = [one for outcome in outcomes.values() for one in outcome.made]
+    return made, {name: outcome.error for name, outcome in outcomes.items() if outcome.error}

@@ -25,7 +25,7 @@ from sparsity.yolo.yolo26.branches import BRANCHES
 DEFAULT_WEIGHTS = "yolov5x.pt"
 DEFAULT_DATA = "coco.yaml"
 DATA, PRUNING, CALIBRATION, VALIDATION = "data", "pruning", "calibration", "validation"
-LATENCY, HARDWARE, OUTPUT = "latency", "hardware", "output"
+LATENCY, HARDWARE, CLUSTER, OUTPUT = "latency", "hardware", "cluster", "output"
 TRAINING, SLIMMING, TECHNIQUES = "training", "slimming", "techniques"
 Add = Callable[..., object]
 
@@ -123,15 +123,15 @@ def add_hardware_flags(parser: Parser) -> None:
 
 
 def add_cluster_flags(parser: Parser) -> None:
-    """Add where the levels of a sweep are computed."""
-    add, d = parser.group(HARDWARE).add_argument, ClusterSettings
+    """Add where the levels of a sweep, or the techniques of a comparison, are computed."""
+    add, d = parser.group(CLUSTER).add_argument, ClusterSettings
     add(
         "--ray",
         nargs="?",
         const=LOCAL,
         metavar="ADDRESS",
-        help="compute the levels as tasks of Ray: on the GPUs or cores of this machine, or with ADDRESS on a "
-        "cluster (auto: the one that `ray start` made here; HOST:PORT: the one of that head)",
+        help="compute levels or techniques as tasks of Ray: on the GPUs or cores of this machine, or with "
+        "ADDRESS on a cluster (auto: the one that `ray start` made here; HOST:PORT: the one of that head)",
     )
     add(
         "--ray-cpus",
@@ -152,7 +152,7 @@ def add_cluster_flags(parser: Parser) -> None:
         type=int,
         default=d.retries,
         metavar="N",
-        help="how often in a row a level is computed again whose worker died",
+        help="how often in a row a task is computed again whose worker died",
     )
 
 

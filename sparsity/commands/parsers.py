@@ -264,6 +264,7 @@ def compare_parser(prog: str) -> Parser:
     )
     add("--seconds", type=float, default=60.0, metavar="S", help="time for latency, of all rows together")
     flags.add_hardware_flags(parser)
+    flags.add_cluster_flags(parser)
     flags.add_output_flags(parser, name="compare", resume="comparison")
     return parser
 

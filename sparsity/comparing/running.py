@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ from sparsity.yolo.heads import choose_head
 PACKAGE_PARENT = Path(__file__).parents[2]
 PROGRAM = ("python", "-m", "sparsity")
 """The start of a command as it is displayed. It runs with the Python of this process."""
+PR_SET_PDEATHSIG = 1
+"""Linux's number for the signal that a process gets when its parent dies."""
 PATIENCE = 10.0
 """The seconds that a command has to exit after it is terminated. Then it is killed."""
 
@@ -81,34 +85,30 @@ class Counted:
     linear: int
 
 
-def make(
-    technique: str, plan: Plan, asked: Asked, folder: Path, say: Callable[[str], None], *, resume: bool
-) -> list[Made]:
+def make(technique: str, plan: Plan, asked: Asked, folder: Path, *, resume: bool) -> Iterator[str | Made]:
     """Run a technique's commands, and validate its file in each of its engines.
 
+    Yields a line for the user before each command, and what was made in each engine.
     resume: whether commands that succeeded in folder earlier are reused, as far as they are unchanged.
     Raises InputError where a command fails, with the last line of its output.
     """
-    journal = Journal(folder, resume=resume)
-    making = [_run_or_recall(command, folder, journal, say) for command in plan.commands]
-    made = []
+    journal, seconds = Journal(folder, resume=resume), 0.0
+    for command in plan.commands:
+        seconds += (yield from _run_or_recall(command, folder, journal)).seconds
     for engine, file in plan.runs.items():
         command = validation(asked, engine, file, folder)
-        ran = _run_or_recall(command, folder, journal, say)
+        ran = yield from _run_or_recall(command, folder, journal)
         validated = folder / f"val_{engine}"
-        made.append(
-            Made(
-                technique=technique,
-                engine=engine,
-                plan=plan,
-                metrics=read_json(validated / "metrics.json"),
-                peak_memory_mb=ran.peak_memory_mb,
-                seconds=sum(one.seconds for one in making),
-                commands=(*plan.commands, command),
-                validated=validated,
-            )
+        yield Made(
+            technique=technique,
+            engine=engine,
+            plan=plan,
+            metrics=read_json(validated / "metrics.json"),
+            peak_memory_mb=ran.peak_memory_mb,
+            seconds=seconds,
+            commands=(*plan.commands, command),
+            validated=validated,
         )
-    return made
 
 
 def read_json(file: Path) -> Any:
@@ -120,34 +120,51 @@ def read_json(file: Path) -> Any:
         raise InputError(f"{file}: cannot be read ({error}); delete {ran} to make it again") from error
 
 
-def _run_or_recall(command: Command, folder: Path, journal: Journal, say: Callable[[str], None]) -> Ran:
+def _run_or_recall(command: Command, folder: Path, journal: Journal) -> Generator[str, None, Ran]:
     known = journal.recall(command)
-    if known is None:
-        known = run(command, folder, say)
-        journal.add(known)
-    else:
-        say(f"  (ran before) {shown(command)}")
-    return known
+    if known is not None:
+        yield f"  (ran before) {shown(command)}"
+        return known
+    yield f"  {shown(command)}"
+    ran = run(command, folder)
+    journal.add(ran)
+    return ran
 
 
-def run(command: Command, folder: Path, say: Callable[[str], None]) -> Ran:
-    """Run a command in its own process. If this process is interrupted, the command is terminated.
+def run(command: Command, folder: Path) -> Ran:
+    """Run a command in its own process, which ends with this one: on Linux, however that ends.
 
     Its output goes to log.txt in folder. Raises InputError where the command fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    say(f"  {shown(command)}")
     log, start = folder / "log.txt", time.perf_counter()
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ {shown(command)}\n")
         file.flush()
         words = [sys.executable, "-m", "sparsity", *command]
-        process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, env=_environment())
+        process = subprocess.Popen(
+            words,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            preexec_fn=_ending_with_parent(),
+        )
         code, peak = _wait(process)
     if code:
         last = log.read_text(encoding="utf-8").strip().splitlines()[-1]
         raise InputError(f"{command[0]} failed with exit code {code}: {last} (its output is in {log})")
     return Ran(command, time.perf_counter() - start, peak)
+
+
+def _ending_with_parent() -> Callable[[], object] | None:
+    """Return what a new process calls to be killed by Linux when its parent is gone; None elsewhere.
+
+    It would go on writing where a resumed run writes.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def shown(command: Command) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from sparsity.base.errors import InputError
 from sparsity.cluster import files
-from sparsity.cluster.files import Shipment, localise, missing_files, ship
+from sparsity.cluster.files import Shipment, localise, missing_paths, ship
 from sparsity.data.dataset import identify, read_images
 
 
@@ -38,7 +38,7 @@ def test_a_machine_that_lacks_the_images_gets_the_same_ones(images, monkeypatch)
     assert len(shipment.chunks) > 1
     for image in images:
         image.path.unlink()
-    assert missing_files([image.path for image in images]) == [image.path for image in images]
+    assert missing_paths([image.path for image in images]) == [image.path for image in images]
     found = localise(images, shipment)
     assert [image.path.read_bytes() for image in found] == content
     assert identify(found) == before

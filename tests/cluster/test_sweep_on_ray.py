@@ -5,8 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,34 +24,14 @@ from sparsity.sweeping.sweep import run_sweep
 from sparsity.sweeping.workers import HireWorkers
 from sparsity.timing.latency import Rounds
 from sparsity.training.preparation import Material
+from tests.cluster.processes import CPUS, killing
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
-CPUS = 2
 VALIDATION = ValidationSettings(imgsz=64, batch_size=2, device="cpu", workers=0)
 TRAINING = TrainingSettings(epochs=2, batch_size=2, nominal_batch=2, imgsz=64, workers=0, lr0=0.001)
 CLOCKED = ("_ms", "seconds", "started", "speedup", "latency")
 """Parts of the names of columns that are times, or come from times."""
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator:
-    """A cluster whose head has no cores, and two machines with some; this process is connected to it."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        made.add_node(num_cpus=CPUS)
-    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
-    yield made
-    ray.shutdown()
-    made.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
 
 
 def hired(**settings) -> HireWorkers:
@@ -158,44 +137,6 @@ def test_a_search_gives_the_same_level(cluster, weights, data, tmp_path):
         found.append(done.found["l1"].amount)
     assert found[0] == found[1]
     assert_same_files(tmp_path / "here", tmp_path / "there")
-
-
-KILLER = """
-import os, pathlib, signal, sys, time
-title, times, ours = f"ray::{sys.argv[1]}".encode(), int(sys.argv[2]), sys.argv[3]
-
-def is_ours(process):
-    while process not in (ours, "0"):
-        status = pathlib.Path("/proc", process, "status").read_text()
-        process = status.split("PPid:")[1].split()[0]
-    return process == ours
-
-while times:
-    time.sleep(0.01)
-    for place in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if times and place.read_bytes().startswith(title) and is_ours(place.parent.name):
-                os.kill(int(place.parent.name), signal.SIGKILL)
-                times -= 1
-        except OSError:
-            pass
-print("killed")
-"""
-"""Kills this number of workers that run a function, by the title that Ray gives their processes.
-
-Only those of the cluster that this process started: other tests may run beside.
-"""
-
-
-@contextmanager
-def killing(work: str, times: int) -> Iterator[subprocess.Popen]:
-    """Kill workers that run this function, from another process."""
-    command = [sys.executable, "-c", KILLER, work, str(times), str(os.getpid())]
-    killer = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        yield killer
-    finally:
-        killer.kill()
 
 
 @pytest.mark.parametrize("work", ["learn", "prune", "detect", "_measure_time", "train"])

@@ -5,6 +5,9 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -165,7 +168,7 @@ def test_the_dense_row_says_what_the_checkpoint_is(fused, words, tmp_path):
 def test_a_command_that_fails_is_told_with_its_last_words(tmp_path):
     command = ("val", "--weights", "missing.pt", "--data", "missing.yaml")
     with pytest.raises(InputError, match=r"val failed with exit code 2: .*missing.*log.txt"):
-        module.run(command, tmp_path, lambda _line: None)
+        module.run(command, tmp_path)
 
 
 def test_a_command_does_not_outlive_who_is_interrupted(tmp_path, monkeypatch):
@@ -177,9 +180,54 @@ def test_a_command_does_not_outlive_who_is_interrupted(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module.os, "wait4", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        module.run(("val", "--demo"), tmp_path, lambda _line: None)
+        module.run(("val", "--demo"), tmp_path)
     with pytest.raises(ProcessLookupError):
         os.kill(started[0], 0)
+
+
+RUN = """
+import sys
+from pathlib import Path
+from sparsity.comparing import running
+sys.executable = sys.argv[1]
+running.run(("val",), Path(sys.argv[2]))
+"""
+STUB = """#!/bin/sh
+echo $$ > "$(dirname "$0")/pid.part" && mv "$(dirname "$0")/pid.part" "$(dirname "$0")/pid"
+exec sleep 60
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another system has no signal for it")
+def test_a_command_does_not_outlive_who_is_killed(tmp_path):
+    stub, told = tmp_path / "stub", tmp_path / "pid"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    root = Path(__file__).parents[2]
+    words = [sys.executable, "-c", RUN, stub, tmp_path / "run"]
+    driver = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(root)})
+    wait_for(lambda: told.exists() or driver.poll() is not None)
+    command = Path("/proc", told.read_text().strip(), "stat")
+    assert is_alive(command)
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: not is_alive(command))
+    assert not is_alive(command)
+
+
+def is_alive(stat: Path) -> bool:
+    """Whether a process lives, by its file in /proc: one that nobody waited for stays there as a zombie."""
+    try:
+        return ") Z " not in stat.read_text()
+    except OSError:
+        return False
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Wait a minute at most."""
+    end = time.monotonic() + 60
+    while not happened() and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def test_a_journal_recalls_commands_up_to_the_first_that_is_another(tmp_path):
@@ -280,7 +328,7 @@ def test_the_demo_stands_by_its_name_in_commands_and_is_found(tmp_path):
 def all_here(monkeypatch, run_script, capsys) -> None:
     """Run all commands in this process, to save imports."""
 
-    def run(command: Command, _folder: Path, _say: Callable[[str], None]) -> Ran:
+    def run(command: Command, _folder: Path) -> Ran:
         said = capsys.readouterr().out
         _run_here(run_script, command)
         print(said, end="")
@@ -331,10 +379,10 @@ def run_here(monkeypatch, run_script, capsys) -> list[Command]:
     """Run all commands but the first in this process, to save imports. Return a list that collects them."""
     real, here, first = module.run, [], []
 
-    def run(command: Command, folder: Path, say: Callable[[str], None]) -> Ran:
+    def run(command: Command, folder: Path) -> Ran:
         if not first:
             first.append(command)
-            return real(command, folder, say)
+            return real(command, folder)
         said = capsys.readouterr().out
         _run_here(run_script, command)
         print(said, end="")
