@@ -21,7 +21,6 @@ class _Technique(Task):
     """The task of a technique."""
 
     job: Job
-    outcome: Outcome | None = None
 
 
 def ray_makers(settings: ClusterSettings, device: str, paths: Sequence[Path]) -> MakeAll:
@@ -53,6 +52,7 @@ def _check_seen(runner: Runner, paths: Sequence[Path]) -> None:
 
 
 def _make_all(runner: Runner, here: Path, jobs: Sequence[Job], asked: Asked, say: Say) -> list[Outcome]:
+    outcomes: dict[str, Outcome] = {}
     submit = runner.remote(make_technique, num_returns="streaming").remote
 
     def start(task: _Technique) -> Any:
@@ -62,21 +62,16 @@ def _make_all(runner: Runner, here: Path, jobs: Sequence[Job], asked: Asked, say
 
     def take(task: _Technique, item: str | Outcome) -> bool:
         if isinstance(item, Outcome):
-            task.outcome = item
+            outcomes[task.label] = item
         else:
             say(f"{task.label}: {item.strip()}")
         return False  # Its commands run again until one succeeds: each death counts.
 
-    waiting = [_Technique(job.technique, job=job) for job in jobs]
     for job in jobs:
         say(job.describe())
-    outcomes = {task.label: task.outcome for task in runner.run(waiting, start, take)}
-    return [_made(outcomes[job.technique]) for job in jobs]
-
-
-def _made(outcome: Outcome | None) -> Outcome:
-    assert outcome is not None, "a task yields its outcome last"
-    return outcome
+    for _task in runner.run([_Technique(job.technique, job=job) for job in jobs], start, take):
+        pass
+    return [outcomes[job.technique] for job in jobs]
 
 
 def make_technique(here: Path, job: Job, asked: Asked) -> Iterator[str | Outcome]:

@@ -1,4 +1,4 @@
-"""Where the levels of a sweep are computed: on which machines, and with what share of one."""
+"""Where a cluster's tasks are computed: on which machines, and with what share of one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MOST_CPUS = 4
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """Where the levels are computed.
+    """Where the levels of a sweep, or the techniques of a comparison, are computed.
 
     address: LOCAL; "auto" for the cluster that `ray start` made on this machine; or HOST:PORT of its head.
     cpus: the cores of a task; None: four, or fewer on smaller machines; with GPUs, those of a GPU's share.
     gpus: the GPUs of a task, such as 0.5 for two tasks on one; None: one, where there are GPUs.
-    retries: how often a level is computed again in a row, without progress, after its worker died.
+    retries: how often a task is computed again in a row, without progress, after its worker died.
     """
 
     address: str = LOCAL

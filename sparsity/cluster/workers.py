@@ -109,7 +109,8 @@ class RayWorkers:
 
         for level in levels:
             tick(sum(self._batches[number] for number in known(level)))
-        for task in self._run([_task(level) for level in levels], start, take):
+        waiting = [_task(level) for level in levels]
+        for task in self._runner.run(waiting, start, take, forget=self._forget_task):
             facts, lines = self._runner.get([self._prune(task.level)[1]])[0]
             for line in lines:
                 self._say(line)
@@ -173,18 +174,11 @@ class RayWorkers:
         with progress_bar(
             total=epochs, desc="Training", unit="epoch", shown=self._progress, leave=False
         ) as bar:
-            for task in self._run(ready(), start, take, more=ready):
+            for task in self._runner.run(ready(), start, take, more=ready, forget=self._forget_task):
                 trainings.clear(task.level)
 
-    def _run(
-        self,
-        first: Sequence[_Task],
-        start: Callable[[_Task], Any],
-        take: Callable[[_Task, Any], bool],
-        more: Callable[[], Sequence[_Task]] = lambda: (),
-    ) -> Iterator[_Task]:
-        """See Runner.run."""
-        return self._runner.run(first, start, take, more=more, forget=lambda task: self._forget([task.level]))
+    def _forget_task(self, task: _Task) -> None:
+        self._forget([task.level])
 
     def _forget(self, levels: Sequence[Level]) -> None:
         """Have the networks of levels pruned again: they can have been lost with the worker."""

@@ -15,6 +15,7 @@ from sparsity.base.progress import say
 from sparsity.base.resumable import ResumableFolder
 from sparsity.base.run_folders import run_folder
 from sparsity.cluster.comparing import ray_makers
+from sparsity.cluster.settings import ClusterSettings
 from sparsity.commands.announcement import announce
 from sparsity.commands.flags import DATA, HARDWARE, VALIDATION
 from sparsity.commands.forwarding import as_words, own_flags, read_more
@@ -63,7 +64,7 @@ ABOUT = "compare.json"
 def run(args: Namespace, line: str) -> None:
     """Compare as the flags say; print a table, write tables, a plot and a page."""
     options, asked, samples = read_options(args), _read(args), check_samples(args.bootstrap)
-    read_cluster(args)
+    cluster = read_cluster(args)
     names = list(dict.fromkeys(name.strip() for name in args.techniques.split(",")))
     _check([plan(name, asked, Path(name)) for name in names])
     rounds = Rounds(args.seconds, most=200)
@@ -78,7 +79,9 @@ def run(args: Namespace, line: str) -> None:
         dataset, fitted = open_data(options, network, on_cpu)
         if asked.calib:
             ensure_calibration(asked.calib, progress=True)
-        asked = replace(asked, **_forwarded(args, options.settings, fitted), fused=not has_norms(network))
+        asked = replace(
+            asked, **_forwarded(args, cluster, options.settings, fitted), fused=not has_norms(network)
+        )
         setup = describe_setup(network, dataset, fitted)
         environment = describe_environment(torch.device("cpu"), engine_packages())
         about = {"command": line, "environment": environment}
@@ -88,7 +91,7 @@ def run(args: Namespace, line: str) -> None:
         place.begin(setup, **about)
 
         plans = {name: plan(name, asked, folder / name) for name in names}
-        make_all = _makers(args, options.settings.device, dataset)
+        make_all = make_here if cluster is None else _on_cluster(cluster, args, dataset)
         made, failed = _make_all(make_all, plans, asked, folder, resuming=bool(args.resume))
         if made:
             done = rows(made, changes(made, dataset, fitted, samples), fitted.imgsz, rounds)
@@ -149,11 +152,14 @@ def _check(plans: list[Plan]) -> None:
 
 
 def _forwarded(
-    args: Namespace, settings: ValidationSettings, fitted: ValidationSettings
+    args: Namespace,
+    cluster: ClusterSettings | None,
+    settings: ValidationSettings,
+    fitted: ValidationSettings,
 ) -> dict[str, Command]:
     """Return the flags that every command gets. settings: as the user gave them; fitted: for the network."""
     # On a cluster, a task sees the GPU that Ray gives it, and no other one.
-    device = args.device if args.ray is None or args.device == "cpu" else ""
+    device = args.device if cluster is None or args.device == "cpu" else ""
     parser = compare_parser("")
     given = Namespace(**{**vars(args), "imgsz": fitted.imgsz, "device": device})
     batch = () if settings.batch_size is None else ("--batch-size", str(settings.batch_size))
@@ -176,14 +182,11 @@ def _report(folder: Path, done: Sequence[ComparedRow], title: str, facts: Mappin
     return advice
 
 
-def _makers(args: Namespace, device: str, dataset: Dataset) -> MakeAll:
-    """Return what makes the techniques: this machine, or a cluster whose machines see the files."""
-    cluster = read_cluster(args)
-    if cluster is None:
-        return make_here
+def _on_cluster(cluster: ClusterSettings, args: Namespace, dataset: Dataset) -> MakeAll:
+    """Return what makes the techniques on a cluster, whose machines must see the files that are given."""
     named = (args.weights, args.data, args.calib)
     files = [Path(name) for name in named if name and name != demo.NAME and Path(name).exists()]
-    return ray_makers(cluster, device, [*files, *(image.path for image in dataset.images)])
+    return ray_makers(cluster, args.device, [*files, *(image.path for image in dataset.images)])
 
 
 def _make_all(

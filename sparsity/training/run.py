@@ -285,7 +285,8 @@ def copy_files(files: Mapping[str, bytes], folder: Path) -> None:
     """Write the files of a training that ran elsewhere, in the order in which a run writes them.
 
     A process that is killed between two of them leaves a training that can be resumed, or none: a state has
-    its training.json, and an epoch in epochs.csv has its state and its networks. Raises OSError.
+    its training.json, and an epoch in epochs.csv has its state and its networks. Raises InputError where a
+    file can't be written.
     """
     last = (ABOUT, STATE, EPOCHS)
     for name in sorted(files, key=lambda name: last.index(name) if name in last else -1):
