@@ -86,16 +86,17 @@ def _initialise(ray: ModuleType, settings: ClusterSettings) -> None:
     if settings.address == LOCAL:
         ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
         return
-    if settings.address != "auto":
-        _check_address(settings.address)
+    check_address(settings.address)
     try:
         ray.init(address=settings.address, **quiet)
     except Exception as error:
         raise _unanswered(settings.address, error) from error
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Raise InputError where nothing listens at HOST:PORT; Ray itself would try for a minute."""
+    if address in (LOCAL, "auto"):
+        return
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise InputError(f"`ray` is {address!r}; local, auto or HOST:PORT is expected")

@@ -15,6 +15,7 @@ from sparsity.base.progress import say
 from sparsity.base.resumable import ResumableFolder
 from sparsity.base.run_folders import run_folder
 from sparsity.cluster.comparing import ray_makers
+from sparsity.cluster.connection import check_address
 from sparsity.cluster.settings import ClusterSettings
 from sparsity.commands.announcement import announce
 from sparsity.commands.flags import DATA, HARDWARE, VALIDATION
@@ -65,6 +66,8 @@ def run(args: Namespace, line: str) -> None:
     """Compare as the flags say; print a table, write tables, a plot and a page."""
     options, asked, samples = read_options(args), _read(args), check_samples(args.bootstrap)
     cluster = read_cluster(args)
+    if cluster is not None:
+        check_address(cluster.address)  # It connects later, when its folder is there.
     names = list(dict.fromkeys(name.strip() for name in args.techniques.split(",")))
     _check([plan(name, asked, Path(name)) for name in names])
     rounds = Rounds(args.seconds, most=200)

@@ -1,4 +1,4 @@
-"""The flags that say where the levels of a sweep are computed."""
+"""The flags that say where the levels of a sweep, or the techniques of a comparison, are computed."""
 
 import json
 import socket
@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from sparsity.cluster.settings import ClusterSettings
-from sparsity.commands import sweep
+from sparsity.commands import compare, sweep
 from sparsity.commands.options import read_cluster
 from sparsity.commands.parsers import sweep_parser
 from sparsity.commands.resuming import complete
@@ -67,13 +67,20 @@ def test_a_sweep_goes_on_on_other_machines(tmp_path, first, given, expected):
     assert found == [*expected.split(), "--resume", str(tmp_path)]
 
 
-def test_without_a_cluster_nothing_is_written(run_script, stand_in, shapes, tmp_path):
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [
+        (sweep, ["0.5", "--batch-sizes", "none"]),
+        (compare, ["--techniques", "dense", "--engines", "torch"]),
+    ],
+)
+def test_without_a_cluster_nothing_is_written(run_script, stand_in, shapes, tmp_path, command, more):
     pytest.importorskip("ray")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = ["--weights", stand_in, "--data", shapes, "--imgsz", 64, "--batch-sizes", "none", "--workers", 0]
-    code, _, err = run_script(sweep, "0.5", *flags, "--project", tmp_path / "runs", "--ray", address)
+    flags = [*more, "--weights", stand_in, "--data", shapes, "--imgsz", 64, "--workers", 0]
+    code, _, err = run_script(command, *flags, "--project", tmp_path / "runs", "--ray", address)
     assert code == 2
     assert f"--ray {address}: no cluster answers there" in err.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
