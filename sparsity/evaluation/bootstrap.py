@@ -18,6 +18,7 @@ from sparsity.evaluation.coco import Matched
 
 THRESHOLDS = len(Params("bbox").iouThrs)
 RECALLS: np.ndarray = Params("bbox").recThrs
+_EDGES = np.append(RECALLS, np.inf)
 ELEMENTS = 2**21
 """The largest number of detections x resamples held at a time, in a few arrays of 8 bytes each."""
 
@@ -187,14 +188,15 @@ def _summed_precision(curve: _Curve, weights: np.ndarray, boxes: np.ndarray) -> 
     """
     starts = np.concatenate([[0], curve.turns[:-1] + 1])
     kind = np.int64 if weights.dtype.kind == "i" else np.float64
-    seen = np.add.reduceat(weights[curve.image], starts, axis=0, dtype=kind).cumsum(0).astype(np.float64)
+    made = np.add.reduceat(weights[curve.image], starts, axis=0, dtype=kind)
+    seen = _accumulate(np.add, made).astype(np.float64)
     own = weights[curve.image[curve.turns]].astype(np.float64)
     summed = np.zeros(weights.shape[1])
     for right, ignored in zip(curve.right.T, curve.ignored.T, strict=True):
         counted = seen[right]
         if ignored.any():
-            counted -= (own * ignored[:, None]).cumsum(0)[right]
-        summed += _interpolated(own[right].cumsum(0), counted, boxes)
+            counted -= _accumulate(np.add, own * ignored[:, None])[right]
+        summed += _interpolated(_accumulate(np.add, own[right]), counted, boxes)
     return summed
 
 
@@ -206,9 +208,26 @@ def _interpolated(found: np.ndarray, counted: np.ndarray, boxes: np.ndarray) -> 
     bit.
     """
     precision = found / (counted + np.spacing(1))
-    best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    reached = np.searchsorted(RECALLS, found / np.where(boxes > 0, boxes, 1), side="right")
+    best = _accumulate(np.maximum, precision[::-1])[::-1]
+    reached = _reached(found / np.where(boxes > 0, boxes, 1))
     return (best * np.diff(reached, axis=0, prepend=0)).sum(0)
+
+
+def _accumulate(function: np.ufunc, rows: np.ndarray) -> np.ndarray:
+    """Return function.accumulate(rows, axis=0), in place. NumPy's takes five times as long on long rows."""
+    for before, row in pairwise(rows):
+        function(before, row, out=row)
+    return rows
+
+
+def _reached(recall: np.ndarray) -> np.ndarray:
+    """Return how many of RECALLS are at most recall, which is in 0 to 1, as np.searchsorted does.
+
+    RECALLS are the hundredths, but for rounding. So those before number floor(100 x recall) are reached, and
+    only the next two need a comparison.
+    """
+    floor = (recall * (len(RECALLS) - 1)).astype(np.intp)
+    return floor + (_EDGES[floor] <= recall) + (_EDGES[floor + 1] <= recall)
 
 
 def _check_pair(key: str, matched: Matched, other_key: str, other: Matched) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class TrueBoxes:
     ) -> TrueBoxes:
         """Return the boxes of COCO annotations. category_ids: empty where all boxes count as one class.
 
-        Ids are counted from 1 anew, because pycocotools never counts a box whose id is 0 as found.
+        Ids are counted from 1 anew, in each pair: pycocotools never counts a box whose id is 0 as found.
         """
         images = np.unique(np.asarray(image_ids, np.int64))
         as_one = not len(category_ids)
@@ -60,16 +61,17 @@ class TrueBoxes:
         pairs: dict[tuple[int, int], list[dict[str, Any]]] = {}
         counts = np.zeros((len(categories), len(AREAS)), np.int64)
         per_image = np.zeros((len(images), len(categories)), np.int32)
-        numbered = list(enumerate(annotations["annotations"], 1))
+        boxes = annotations["annotations"]
         if as_one:
-            numbered.sort(key=lambda pair: pair[1]["category_id"])  # as pycocotools joins the categories
-        for number, box in numbered:
+            boxes = sorted(boxes, key=itemgetter("category_id"))  # as pycocotools joins the categories
+        for box in boxes:
             row, column = rows.get(box["image_id"]), columns.get(box["category_id"])
             if row is None or column is None:
                 continue
             crowd = int(bool(box.get("iscrowd")))
-            kept = {"id": number, "bbox": box["bbox"], "area": box["area"], "iscrowd": crowd, "ignore": crowd}
-            pairs.setdefault((column, row), []).append(kept)
+            pair = pairs.setdefault((column, row), [])
+            about = {"bbox": box["bbox"], "area": box["area"], "iscrowd": crowd, "ignore": crowd}
+            pair.append({"id": len(pair) + 1, **about})
             if not crowd:
                 within = (AREAS[:, 0] <= box["area"]) & (box["area"] <= AREAS[:, 1])
                 counts[column] += within
@@ -137,8 +139,7 @@ def match(ours: Ranked, truth: TrueBoxes, category: int) -> Found:
     their area is out of range.
     """
     areas = ours.boxes_xywh[:, 2] * ours.boxes_xywh[:, 3]
-    outside = (areas < AREAS[:, :1]) | (areas > AREAS[:, 1:])
-    ignored = np.repeat(outside[:, None], THRESHOLDS, 1)
+    ignored = np.repeat(_outside(areas)[:, None], THRESHOLDS, 1)
     matched = np.zeros_like(ignored)
     starts = np.flatnonzero(np.diff(ours.image, prepend=-1))
     for start, end in pairwise([*starts.tolist(), len(ours.image)]):
@@ -154,10 +155,16 @@ def match(ours: Ranked, truth: TrueBoxes, category: int) -> Found:
     return Found(matched, ignored)
 
 
+def _outside(areas: np.ndarray) -> np.ndarray:
+    """Return whether areas [n] are outside each range: [areas, n]."""
+    return (areas < AREAS[:, :1]) | (areas > AREAS[:, 1:])
+
+
 class _Pair(COCOeval):
     """pycocotools' evaluation of one image and category.
 
-    true: its annotations. scores, areas [n]: of detections, best first. ious [n, true boxes].
+    true: its annotations, whose ids are their places from 1 on. scores, areas [n]: of detections, best first.
+    ious [n, true boxes].
     """
 
     def __init__(
@@ -167,9 +174,25 @@ class _Pair(COCOeval):
         pairs = enumerate(zip(scores.tolist(), areas.tolist(), strict=True), 1)
         found = [{"id": number, "score": score, "area": area} for number, (score, area) in pairs]
         self._gts, self._dts, self.ious = {(0, 0): true}, {(0, 0): found}, {(0, 0): ious}
+        self._areas = areas
+        crowd, size = (np.array([one[name] for one in true]) for name in ("ignore", "area"))
+        self._ignored = crowd.astype(bool) | _outside(size)
 
     def match(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return which detections match and which are ignored, [areas, thresholds, n] each."""
-        made = [self.evaluateImg(0, 0, area, MOST) for area in self.params.areaRng]
-        matches, ignored = (np.array([one[name] for one in made], bool) for name in ("dtMatches", "dtIgnore"))
-        return matches, ignored
+        """Return which detections match and which are ignored, [areas, thresholds, n] each.
+
+        pycocotools gives a detection the best true box that is free, and an ignored one only where no other
+        fits. So ranges of area in which the same boxes are ignored share a matching. Ignoring all boxes gives
+        the same matching as ignoring none.
+        """
+        matchings: dict[bytes, np.ndarray] = {}
+        found = []
+        for ignored, area in zip(self._ignored, PARAMS.areaRng, strict=True):
+            key = ignored.tobytes() if ignored.any() and not ignored.all() else b""
+            if key not in matchings:
+                matchings[key] = self.evaluateImg(0, 0, area, MOST)["dtMatches"].astype(np.intp)
+            found.append(matchings[key])
+        places = np.stack(found)
+        matched = places > 0
+        of_box = np.take_along_axis(self._ignored[:, None], np.maximum(places - 1, 0), axis=2)
+        return matched, np.where(matched, of_box, _outside(self._areas)[:, None])

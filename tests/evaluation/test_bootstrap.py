@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from pycocotools.cocoeval import Params
 
 from sparsity.base.errors import InputError
 from sparsity.evaluation import bootstrap as module
@@ -70,6 +71,14 @@ def test_weights_are_copies_of_images(scene, plainly, seed, weights, category_id
     expected = plainly(more, more_results, image_ids, category_ids)
     assert average_precision(matched, np.array(weights)) == pytest.approx(expected.AP, abs=1e-12)
     assert expected.AP > 0
+
+
+@pytest.mark.parametrize("images", [1, 3, 7, 25, 100, 101, 128])
+def test_a_recall_at_the_edge_of_a_hundredth_is_reached(images):
+    for found in range(images + 1):
+        matched = perfect(np.arange(images) < found)
+        expected = (Params("bbox").recThrs <= found / images).mean() if found else 0.0
+        assert average_precision(matched, np.ones(images)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_crowds_are_among_what_is_tested(scene):
