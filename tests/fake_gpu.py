@@ -45,8 +45,59 @@ def _made(data: Any, dtype: torch.dtype | None) -> Tensor:
     return torch.empty(made.shape, dtype=made.dtype, device=GPU)
 
 
+def _found(one: Tensor) -> Tensor:
+    """Stand in for nonzero."""
+    return torch.empty(FOUND, one.dim(), dtype=torch.int64, device=one.device)
+
+
+def _counts(one: Tensor, *, minlength: int) -> Tensor:
+    """Stand in for bincount, of numbers below minlength."""
+    return torch.empty(minlength, dtype=torch.int64, device=one.device)
+
+
+def _pieces(one: Tensor, sizes: Any, dim: int = 0) -> Sequence[Tensor]:
+    """Stand in for split. Sizes in a list are numbers that were read: each piece has FOUND elements."""
+    if isinstance(sizes, int) or dim:
+        return one.split(sizes, dim)
+    return [one.new_empty(FOUND, *one.shape[1:]) for _ in sizes]
+
+
+def _copy(one: Tensor, memo: dict[int, Any]) -> Tensor:
+    """Stand in for deepcopy."""
+    copied = one.detach().clone()
+    kept = nn.Parameter(copied, one.requires_grad) if isinstance(one, nn.Parameter) else copied
+    return memo.setdefault(id(one), kept)
+
+
+STAND_INS: dict[Callable[..., Any], Callable[..., Any]] = {
+    Tensor.tolist: lambda one: list(range(len(one))),
+    Tensor.nonzero: _found,
+    torch.nonzero: _found,
+    torch.bincount: _counts,
+    torch.split: _pieces,
+    torch.equal: lambda _one, _other: True,  # Loops up to a fixed point end.
+    Tensor.__deepcopy__: _copy,
+    **{read: lambda _one, number=number: number for read, number in READ.items()},
+}
+"""What fake tensors can't do, and what does it here."""
+
+
+def _check_devices(func: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> None:
+    """Raise RuntimeError for a mix of devices that a GPU refuses and fake tensors let pass.
+
+    These are convolutions, and indices on a GPU for a tensor that is elsewhere.
+    """
+    devices = [leaf.device for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    if func in (torch.conv1d, torch.conv2d, torch.conv_transpose2d):
+        mixed = len(set(devices)) > 1
+    else:
+        mixed = func in (Tensor.__getitem__, Tensor.__setitem__) and devices[0] != GPU and GPU in devices
+    if mixed:
+        raise RuntimeError(f"{func.__name__}: tensors on the same device are expected; they are on {devices}")
+
+
 class _Missing(TorchFunctionMode):
-    """Stands in for what fake tensors can't do: deepcopy, torch.tensor, masks, reading numbers.
+    """Stands in for what fake tensors can't do: STAND_INS, masks, torch.tensor.
 
     truth: what bool of a tensor gives.
     """
@@ -59,14 +110,11 @@ class _Missing(TorchFunctionMode):
         self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        _check_devices(func, args, kwargs)
         if func is Tensor.__bool__:
             return self._truth
-        if func is Tensor.tolist:
-            return list(range(len(args[0])))
-        if func in READ:
-            return READ[func]
-        if func in (Tensor.nonzero, torch.nonzero):
-            return torch.empty(FOUND, args[0].dim(), dtype=torch.int64, device=args[0].device)
+        if func in STAND_INS:
+            return STAND_INS[func](*args, **kwargs)
         if func in (Tensor.__getitem__, Tensor.__setitem__):
             one, index, *value = args
             return func(one, _without_masks(index), *value)
@@ -74,11 +122,6 @@ class _Missing(TorchFunctionMode):
             return _made(args[0], kwargs.get("dtype"))
         if func is Tensor.new_tensor and args[0].device == GPU:
             return _made(args[1], kwargs.get("dtype", args[0].dtype))
-        if func is Tensor.__deepcopy__:
-            one, memo = args
-            copied = one.detach().clone()
-            kept = nn.Parameter(copied, one.requires_grad) if isinstance(one, nn.Parameter) else copied
-            return memo.setdefault(id(one), kept)
         return func(*args, **kwargs)
 
 

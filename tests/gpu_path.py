@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from sparsity.engines.engine import Engine
 from sparsity.pruning import imitation, least_squares, obs
 from sparsity.pruning.channel_costs import channel_costs
 from sparsity.pruning.least_squares import find_support, refit
@@ -19,6 +20,8 @@ from sparsity.pruning.scaled_adam import scaled_adam
 from sparsity.training.ema import Average
 from sparsity.training.lessons import lesson_of
 from sparsity.training.masks import Masks
+from sparsity.validation import detector
+from sparsity.validation.nms import best_detections, non_maximum_suppression
 from sparsity.yolo.network import Network, build, fuse
 from sparsity.yolo.spec import Architecture
 from tests import small_networks
@@ -40,14 +43,41 @@ def images(dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.empty(2, 3, SIDE, SIDE, device=GPU, dtype=dtype)
 
 
+class AsItIs(Engine):
+    """Runs a network as it is, without a copy, which fake tensors don't allow."""
+
+    name = "as it is"
+    memory_format = torch.channels_last
+
+    def prepare(self, network, device, dtype):
+        self.network = network
+        return self
+
+    def __call__(self, images):
+        return self.network(images)
+
+    def candidates(self, maps, conf_thres):
+        return self.network.candidates(maps, conf_thres)
+
+
 def targets() -> torch.Tensor:
     """Three boxes: image, class, and the box, normalised."""
     return torch.empty(3, 6, device=GPU)
 
 
-def test_devices_do_not_mix():
+MIXED = {
+    "sum": lambda: images() + torch.empty(2, 3, SIDE, SIDE),
+    "convolution of images elsewhere": lambda: to_gpu(nn.Conv2d(3, 4, 1))(torch.empty(2, 3, SIDE, SIDE)),
+    "convolution, weights elsewhere": lambda: nn.Conv2d(3, 4, 1)(images()),
+    "indices on the GPU of a tensor elsewhere": lambda: torch.empty(2)[torch.empty(1, device=GPU).long()],
+    "setting by such indices": lambda: torch.empty(2).__setitem__(torch.empty(1, device=GPU).long(), 0),
+}
+
+
+@pytest.mark.parametrize("mix", MIXED.values(), ids=MIXED)
+def test_devices_do_not_mix(mix):
     with fake_gpu(), pytest.raises(RuntimeError, match="same device"):
-        images() + torch.empty(2, 3, SIDE, SIDE)
+        mix()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -68,6 +98,34 @@ def test_candidates(family, dtype):
         found = network.head.candidates(network(images(dtype)), 0.25)
         assert_on_gpu(found.image, found.classes, dtype=torch.int64)
         assert_on_gpu(found.boxes_xyxy, found.scores, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_suppression(agnostic):
+    with fake_gpu(), torch.inference_mode():
+        boxes, scores = torch.empty(FOUND, 4, device=GPU), torch.empty(FOUND, device=GPU)
+        image, classes = (torch.empty(FOUND, dtype=torch.int64, device=GPU) for _ in range(2))
+        limits = {"iou_thres": 0.65, "max_det": 2, "agnostic": agnostic}
+        found = non_maximum_suppression(image, boxes, scores, classes, images=2, **limits)
+        best = best_detections(image, boxes, scores, classes, images=2, max_det=2)
+        for one in (*found, *best):
+            assert_on_gpu(one.boxes_xyxy, one.scores, dtype=torch.float32)
+            assert_on_gpu(one.classes, dtype=torch.int64)
+        assert [len(one) for one in (*found, *best)] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_detector_from_pixels_to_main_memory(family, dtype, monkeypatch):
+    monkeypatch.setattr(detector, "synchronize", lambda _device: None)
+    with fake_gpu(), torch.inference_mode():
+        network = on_gpu(family, dtype)
+        ours = detector.Detector(network, detector.Lanes(GPU), dtype, nms=family != "yolo26", engine=AsItIs())
+        pixels = torch.empty(FOUND, SIDE, SIDE, 3, dtype=torch.uint8)
+        found = ours._detect(pixels).detections
+        assert len(found) == FOUND
+        for one in found:
+            assert {one.boxes_xyxy.device.type, one.scores.device.type, one.classes.device.type} == {"cpu"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
