@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sparsity import Pruner, TrainingSettings, ValidationSettings, finetune, load, prune, sweep, validate
 from sparsity.base.devices import device_name, select_device, synchronize
+from sparsity.commands.running import run_command
 from sparsity.demo.data import IMGSZ as DEMO_IMGSZ
 from sparsity.demo.data import WEIGHTS as DEMO_WEIGHTS
 from sparsity.demo.data import ensure_demo_data, training_images
@@ -45,6 +46,8 @@ FLOAT32_GAP, HALF_GAP = 0.001, 0.002
 """The largest difference of AP from that of the CPU."""
 AMOUNTS = (0.0, 0.5, 0.7, 0.9)
 GIB = 2**30
+SHARING = "--train-on-a-shared-gpu"
+"""The first flag of a process that two_processes starts; those of finetune follow."""
 
 
 @dataclass(frozen=True)
@@ -248,19 +251,26 @@ def training_in_half_precision(setup: Setup) -> Found:
 
 
 def two_processes(setup: Setup) -> Found:
-    """Two processes of accelerate share the device for a training of one epoch."""
+    """Two processes train one network for an epoch, on two GPUs, or on one that they share."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]
-        command += [] if setup.on_gpu else ["--cpu"]
-        command += [str(ROOT / "finetune.py"), "--weights", str(setup.material.weights)]
-        command += ["--data", str(setup.material.train), "--imgsz", str(setup.material.imgsz)]
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        shared = setup.on_gpu and torch.cuda.device_count() == 1
+        command += [__file__, SHARING] if shared else [str(ROOT / "finetune.py")]
+        command += ["--weights", str(setup.material.weights), "--data", str(setup.material.train)]
+        command += ["--imgsz", str(setup.material.imgsz), "--device", "" if setup.on_gpu else "cpu"]
         command += ["--sparsity", "0.5", "--criterion", "l1", "--epochs", "1", "--lr0", "0.003", "--noval"]
         command += ["--teacher", "none", "--project", folder, "--name", "run"]
-        environment = os.environ | {"NCCL_P2P_DISABLE": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-        passed = done.returncode == 0 and (Path(folder) / "run" / "last.pt").is_file()
-    return passed, last[0] if last else "nothing was printed"
+        done = subprocess.run(command, capture_output=True, text=True)
+        trained = done.returncode == 0 and (Path(folder) / "run" / "last.pt").is_file()
+        last = (done.stdout if trained else done.stdout + done.stderr).strip().splitlines()[-1:]
+    return trained and ", 2 processes\n" in done.stdout, last[0] if last else "nothing was printed"
+
+
+def train_on_a_shared_gpu(flags: Sequence[str]) -> None:
+    """Run finetune in one of two processes on the first GPU. NCCL refuses that; gloo does not."""
+    os.environ["LOCAL_RANK"] = "0"
+    torch.distributed.init_process_group("gloo")
+    run_command("finetune", flags)
 
 
 CHECKS = (
@@ -287,4 +297,6 @@ def forward(network: nn.Module, images: torch.Tensor, device: torch.device) -> N
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == [SHARING]:
+        train_on_a_shared_gpu(sys.argv[2:])
     main()

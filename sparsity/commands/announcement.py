@@ -18,10 +18,12 @@ def announce(
     args: Namespace,
     settings: ValidationSettings,
     tell: Callable[[str], object] = print,
+    *,
+    processes: int = 1,
 ) -> None:
-    """Print the flags of a command, and the versions, device and precision."""
+    """Print the flags of a command, and the versions, device, precision and number of processes."""
     tell(f"{script}: " + ", ".join(f"{key}={value}" for key, value in vars(args).items()))
-    tell(_format_environment(settings) + "\n")
+    tell(_format_environment(settings, processes) + "\n")
 
 
 def warn_of_max_det(counting: Counting, max_det: int, tell: Callable[[str], object] = print) -> None:
@@ -33,14 +35,17 @@ def warn_of_max_det(counting: Counting, max_det: int, tell: Callable[[str], obje
         )
 
 
-def _format_environment(settings: ValidationSettings) -> str:
-    """Return versions, device and precision, with a warning where --half has no effect."""
+def _format_environment(settings: ValidationSettings, processes: int) -> str:
+    """Return versions, device, precision and the number of processes, where there are several.
+
+    Where --half has no effect, a warning follows.
+    """
     device = select_device(settings.device)
     dtype = select_precision(device, settings.half)
     line = (
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"{device} ({device_name(device)}), {str(dtype).removeprefix('torch.')}"
-    )
+    ) + (f", {processes} processes" if processes > 1 else "")
     if settings.half and dtype == torch.float32:
         line += "\nWARNING: --half has no effect: this CPU has no bfloat16 arithmetic"
     return line

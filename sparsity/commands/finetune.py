@@ -43,9 +43,10 @@ def run(args: Namespace, line: str) -> None:
         ignore_names=args.ignore_names,
         head=args.head,
     )
-    is_main = join_processes(options.settings)
+    processes = join_processes(options.settings)
+    is_main = processes.is_main_process
     tell = say if is_main else _keep_quiet
-    announce("finetune", args, options.settings, tell)
+    announce("finetune", args, options.settings, tell, processes=processes.num_processes)
 
     place = run_folder(options.project, options.name, exist_ok=options.exist_ok, resume=args.resume)
     with place if is_main else nullcontext(args.resume) as own_folder:

@@ -105,9 +105,9 @@ def open_start(material: Material, settings: TrainingSettings, *, progress: bool
     return Start(network, *_training_images(material, network, progress))
 
 
-def join_processes(validation: ValidationSettings) -> bool:
-    """Join the processes that accelerate launched, if any. Returns whether this is the main process."""
-    return PartialState(cpu=select_device(validation.device).type == "cpu").is_main_process
+def join_processes(validation: ValidationSettings) -> PartialState:
+    """Join the processes that accelerate or torchrun launched, if any. Returns what is known about them."""
+    return PartialState(cpu=select_device(validation.device).type == "cpu")
 
 
 def from_main_process(path: Path | None) -> Path:
@@ -163,6 +163,7 @@ def make_run(
             progress=progress,
             price_curves=known_prices,
         )
+        _take_weights_of_main(network)
     _check_norms(network, settings, len(labelled) + len(unlabelled))
     make = _TrainerMaker(
         network, labelled, unlabelled, _accelerator(validation, log_with, folder), teacher, known_prices
@@ -199,7 +200,7 @@ class _TrainerMaker:
     def find_rate(self, settings: TrainingSettings) -> float:
         """Return the best rate of some trials, and print it. A trial sees a random part of the images."""
         random = Random(settings.seed)
-        seen = STEPS * settings.accumulate * settings.batch_size
+        seen = STEPS * settings.accumulate * settings.batch_size * self.accelerator.num_processes
         share = min(1.0, seen / (len(self.labelled) + len(self.unlabelled)))
         parts = [
             tuple(random.sample(images, math.ceil(share * len(images))))
@@ -260,6 +261,16 @@ def _price_curves(
     if PartialState().is_main_process:
         found = [measure(fuse(copy.deepcopy(network).eval()), settings.imgsz)]
     return broadcast_object_list(found)[0]
+
+
+def _take_weights_of_main(network: Network) -> None:
+    """Give the network of each process the main process's weights, in place.
+
+    Each process prunes by itself, which leaves them nearly the same: the free memory decides how many images
+    are read, and processors round differently. Their zeros must be the same.
+    """
+    if PartialState().num_processes > 1:
+        network.load_state_dict(broadcast_object_list([network.state_dict()])[0])
 
 
 def _check_norms(network: Network, settings: TrainingSettings, images: int) -> None:

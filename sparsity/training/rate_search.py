@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accelerate.utils import broadcast_object_list
-
 from sparsity.training.trainer import DivergedError, Trainer
 
 RATES: Mapping[str, Sequence[float]] = {
@@ -48,8 +46,8 @@ def find_rate(make: Callable[[float], Trainer], optimizer: str) -> RateSearch:
 
     make: takes a rate, and gives a trainer of a copy of the network, whose epochs have about STEPS steps
     together.
-    Rates are tried in rising order, until a loss is twice the lowest one. With several processes, the main
-    process decides.
+    Rates are tried in rising order, until a loss is twice the lowest one. Several processes get the same
+    losses, so they end their trials together.
     """
     losses: list[float] = []
     for rate in RATES[optimizer]:
@@ -61,9 +59,7 @@ def find_rate(make: Callable[[float], Trainer], optimizer: str) -> RateSearch:
             break
     rates = RATES[optimizer][: len(losses)]
     good = [rate for loss, rate in zip(losses, rates, strict=True) if loss <= lowest * (1 + SLACK)]
-    best = [good[-1] if good else rates[0]]
-    broadcast_object_list(best)
-    return RateSearch(rates, tuple(losses), best[0])
+    return RateSearch(rates, tuple(losses), good[-1] if good else rates[0])
 
 
 def _try(trainer: Trainer) -> float:

@@ -191,13 +191,17 @@ class Trainer:
 
     @torch.no_grad()
     def measure(self, batches: int, epoch: int) -> float:
-        """Return the mean loss per image of the first batches of an epoch. Nothing is learned."""
+        """Return the mean loss per image of the first batches of an epoch. Nothing is learned.
+
+        With several processes, these are the batches of all of them, and all get the same mean.
+        """
         self._start(epoch)
         total, images = 0.0, 0
         for number, (pixels, targets, labelled) in enumerate(itertools.islice(self._loader, batches)):
             parts = self._forward(pixels, targets, labelled, number)
             total += sum(float(part) for part in parts.values())
             images += len(pixels)
+        total, images = self._over_processes(total, images)
         return total / max(1, images)
 
     @property
@@ -208,11 +212,21 @@ class Trainer:
     def _backward(self, pixels: Tensor, targets: Tensor, labelled: int, turn: int) -> dict[str, Tensor]:
         parts = self._forward(pixels, targets, labelled, turn)
         total = torch.stack(list(parts.values())).sum()
-        if not math.isfinite(float(total.detach())):
-            raise DivergedError(f"the loss is {float(total.detach())}: training diverged; {self._remedy()}")
+        # All processes end together: one that goes on would wait for the others' gradients for good.
+        (loss,) = self._over_processes(float(total.detach()))
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss}: training diverged; {self._remedy()}")
         # Gradients of several processes are averaged; the recipes' learning rates expect their sum.
         self.accelerator.backward(total * self.accelerator.num_processes)
         return parts
+
+    def _over_processes(self, *values: float) -> list[float]:
+        """Return the sums of values over the processes, the same in each."""
+        if self.accelerator.num_processes == 1:
+            return list(values)
+        # float32: not every device has float64.
+        summed = torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
+        return self.accelerator.reduce(summed, reduction="sum").tolist()
 
     def _forward(self, pixels: Tensor, targets: Tensor, labelled: int, turn: int) -> dict[str, Tensor]:
         """A batch, as collate gives it -> the parts of the loss. turn: its number, which chooses blocks."""

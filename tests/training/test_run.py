@@ -4,6 +4,7 @@ import copy
 import errno
 import itertools
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -554,18 +555,74 @@ def test_a_fused_file_cannot_be_trained_on(data, network, tmp_path):
         make_run(Material(tmp_path / "fused.pt", data=data), TrainingSettings(), VALIDATION, tmp_path)
 
 
+def launch_two(script: Path, *flags: object) -> subprocess.CompletedProcess[str]:
+    """Run a script in two processes on the CPU. (Here, accelerate launch starts one.)"""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [str(part) for part in (*launch, script, *flags, "--device", "cpu")]
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+UNEQUAL = """
+import hashlib
+import math
+import os
+import sys
+from pathlib import Path
+
+from sparsity.commands.running import run_command
+from sparsity.training import preparation, trainer
+
+OTHER = os.environ["RANK"] == "1"
+prune_by_images, losses, run = preparation.prune_by_images, trainer.Trainer._losses, preparation.Run.run
+
+
+def prune_unequally(network, *given, **named):
+    network = prune_by_images(network, *given, **named)
+    if OTHER:
+        for layer in network.parameters():
+            layer.data = layer.data.flip(0)
+    return network
+
+
+def diverge_in_one(self, *given):
+    parts = losses(self, *given)
+    if OTHER and self.settings.lr0 == 0.01:
+        parts = {name: part * math.nan for name, part in parts.items()}
+    return parts
+
+
+def tell(self, **named):
+    run(self, **named)
+    kept = b"".join(one.numpy().tobytes() for one in self.trainer.masks.keep.values())
+    Path(sys.argv[0]).with_suffix("." + os.environ["RANK"]).write_text(hashlib.sha256(kept).hexdigest())
+
+
+preparation.prune_by_images = prune_unequally
+trainer.Trainer._losses = diverge_in_one
+preparation.Run.run = tell
+run_command("finetune")
+"""
+"""finetune, where the second process prunes other weights, and its loss is nan at a rate of 0.01."""
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_network(weights, data, tmp_path):
-    root = Path(__file__).parents[2]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    script = tmp_path / "unequal.py"
+    script.write_text(UNEQUAL)
     flags = ["--weights", weights, "--data", data, "--sparsity", "0.5", "--epochs", "2", "--imgsz", "64"]
-    more = ["--batch-size", "2", "--nominal-batch", "4", "--device", "cpu", "--project", tmp_path / "r"]
-    command = [*launch, root / "finetune.py", *flags, *more, "--lr0", "0.001"]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+    more = ["--batch-size", "2", "--nominal-batch", "4", "--project", tmp_path / "r"]
+    done = launch_two(script, *flags, *more)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["train"]
+    assert done.stdout.count(", 2 processes\n") == 1
     assert done.stdout.count("epoch 2/2") == 1
+    assert done.stdout.count("Learning rate... ") == 1
+    assert "0.01: nan)" in done.stdout
     rows = pd.read_csv(tmp_path / "r" / "train" / "epochs.csv")
     assert rows.epoch.tolist() == [1, 2]
     counted = count_sparsity(load(tmp_path / "r" / "train" / "last.pt"))
     assert counted.conv_zeros == pytest.approx(0.5 * counted.conv_weights, abs=counted.conv_layers)
+    masks = {script.with_suffix(f".{rank}").read_text() for rank in "01"}
+    assert len(masks) == 1
