@@ -65,7 +65,7 @@ def run(args: Namespace, line: str) -> None:
             resuming=bool(args.resume),
             log_with=args.log_with,
             price_curves=lambda network, imgsz: layer_prices(network, imgsz=imgsz, progress=True),
-            progress=True,
+            progress=is_main,
         )
         training.command = line
         if args.resume:
