@@ -7,13 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsity.base.boxes import box_iou_xyxy
+from sparsity.base.boxes import box_iou_xyxy, paired_iou_xyxy
 from sparsity.yolo.head import orders_by_score
 
 MOST_CANDIDATES = 30_000
 BLOCK = {"cpu": 256}
 """Boxes that are compared at once: few on a CPU, where arithmetic is slow; many where kernel launches are."""
 LARGE_BLOCK = 2048
+BEST = 3
+"""The boxes for each detection among which all detections are looked for first."""
+FEW_PAIRS = 64
+"""Pairs of one class for each box, up to which comparing all of them beats comparing block by block."""
+MOST_PAIRS = 2**19
+"""Pairs that are compared at once: they take 40 MB."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,47 @@ def non_maximum_suppression(
     for index in orders_by_score(image, scores, images):
         index = index[:MOST_CANDIDATES]
         boxes, labels = boxes_xyxy[index], classes[index]
-        groups = torch.zeros_like(scores[index]) if agnostic else labels.to(scores.dtype)
-        kept = _greedy(boxes, groups, iou_thres, max_det)
+        groups = torch.zeros_like(labels) if agnostic else labels
+        kept = _kept(boxes, groups, iou_thres, max_det)
         detections.append(Detections(boxes[kept], scores[index][kept], labels[kept]))
     return detections
+
+
+def _kept(boxes_xyxy: Tensor, groups: Tensor, iou_thres: float, max_det: int) -> Tensor:
+    """Return the indices of the boxes that greedy suppression keeps. The boxes are sorted, best first."""
+    if boxes_xyxy.device.type != "cpu":
+        return _greedy(boxes_xyxy, groups.to(boxes_xyxy.dtype), iou_thres, max_det)
+    for size in sorted({min(BEST * max_det, len(groups)), len(groups)}):
+        best, own = boxes_xyxy[:size], groups[:size]
+        counts = torch.bincount(own)
+        pairs = int((counts * (counts - 1)).sum()) // 2
+        if pairs > min(FEW_PAIRS * len(own), MOST_PAIRS):
+            return _greedy(boxes_xyxy, groups.to(boxes_xyxy.dtype), iou_thres, max_det)
+        kept = _greedy_by_group(best, own, counts, iou_thres)[:max_det]
+        if len(kept) == max_det:
+            break
+    return kept
+
+
+def _greedy_by_group(boxes_xyxy: Tensor, groups: Tensor, counts: Tensor, iou_thres: float) -> Tensor:
+    """Return what greedy suppression keeps, from the pairs of boxes of one group alone.
+
+    counts: the number of boxes in each group.
+    """
+    order = torch.argsort(groups, stable=True)  # within a group, best first
+    place = torch.arange(len(order))
+    worse = counts.cumsum(0)[groups[order]] - place - 1  # how many of the group are worse than each
+    first = place.repeat_interleave(worse)
+    second = torch.arange(1, len(first) + 1) + (place - worse.cumsum(0) + worse)[first]
+    near = (paired_iou_xyxy(boxes_xyxy[order], first, second) > iou_thres).nonzero().squeeze(1)
+    better, suppressed = order[first[near]], order[second[near]]
+    alive = torch.ones(len(order), dtype=torch.bool)
+    while True:  # as in _alive
+        after = torch.ones_like(alive)
+        after[suppressed[alive[better]]] = False
+        if torch.equal(after, alive):
+            return alive.nonzero().squeeze(1)
+        alive = after
 
 
 def _greedy(boxes_xyxy: Tensor, groups: Tensor, iou_thres: float, max_det: int) -> Tensor:

@@ -143,5 +143,7 @@ def orders_by_score(image: Tensor, scores: Tensor, images: int) -> Sequence[Tens
     image: int64 [n], the image of each box. images: the number of images.
     """
     order = torch.argsort(scores, descending=True, stable=True)
+    if images == 1:
+        return [order]
     order = order[torch.argsort(image[order], stable=True)]
     return torch.split(order, torch.bincount(image, minlength=images).tolist())

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sparsity.base.boxes import box_iou_xyxy
+from sparsity.validation import nms
 from sparsity.validation.nms import MOST_CANDIDATES, best_detections, non_maximum_suppression
 
 
@@ -38,6 +39,7 @@ def one_image(boxes, scores, classes, **options):
 @pytest.mark.parametrize(
     ("count", "spread", "iou_thres", "max_det", "agnostic"),
     [
+        pytest.param(100, 60, 0.5, 300, True, id="agnostic, few"),
         pytest.param(0, 1, 0.5, 300, False, id="nothing"),
         pytest.param(1, 1, 0.5, 300, False, id="one box"),
         pytest.param(200, 60, 0.5, 300, False, id="one block"),
@@ -55,6 +57,35 @@ def test_same_as_the_textbook(count, spread, iou_thres, max_det, agnostic):
     assert torch.equal(found.boxes_xyxy, boxes[kept])
     assert torch.equal(found.scores, scores[kept])
     assert torch.equal(found.classes, classes[kept])
+
+
+@pytest.mark.parametrize(
+    ("count", "spread", "max_det", "most_pairs"),
+    [
+        pytest.param(1500, 2000, 300, 2**19, id="the best boxes are enough"),
+        pytest.param(1500, 20, 300, 2**19, id="the best boxes are not enough"),
+        pytest.param(1500, 20, 1500, 2**19, id="all at once"),
+        pytest.param(1500, 20, 300, 12_000, id="the best by pairs, all in blocks"),
+    ],
+)
+@pytest.mark.parametrize("classes", [40, 200])
+def test_many_classes_are_the_same_as_the_textbook(count, spread, max_det, most_pairs, classes, monkeypatch):
+    monkeypatch.setattr(nms, "MOST_PAIRS", most_pairs)
+    boxes, scores, labels = crowd(count, seed=count, spread=spread, classes=classes)
+    kept = textbook(boxes, scores, labels, 0.1, max_det)
+    found = one_image(boxes, scores, labels, iou_thres=0.1, max_det=max_det)
+    assert torch.equal(found.boxes_xyxy, boxes[kept])
+    assert torch.equal(found.classes, labels[kept])
+
+
+@pytest.mark.parametrize("pairs", [-1, 2**19], ids=["blocks", "pairs"])
+def test_chains_of_suppression_end_as_in_the_textbook(pairs, monkeypatch):
+    """Box i suppresses only its neighbours: every second box of a chain is kept."""
+    monkeypatch.setattr(nms, "MOST_PAIRS", pairs)
+    left = torch.arange(60) * 3.0
+    boxes = torch.stack((left, left * 0, left + 9, left * 0 + 5), 1)
+    found = one_image(boxes, torch.linspace(1, 0.1, 60), torch.zeros(60, dtype=torch.int64), iou_thres=0.4)
+    assert found.boxes_xyxy[:, 0].tolist() == [i * 3.0 for i in range(0, 60, 2)]
 
 
 def test_images_of_a_batch_do_not_see_each_other():
