@@ -49,6 +49,7 @@ from sparsity.report.sweep import write_sweep  # noqa: E402
 from sparsity.sweeping.defaults import BOOTSTRAP  # noqa: E402
 from sparsity.sweeping.settings import SweepSettings  # noqa: E402
 from sparsity.sweeping.sweep import run_sweep  # noqa: E402
+from sparsity.validation.detector import Lanes  # noqa: E402
 from sparsity.validation.evaluator import make_evaluator  # noqa: E402
 from sparsity.validation.inputs import fit, make_loader  # noqa: E402
 from sparsity.validation.nms import non_maximum_suppression  # noqa: E402
@@ -64,7 +65,7 @@ COPIES, BACKGROUND = 30, 1200
 CLASSES = 80
 NAMES = [f"class {number}" for number in range(CLASSES)]
 GIB = 2**30
-LAST = {"memory_format": torch.channels_last}
+LAST = torch.channels_last
 
 
 def make_data(source: str, count: int, folder: Path) -> Path:
@@ -210,10 +211,11 @@ def measure_parts(data: Dataset, network: Network, folder: Path) -> dict[str, fl
     loader = make_loader(data.images, network, settings)
     batches = timed("decoding", lambda: list(loader))
     evaluator, runner, limits = make_evaluator(data, network, settings), StandInRunner(0.3), settings.max_det
+    lanes = Lanes(torch.device("cpu"))
     for batch in batches:
         found = []
-        for pixels in torch.from_numpy(batch.pixels).permute(0, 3, 1, 2).split(1):
-            image = timed("pixels to float32", lambda one=pixels: one.contiguous(**LAST).float().div_(255))
+        for pixels in lanes.split(torch.from_numpy(batch.pixels)):
+            image = timed("pixels to float32", lambda one=pixels: lanes.to_floats(one, torch.float32, LAST))
             boxes = runner.candidates([image], settings.conf_thres)
             columns = boxes.image, boxes.boxes_xyxy, boxes.scores, boxes.classes
             options = {"images": 1, "iou_thres": settings.iou_thres, "max_det": limits}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +110,7 @@ class Lanes:
         self.device, self.device_name = device, device_name(device)
         threads = self._threads = torch.get_num_threads()
         self.count = min(most, threads) if device.type == "cpu" else 1
+        self._own = threading.local()
         self._pool: ThreadPoolExecutor | None = None
         if self.count > 1:
             # Each thread has its own count. New threads start with the count that was set last: see close.
@@ -122,6 +124,22 @@ class Lanes:
     def split(self, batch: Tensor) -> tuple[Tensor, ...]:
         """Return the pieces of a batch: single images on a CPU, the whole batch on a GPU."""
         return batch.split(1 if self.device.type == "cpu" else len(batch))
+
+    def to_floats(self, pixels: Tensor, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
+        """Return a piece of a batch on the device: [images, 3, height, width] in 0 to 1.
+
+        pixels: uint8 [images, height, width, 3]. On a CPU, the result holds until the lane's next call: to
+        get memory for it from the system takes longer than to fill it.
+        """
+        # From pinned memory, as a BatchLoader gives it for a GPU, no copy in between is made.
+        images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        if self.device.type != "cpu":
+            return images.to(dtype, memory_format=memory_format).div_(255)
+        wanted = images.shape, dtype, memory_format
+        if getattr(self._own, "form", None) != wanted:
+            self._own.form = wanted
+            self._own.images = torch.empty(images.shape, dtype=dtype, memory_format=memory_format)
+        return self._own.images.copy_(images).div_(255)
 
     def map(self, function: Callable[[Item], Result], pieces: Iterable[Item]) -> list[Result]:
         """Call function on every piece, without gradients, and return the results in order."""
@@ -238,9 +256,7 @@ class Detector:
     def _detect(self, pixels: Tensor) -> _Piece:
         """Detect on some images of a batch, on one lane."""
         times = [time.perf_counter()]
-        # From pinned memory, as a BatchLoader gives it for a GPU, no copy in between is made.
-        images = pixels.to(self.lanes.device, non_blocking=True).permute(0, 3, 1, 2)
-        images = images.to(self.dtype, memory_format=self.runner.memory_format).div_(255)
+        images = self.lanes.to_floats(pixels, self.dtype, self.runner.memory_format)
         self._mark(times)
         candidates = self._candidates(images)
         self._mark(times)

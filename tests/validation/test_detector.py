@@ -70,6 +70,23 @@ def test_every_phase_is_timed(network, pixels):
     assert all(ms > 0 for ms in detector.seconds.per_image_ms())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pixels_are_floats_from_0_to_1_whatever_was_in_their_memory(dtype):
+    lanes, random = Lanes(torch.device("cpu"), most=1), np.random.default_rng(0)
+    for side in (64, 64, 32, 64):
+        for form in (torch.channels_last, torch.contiguous_format):
+            pixels = torch.from_numpy(random.integers(0, 256, (1, side, 96, 3), np.uint8))
+            found = lanes.to_floats(pixels, dtype, form)
+            assert found.is_contiguous(memory_format=form)
+            assert torch.equal(found, pixels.permute(0, 3, 1, 2).to(dtype).div(255))
+            again = lanes.to_floats(255 - pixels, dtype, form)
+            assert torch.equal(again, (255 - pixels).permute(0, 3, 1, 2).to(dtype).div(255))
+            assert again.data_ptr() == found.data_ptr()
+    with ThreadPoolExecutor(1) as other:
+        elsewhere = other.submit(lanes.to_floats, pixels, dtype, form).result()
+    assert elsewhere.data_ptr() != again.data_ptr()
+
+
 def test_an_error_in_a_lane_comes_out_and_threads_end():
     def fail(_piece):
         raise RuntimeError("in a lane")
