@@ -15,6 +15,27 @@ DOCS = Path(__file__).parents[1] / "docs"
 API = (DOCS / "api.md").read_text(encoding="utf-8")
 
 
+ROOT = DOCS.parent
+PAGES = sorted(
+    page for place in (".", "docs", "benchmarks", "results") for page in (ROOT / place).glob("*.md")
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_a_page_links_to_is_there(page):
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    inside = [link for link in links if "://" not in link]
+    assert [link for link in inside if not (page.parent / link).exists()] == []
+
+
+def test_every_committed_result_that_is_named_is_there():
+    page = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    rows = page.split("| folder | made by |")[1].split("\n\n")[0].strip().splitlines()[1:]
+    names = [row.split("|")[1].strip() for row in rows]
+    assert len(names) > 5
+    assert [name for name in names if not (ROOT / "results" / name).exists()] == []
+
+
 @pytest.fixture
 def folder(few_layers, shapes, tmp_path, monkeypatch) -> Path:
     """A folder with what the examples name."""
