@@ -11,6 +11,7 @@ import io
 import json
 import sys
 import threading
+import zipfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, astuple, dataclass, fields
@@ -71,9 +72,14 @@ class Matched:
     ignored: np.ndarray
 
     def save(self, path: Path) -> None:
-        """Write the arrays to path, as a compressed .npz file that bootstrap.load reads."""
-        with path.open("wb") as file:
-            np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+        """Write the arrays to path, as a compressed .npz file that bootstrap.load reads.
+
+        NumPy's savez_compressed takes five times as long, for a file that is a tenth smaller.
+        """
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for field in fields(self):
+                with archive.open(f"{field.name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, np.asarray(getattr(self, field.name)))
 
 
 AnyResults: TypeAlias = "Results | Sequence[dict[str, Any]]"
