@@ -13,8 +13,6 @@ from sparsity.yolo.network import Network
 
 DOCS = Path(__file__).parents[1] / "docs"
 API = (DOCS / "api.md").read_text(encoding="utf-8")
-
-
 ROOT = DOCS.parent
 PAGES = sorted(
     page for place in (".", "docs", "benchmarks", "results") for page in (ROOT / place).glob("*.md")

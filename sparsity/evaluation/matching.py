@@ -151,7 +151,9 @@ def match(ours: Ranked, truth: TrueBoxes, category: int) -> Found:
         near = np.flatnonzero(ious.max(1) >= PARAMS.iouThrs.min())
         if len(near):
             pair = _Pair(true, ours.scores[start:end][near], areas[start:end][near], ious[near])
-            matched[:, :, start + near], ignored[:, :, start + near] = pair.match()
+            places = start + near
+            matched[:, :, places], by_box = pair.match()
+            ignored[:, :, places] = np.where(matched[:, :, places], by_box, ignored[:, :, places])
     return Found(matched, ignored)
 
 
@@ -174,12 +176,11 @@ class _Pair(COCOeval):
         pairs = enumerate(zip(scores.tolist(), areas.tolist(), strict=True), 1)
         found = [{"id": number, "score": score, "area": area} for number, (score, area) in pairs]
         self._gts, self._dts, self.ious = {(0, 0): true}, {(0, 0): found}, {(0, 0): ious}
-        self._areas = areas
         crowd, size = (np.array([one[name] for one in true]) for name in ("ignore", "area"))
         self._ignored = crowd.astype(bool) | _outside(size)
 
     def match(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return which detections match and which are ignored, [areas, thresholds, n] each.
+        """Return which detections match, and which match an ignored box, [areas, thresholds, n] each.
 
         pycocotools gives a detection the best true box that is free, and an ignored one only where no other
         fits. So ranges of area in which the same boxes are ignored share a matching. Ignoring all boxes gives
@@ -193,6 +194,6 @@ class _Pair(COCOeval):
                 matchings[key] = self.evaluateImg(0, 0, area, MOST)["dtMatches"].astype(np.intp)
             found.append(matchings[key])
         places = np.stack(found)
-        matched = places > 0
         of_box = np.take_along_axis(self._ignored[:, None], np.maximum(places - 1, 0), axis=2)
-        return matched, np.where(matched, of_box, _outside(self._areas)[:, None])
+        matched = places > 0
+        return matched, matched & of_box

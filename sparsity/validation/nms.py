@@ -85,13 +85,13 @@ def non_maximum_suppression(
 def _kept(boxes_xyxy: Tensor, groups: Tensor, iou_thres: float, max_det: int) -> Tensor:
     """Return the indices of the boxes that greedy suppression keeps. The boxes are sorted, best first."""
     if boxes_xyxy.device.type != "cpu":
-        return _greedy(boxes_xyxy, groups.to(boxes_xyxy.dtype), iou_thres, max_det)
+        return _greedy(boxes_xyxy, groups, iou_thres, max_det)
     for size in sorted({min(BEST * max_det, len(groups)), len(groups)}):
         best, own = boxes_xyxy[:size], groups[:size]
         counts = torch.bincount(own)
         pairs = int((counts * (counts - 1)).sum()) // 2
         if pairs > min(FEW_PAIRS * len(own), MOST_PAIRS):
-            return _greedy(boxes_xyxy, groups.to(boxes_xyxy.dtype), iou_thres, max_det)
+            return _greedy(boxes_xyxy, groups, iou_thres, max_det)
         kept = _greedy_by_group(best, own, counts, iou_thres)[:max_det]
         if len(kept) == max_det:
             break
@@ -124,6 +124,7 @@ def _greedy(boxes_xyxy: Tensor, groups: Tensor, iou_thres: float, max_det: int) 
 
     It works block by block: whether a box is kept does not depend on worse boxes.
     """
+    groups = groups.to(boxes_xyxy.dtype)
     kept = torch.zeros(0, dtype=torch.int64, device=boxes_xyxy.device)
     size = BLOCK.get(boxes_xyxy.device.type, LARGE_BLOCK)
     for start in range(0, len(boxes_xyxy), size):
