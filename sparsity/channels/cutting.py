@@ -31,7 +31,9 @@ def cut(network: Network, channels: Channels, keep: Tensor) -> Network:
     for name, identities in channels.factors.items():
         block, _, own = name.rpartition(".")
         _cut_factors(smaller.get_submodule(block), own, keep[identities])
-    return build(current_architecture(smaller), network.names, smaller.state_dict())
+    result = build(current_architecture(smaller), network.names, smaller.state_dict())
+    result.trained_with = network.trained_with
+    return result
 
 
 def _check(channels: Channels, keep: Tensor) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
 from sparsity.base.devices import device_name, select_device, select_precision
+from sparsity.formats.training_arguments import IMGSZ
 from sparsity.validation.counting import Counting
 from sparsity.validation.settings import ValidationSettings
 
@@ -32,6 +33,18 @@ def warn_of_max_det(counting: Counting, max_det: int, tell: Callable[[str], obje
         tell(
             f"WARNING: --max-det is {max_det}, but the head {counting.head} gives at most {counting.most} "
             "detections for an image"
+        )
+
+
+def warn_of_trained_size(
+    trained_with: Mapping[str, float], imgsz: int, tell: Callable[[str], object] = print
+) -> None:
+    """Print a warning where a checkpoint tells that it was trained at another size than imgsz."""
+    trained = trained_with.get(IMGSZ, imgsz)
+    if trained != imgsz:
+        tell(
+            f"WARNING: the image size is {imgsz} pixels, but the checkpoint was trained at {trained:g}; "
+            f"--imgsz {trained:g} can give other figures"
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sparsity.base.progress import say
 from sparsity.base.run_folders import run_folder
-from sparsity.commands.announcement import announce, warn_of_max_det
+from sparsity.commands.announcement import announce, warn_of_max_det, warn_of_trained_size
 from sparsity.commands.opening import ensure_teacher
 from sparsity.commands.options import read_options, read_training
 from sparsity.data.downloads import ensure_data, ensure_weights
@@ -74,7 +74,9 @@ def run(args: Namespace, line: str) -> None:
         tell(format_model(counted))
         tell(format_sparsity(counted))
         _warn_of_few_steps(training, tell)
-        warn_of_max_det(counting_of(training.trainer.network), validation.max_det, tell)
+        network = training.trainer.network
+        warn_of_max_det(counting_of(network), validation.max_det, tell)
+        warn_of_trained_size(network.trained_with, training.settings.imgsz, tell)
         tell(f"Training into {folder}; if it is stopped, --resume {folder} goes on")
         training.run(progress=True, say=tell, on_epoch=lambda: write_scales(folder, training.scales))
         if is_main:

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from sparsity.base.devices import select_device
-from sparsity.commands.announcement import warn_of_max_det
+from sparsity.commands.announcement import warn_of_max_det, warn_of_trained_size
 from sparsity.commands.options import Options, Pruning
 from sparsity.data.dataset import Dataset
 from sparsity.data.downloads import ensure_calibration, ensure_data, ensure_weights
@@ -67,6 +67,7 @@ def open_data(
     settings = fit(asked, network)
     if settings.imgsz != asked.imgsz:
         print(f"WARNING: image size {asked.imgsz} is rounded up to {settings.imgsz}")
+    warn_of_trained_size(getattr(network, "trained_with", {}), settings.imgsz)
     counting = counting_of(network)
     print(counting.describe(settings.batch_size, settings.iou_thres))
     warn_of_max_det(counting, settings.max_det)

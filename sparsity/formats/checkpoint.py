@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,13 +21,14 @@ class Checkpoint:
     """The content of a checkpoint file of a detector.
 
     weights: tensors by their published names (model.0.conv.weight, ...). Floating-point tensors are float32.
-    names: the class names in order.
+    names: the class names in order. trained_with: see Network.
     """
 
     path: Path
     architecture: Architecture
     weights: dict[str, Tensor] = field(repr=False)
     names: tuple[str, ...]
+    trained_with: Mapping[str, float] = field(default_factory=dict)
 
 
 def build_network(checkpoint: Checkpoint) -> Network:
@@ -43,6 +45,7 @@ def build_network(checkpoint: Checkpoint) -> Network:
         raise InputError(f"{checkpoint.path}: its weights do not fit its modules: {reason}") from error
     if problem := misfit(checkpoint.architecture, checkpoint.names):
         raise InputError(f"{checkpoint.path}: its modules do not fit together: {problem}")
+    network.trained_with = dict(checkpoint.trained_with)
     return drop_neutral_norms(network)
 
 

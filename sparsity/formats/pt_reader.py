@@ -10,6 +10,7 @@ from sparsity.formats.architecture import UnreadableError
 from sparsity.formats.checkpoint import Checkpoint, checked_head
 from sparsity.formats.module_tree import TreeReader, refusal
 from sparsity.formats.torch_file import StoredFile, read_file
+from sparsity.formats.training_arguments import read_arguments
 from sparsity.formats.unpickle import Record
 from sparsity.yolo.families import CLASS_NAMES, family_names
 
@@ -17,7 +18,8 @@ from sparsity.yolo.families import CLASS_NAMES, family_names
 def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     """Read a checkpoint of a published family: `ema` if that is a network, else `model`.
 
-    What training keeps beside the network is not read, whatever its classes. Weights with masks of
+    Of what training keeps beside the network, only a few numbers of its settings are read (see
+    training_arguments), whatever the classes of the rest. Weights with masks of
     torch.nn.utils.prune are multiplied with them. Raises InputError if the file is missing, damaged, not a
     detection checkpoint, or if its network has a module of any class except those of one.
     """
@@ -41,7 +43,7 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
         if mask.shape != floats[name].shape:
             raise InputError(f"{path}: {name} is of another shape than its mask")
         floats[name] = floats[name] * mask.float()
-    return Checkpoint(path, architecture, floats, names)
+    return Checkpoint(path, architecture, floats, names, _trained_with(stored, model))
 
 
 def _model_record(stored: StoredFile) -> Record:
@@ -72,6 +74,11 @@ def _model_record(stored: StoredFile) -> Record:
             f"{keys}); a bare state dict is not enough: give the checkpoint that training wrote"
         )
     return models[0]
+
+
+def _trained_with(stored: StoredFile, model: Record) -> dict[str, float]:
+    root = stored.root if isinstance(stored.root, dict) else {}
+    return read_arguments(root.get("train_args"), model.state.get("hyp"))
 
 
 def _is_record(value: object) -> bool:

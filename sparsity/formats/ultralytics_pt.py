@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sparsity.base.files import write_bytes
 from sparsity.formats.published_pt import ClassName, Parts, Publisher
 from sparsity.formats.stand_ins import StandIn, saved, stand_in
+from sparsity.formats.training_arguments import IMGSZ
 from sparsity.formats.ultralytics_yaml import describe
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.families import CLASS_NAMES
@@ -32,6 +33,8 @@ PUBLISHED: dict[str, ClassName] = {
     for kind in KINDS_OF_CLASS.get(name, (name,))
 }
 """Kind of block -> the class under which it is written: the plain class, if several are read as this kind."""
+USUAL_IMGSZ = 640
+"""Pixels; of a checkpoint that does not tell the side of its training images."""
 OLDEST = "8.0.0"
 """The oldest version of the package that has this form of file."""
 OLDEST_WITH = {"C3k2": "8.3.0", "A2C2f": "8.3.78", **dict.fromkeys(KIND_OF.values(), "8.4.0")}
@@ -51,7 +54,13 @@ def encode(network: Network) -> memoryview:
     """Return the content of the file that write makes."""
     root = {
         **{"epoch": -1, "best_fitness": None, "model": _model(network), "ema": None, "updates": None},
-        **{"optimizer": None, "scaler": None, "train_args": {}, "train_metrics": {}, "train_results": {}},
+        **{
+            "optimizer": None,
+            "scaler": None,
+            "train_args": dict(network.trained_with),
+            "train_metrics": {},
+            "train_results": {},
+        },
         **{"git": None, "date": datetime.now().isoformat(), "version": _version(network.architecture)},
     }
     return saved(root)
@@ -69,7 +78,8 @@ def _model(network: Network) -> StandIn:
     made = {**halved, "A2C2f": _a2c2f, "AAttn": _aattn, "DFL": _dfl, "AnchorFreeDetect": _detect, **heads}
     whole = Publisher(PUBLISHED, made).model(MODEL, network)
     whole.inplace, whole.task, whole.criterion = True, "detect", None
-    whole.args = {"task": "detect", "model": None, "data": None, "imgsz": 640, "single_cls": False}
+    whole.args = {"task": "detect", "model": None, "data": None, "single_cls": False, IMGSZ: USUAL_IMGSZ}
+    whole.args |= network.trained_with
     whole.yaml = describe(current_architecture(network))
     return whole
 

@@ -19,7 +19,6 @@ from accelerate.utils import broadcast_object_list
 from sparsity.base.devices import select_device, select_precision
 from sparsity.base.errors import InputError
 from sparsity.base.progress import say
-from sparsity.data.augment import NONE, Augmentation
 from sparsity.data.dataset import Dataset, DatasetImage, identify, read_images
 from sparsity.data.sources import Split, find_source
 from sparsity.data.training import TrainingImages
@@ -29,7 +28,7 @@ from sparsity.pruning.price_curves import MeasurePrices, PriceCurve, digest
 from sparsity.training.lessons import lesson_of
 from sparsity.training.pruning import method_of, prune_by_images
 from sparsity.training.rate_search import RATES, STEPS, find_rate
-from sparsity.training.recipes import complete, is_pruned
+from sparsity.training.recipes import augmentation_of, complete, describe_augmentation, is_pruned
 from sparsity.training.run import Run
 from sparsity.training.settings import TrainingSettings
 from sparsity.training.tracking import check_tracker
@@ -151,6 +150,9 @@ def make_run(
     # A start that is resumed gets its zeros only later, from the state.
     pruned = bool(asked.amount) or start is not None or is_pruned(network)
     settings = complete(asked, len(labelled) + len(unlabelled), pruned=pruned)
+    augmented = describe_augmentation(augmentation_of(settings, network.trained_with))
+    if settings.augment and augmented and progress:
+        say(augmented)
     prices = _price_curves(network, settings, price_curves)
     known_prices = None if prices is None else (lambda _network: prices)
     if settings.amount and method_of(settings).needs_calibration and not resuming:
@@ -221,8 +223,8 @@ class _TrainerMaker:
     def _make(self, network: Network, settings: TrainingSettings, images: TrainingImages) -> Trainer:
         return Trainer(network, images, settings, self.accelerator, self.teacher, self.price_curves)
 
-    @staticmethod
     def _images(
+        self,
         settings: TrainingSettings,
         labelled: tuple[DatasetImage, ...],
         unlabelled: tuple[DatasetImage, ...],
@@ -231,7 +233,7 @@ class _TrainerMaker:
             labelled,
             unlabelled=unlabelled,
             imgsz=settings.imgsz,
-            augmentation=Augmentation(mosaic=settings.mosaic) if settings.augment else NONE,
+            augmentation=augmentation_of(settings, self.network.trained_with),
             seed=settings.seed,
         )
 

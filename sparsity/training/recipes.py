@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from sparsity.base.errors import InputError
+from sparsity.data.augment import NONE, Augmentation
 from sparsity.pruning.zeros import count_sparsity
 from sparsity.training.settings import TrainingSettings
 
@@ -19,6 +21,8 @@ LEAST_SPARSITY = 0.01
 GRADUAL_RATES = {"SGD": 0.01, "AdamW": 0.001, "ScaledAdam": 0.01}
 """The rate where pruning is gradual: a trial before it says little about the network after it."""
 FEWEST_EPOCHS, MOST_EPOCHS = 2, 100
+STORED_NAMES = {"hue": "hsv_h", "saturation": "hsv_s", "value": "hsv_v", "flip": "fliplr"}
+"""Field of an Augmentation -> its name in checkpoints: those that can change the class of an object."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,25 @@ def complete(settings: TrainingSettings, images: int, *, pruned: bool) -> Traini
         warmup=warmup if settings.warmup is None else settings.warmup,
         mosaic=recipe.mosaic if settings.mosaic is None else settings.mosaic,
     )
+
+
+def augmentation_of(settings: TrainingSettings, trained_with: Mapping[str, float]) -> Augmentation:
+    """Return the augmentation of a training. Flips and colours are those of the checkpoint's own training.
+
+    A mirrored arrow or letter can be of another class, and a colour can tell two classes apart: whoever
+    trained the checkpoint knew. settings: complete. trained_with: of the network; it may tell nothing.
+    """
+    if not settings.augment:
+        return NONE
+    own = {field: trained_with[name] for field, name in STORED_NAMES.items() if name in trained_with}
+    return Augmentation(mosaic=settings.mosaic, **own)
+
+
+def describe_augmentation(augmentation: Augmentation) -> str:
+    """Return a line about flips and colours that differ from the default; "" where none does."""
+    fields = {field: (getattr(augmentation, field), getattr(Augmentation(), field)) for field in STORED_NAMES}
+    differing = [f"{name} {own:g}, not {usual:g}" for name, (own, usual) in fields.items() if own != usual]
+    return f"Augmentation... as the checkpoint was trained: {'; '.join(differing)}" if differing else ""
 
 
 def _epochs(images: int, gradual: int) -> int:

@@ -25,12 +25,14 @@ class Network(nn.Module):
     """A detector: images in, raw maps out, boxes by candidates().
 
     Parameters are named as in the published checkpoints: model.LAYER.NAME.
+    trained_with: what the checkpoint tells of its own training (see formats.training_arguments); else empty.
     """
 
     def __init__(self, architecture: Architecture, names: Sequence[str]) -> None:
         super().__init__()
         self.architecture = architecture
         self.names = tuple(names)
+        self.trained_with: Mapping[str, float] = {}
         self.model = nn.ModuleList(build_module(layer.module) for layer in architecture)
         self._last_use = _last_use(architecture)
 

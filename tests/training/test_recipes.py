@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sparsity.base.errors import InputError
+from sparsity.data.augment import NONE, Augmentation
 from sparsity.formats.loading import load
 from sparsity.formats.saving import save
 from sparsity.pruning.scaled_adam import UNIT, scaled_adam
@@ -15,7 +16,14 @@ from sparsity.training import rate_search
 from sparsity.training.optimizer import make_optimizer, set_rates
 from sparsity.training.preparation import NO_TEACHER, Material, make_run
 from sparsity.training.rate_search import RATES, find_rate
-from sparsity.training.recipes import FEWEST_EPOCHS, IMAGES_SEEN, MOST_EPOCHS, complete
+from sparsity.training.recipes import (
+    FEWEST_EPOCHS,
+    IMAGES_SEEN,
+    MOST_EPOCHS,
+    augmentation_of,
+    complete,
+    describe_augmentation,
+)
 from sparsity.training.settings import TrainingSettings
 from sparsity.training.trainer import DivergedError
 from sparsity.validation.settings import ValidationSettings
@@ -49,6 +57,28 @@ def test_what_is_given_stays():
     assert {name: getattr(settings, name) for name in given} == given
     assert settings.optimizer == "SGD", "whose rate lr0 has always been"
     assert complete(settings, 10, pruned=True) == settings
+
+
+def test_flips_and_colours_are_those_of_the_checkpoints_training():
+    settings = complete(TrainingSettings(amount=0.5), 378, pruned=True)
+    told = {"fliplr": 0.0, "hsv_h": 0.0, "hsv_s": 0.7, "scale": 0.9, "mosaic": 1.0, "imgsz": 320}
+    augmentation = augmentation_of(settings, told)
+    assert augmentation == Augmentation(mosaic=0.5, flip=0.0, hue=0.0), "the rest is ours"
+    assert "hue 0, not 0.015; flip 0, not 0.5" in describe_augmentation(augmentation)
+    usual = augmentation_of(settings, {})
+    assert (usual, describe_augmentation(usual)) == (Augmentation(mosaic=0.5), "")
+    off = complete(TrainingSettings(amount=0.5, augment=False), 378, pruned=True)
+    assert augmentation_of(off, told) == NONE
+
+
+def test_a_training_flips_as_its_checkpoint_did(weights, data, tmp_path, capsys):
+    network = load(weights, fused=False)
+    network.trained_with = {"fliplr": 0.0}
+    save(network, tmp_path / "upright.pt")
+    material = Material(weights=tmp_path / "upright.pt", data=data)
+    run = make_run(material, TrainingSettings(**SHORT, lr0=0.01), VALIDATION, tmp_path / "r", progress=True)
+    assert run.trainer.images.augmentation.flip == 0
+    assert "Augmentation... as the checkpoint was trained: flip 0, not 0.5" in capsys.readouterr().out
 
 
 def test_gradual_pruning_needs_no_trial_and_enough_epochs():
