@@ -90,6 +90,7 @@ class Run:
         self.scales: list[ScaleBin] = []
         self.before: dict[str, float] = {}
         self.command = ""
+        self._start: Network | None = None
 
     @property
     def settings(self) -> TrainingSettings:
@@ -170,16 +171,32 @@ class Run:
         if self.dataset is None or self.settings.noval or self.identity.get("cfg"):
             return
         self.before = self._validate(self.trainer.average.network)
+        if self._start_counts:
+            self._start = copy.deepcopy(self.trainer.average.network)
         say(f"before training: AP {self.before['AP']:.3f} AP50 {self.before['AP50']:.3f}")
 
     def _compare_with_before(self, say: Callable[[str], None]) -> None:
         """Print a warning where no epoch reached the AP from before the training."""
-        best = max((row.AP for row in self.rows), default=-1.0)
+        best = max((row.AP for row in self._counting), default=-1.0)
         if self.before and 0 <= best < self.before["AP"]:
             say(
                 f"WARNING: training did not help: AP was {self.before['AP']:.3f} before it, and is "
                 f"{best:.3f} in its best epoch; a smaller learning rate, or more steps, may help"
+                + (f"; {BEST} is the network from before" if self._start_counts else "")
             )
+
+    @property
+    def _start_counts(self) -> bool:
+        """Whether the network from before the training can be the best: it has its zeros already."""
+        return not self.settings.gradual and not self.settings.sparse_train
+
+    @property
+    def _counting(self) -> list[EpochRow]:
+        """The epochs of which one is the best: those that end with all zeros that were asked for.
+
+        There is always one: while a gradual schedule runs, it is the last epoch.
+        """
+        return self.rows[self.settings.gradual if self.settings.amount else 0 :] or self.rows[-1:]
 
     def _run_epoch(self, epoch: int, progress: bool) -> EpochLosses:
         try:
@@ -241,8 +258,7 @@ class Run:
         """Save the average network and the state. epochs.csv is written last."""
         network = self.trainer.average.network
         save(network, self.folder / LAST)
-        if max(row.AP for row in self.rows) == self.rows[-1].AP:
-            save(network, self.folder / BEST)
+        self._write_best(network)
         rows = [asdict(row) for row in self.rows]
         scales = [asdict(one) for one in self.scales]
         state = {
@@ -262,6 +278,17 @@ class Run:
                 write_text(self.folder / "scales.csv", pd.DataFrame(scales).to_csv(index=False))
             write_text(self.folder / EPOCHS, pd.DataFrame(rows).to_csv(index=False))
 
+    def _write_best(self, network: Network) -> None:
+        """Save the network of the last epoch as the best, if it is. After the first one, the start can be."""
+        start, self._start = self._start, None
+        others = [row.AP for row in self._counting]
+        if self.before and self._start_counts:
+            others.append(self.before["AP"])
+        if max(others) <= self.rows[-1].AP:
+            save(network, self.folder / BEST)
+        elif start is not None:
+            save(start, self.folder / BEST)
+
     def _validate(self, network: Network) -> dict[str, float]:
         """Return the metrics that val_sparse.py gives for the file: with the batch norms folded in."""
         fused = fuse(copy.deepcopy(network).cpu())
@@ -272,8 +299,8 @@ class Run:
     def _out_of_patience(self) -> bool:
         if self.dataset is None or not self.rows or self.settings.noval:
             return False
-        best = max(range(len(self.rows)), key=lambda i: (self.rows[i].AP, i))
-        return len(self.rows) - 1 - best >= self.settings.patience
+        best = max(self._counting, key=lambda row: (row.AP, row.epoch))
+        return len(self.rows) - best.epoch >= self.settings.patience
 
 
 def _measured(row: EpochRow) -> dict[str, float]:

@@ -313,9 +313,25 @@ def test_a_training_that_makes_the_network_worse_says_so(weights, data, tmp_path
     made._validate = lambda _network: {"AP": next(rows), "AP50": 0.8}
     made.run(say=said.append)
     assert "WARNING: training did not help: AP was 0.709 before it, and is 0.060" in said[-1]
+    assert said[-1].endswith("best.pt is the network from before")
+    best, start = load(tmp_path / "best.pt", fused=False), load(weights, fused=False)
+    assert all(torch.equal(best.state_dict()[k], v) for k, v in start.state_dict().items())
     again = make_run(material, settings, VALIDATION, tmp_path)
     again.resume()
     assert again.before == {"AP": 0.709, "AP50": 0.8}
+
+
+def test_the_best_network_has_all_zeros_though_earlier_ones_have_fewer(weights, data, tmp_path):
+    said: list[str] = []
+    settings = TrainingSettings(**SMALL | {"epochs": 4}, amount=0.8, gradual=2, patience=2)
+    made = make_run(Material(weights, data=data), settings, VALIDATION, tmp_path)
+    rows = iter([0.9, 0.8, 0.7, 0.3, 0.2])
+    made._validate = lambda _network: {"AP": next(rows), "AP50": 0.8}
+    made.run(say=said.append)
+    assert [row.AP for row in made.rows] == [0.8, 0.7, 0.3, 0.2], "patience begins with the last zeros"
+    assert count_sparsity(load(tmp_path / "best.pt")).conv == pytest.approx(made.rows[2].sparsity_conv)
+    assert made.rows[0].sparsity_conv < 0.75 < made.rows[2].sparsity_conv
+    assert not said[-1].endswith("from before"), "that is dense"
 
 
 def test_the_first_step_learns_and_steps_are_counted(weights, data, tmp_path, monkeypatch):
