@@ -62,15 +62,22 @@ def _cache_in_tmp(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.fixture(scope="session")
+def compiled_kernels(tmp_path_factory) -> Path:
+    """The cache folder with the sparse engine's machine code, the same for all processes of a session."""
+    folder = tmp_path_factory.getbasetemp().parent / "kernels"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _kernels_compiled_once(tmp_path_factory) -> Iterator[None]:
+def _kernels_compiled_once(compiled_kernels) -> Iterator[None]:
     """Let one of the processes compile the sparse engine's kernels, and the others read its machine code."""
     if find_spec("numba") is None:
         yield
         return
     build = import_module("sparsity.sparse_engine.build")
-    compile_or_read, folder = build._load.__wrapped__, tmp_path_factory.getbasetemp().parent / "kernels"
-    folder.mkdir(exist_ok=True)
+    compile_or_read, folder = build._load.__wrapped__, compiled_kernels
 
     @cache
     def load(arena: type) -> Callable[..., None]:

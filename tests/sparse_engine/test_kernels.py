@@ -362,9 +362,10 @@ def test_pooling_keeps_nan():
     torch.testing.assert_close(found, functional.max_pool2d(images, 5, 1, 2), equal_nan=True)
 
 
-def run_here(flag, **environment):
-    """Run this file in a separate process, and return the words that it prints."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | environment
+def run_here(flag, kernels, **environment):
+    """Run this file in a separate process, with a cache folder, and return the words that it prints."""
+    own = {"PYTHONPATH": str(Path(__file__).parents[2]), "XDG_CACHE_HOME": str(kernels)}
+    environment = os.environ | own | environment
     command = [sys.executable, __file__, flag]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
@@ -373,9 +374,9 @@ def run_here(flag, **environment):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="pages are guarded by mprotect")
-def test_nothing_is_read_or_written_outside_a_buffer():
+def test_nothing_is_read_or_written_outside_a_buffer(compiled_kernels):
     """In a separate process, because a failure ends the process."""
-    assert run_here(GUARDED) == ["begin", "end", "caught"]
+    assert run_here(GUARDED, compiled_kernels) == ["begin", "end", "caught"]
 
 
 @pytest.mark.slow
@@ -386,8 +387,8 @@ def test_nothing_is_read_or_written_outside_a_buffer():
         pytest.param({"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, "4", "False", id="portable"),
     ],
 )
-def test_other_widths_of_vectors_give_the_same(environment, lanes, fma):
-    found = run_here(CASES, **environment)
+def test_other_widths_of_vectors_give_the_same(environment, lanes, fma, compiled_kernels):
+    found = run_here(CASES, compiled_kernels, **environment)
     assert found[0] == lanes
     assert fma in (None, found[1])
 
