@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from accelerate import Accelerator
@@ -156,7 +156,7 @@ class Trainer:
         )
 
     def run_epoch(self, epoch: int, *, progress: bool = False) -> EpochLosses:
-        """Train on every image once. Returns the mean losses per image.
+        """Train on every image once. Returns the mean losses per image, of all processes.
 
         epoch: from 0. Raises DivergedError if a loss is nan or infinite. The average is then as it was after
         the last step.
@@ -176,7 +176,12 @@ class Trainer:
                     moment = epoch + (number + 1) / batches
                     self.rate = set_rates(self.optimizer.optimizer, self.settings, moment)
                     self._step(epoch)
-        return losses.mean()
+        return self._of_all(losses).mean()
+
+    def _of_all(self, losses: EpochLosses) -> EpochLosses:
+        """Return the sums over all processes."""
+        summed = EpochLosses(*self._over_processes(*asdict(losses).values()))
+        return replace(summed, images=round(summed.images), labelled=round(summed.labelled))
 
     def _start(self, epoch: int) -> None:
         """Set what depends on the epoch, and the network to training."""
