@@ -31,7 +31,7 @@ from sparsity.sweeping.level import Level
 from sparsity.sweeping.stages import FINE_TUNED
 from sparsity.validation.detector import PhaseSeconds
 from sparsity.validation.metrics import Metrics
-from sparsity.validation.nms import Detections
+from sparsity.validation.nms import KeptBoxes
 from sparsity.validation.passes import Found
 from sparsity.validation.run_files import PREDICTIONS, read_layers
 
@@ -208,7 +208,7 @@ class Store:
                 *phases, images = file["seconds"].tolist()
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
-        detections = tuple(Detections(*one) for one in zip(boxes, scores, classes, strict=True))
+        detections = tuple(KeptBoxes(*one) for one in zip(boxes, scores, classes, strict=True))
         return Found(detections, PhaseSeconds(*phases, int(images)))
 
     def has_found(self, level: Level, batch: int) -> bool:

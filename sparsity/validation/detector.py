@@ -22,7 +22,7 @@ from sparsity.engines.engine import Engine
 from sparsity.engines.pytorch import TorchEngine
 from sparsity.validation.counting import counting_of
 from sparsity.validation.inputs import Detectable
-from sparsity.validation.nms import Detections, best_detections, non_maximum_suppression
+from sparsity.validation.nms import KeptBoxes, best_detections, non_maximum_suppression
 from sparsity.validation.settings import ValidationSettings
 from sparsity.yolo.head import Candidates
 
@@ -191,7 +191,7 @@ class Detector:
         precision = str(self.engine.computes_in or self.dtype).removeprefix("torch.")
         return RanIn(engine=self.engine.name, device=self.lanes.device_name, precision=precision)
 
-    def detect(self, pixels: np.ndarray) -> list[Detections]:
+    def detect(self, pixels: np.ndarray) -> list[KeptBoxes]:
         """Return the detections of each image, in letterbox pixels.
 
         pixels: uint8 [batch, height, width, 3] RGB. Raises InputError where memory does not hold them.
@@ -274,7 +274,7 @@ class Detector:
         synchronize(self.lanes.device)
         times.append(time.perf_counter())
 
-    def _suppress(self, found: Candidates, images: int) -> list[Detections]:
+    def _suppress(self, found: Candidates, images: int) -> list[KeptBoxes]:
         if not self.nms:
             return best_detections(
                 found.image,
@@ -303,7 +303,7 @@ class _Piece:
     times: when it began, and when each phase ended.
     """
 
-    detections: list[Detections]
+    detections: list[KeptBoxes]
     times: list[float]
 
 

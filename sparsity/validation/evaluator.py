@@ -13,7 +13,7 @@ from sparsity.evaluation.average_precision import AveragePrecision, AveragePreci
 from sparsity.evaluation.results import Results
 from sparsity.validation.counting import Counting, counting_of
 from sparsity.validation.inputs import Detectable
-from sparsity.validation.nms import Detections
+from sparsity.validation.nms import KeptBoxes
 from sparsity.validation.settings import ValidationSettings
 
 
@@ -34,7 +34,7 @@ class Evaluator:
         self,
         images: Sequence[DatasetImage],
         placements: Sequence[Placement],
-        found: Sequence[Detections],
+        found: Sequence[KeptBoxes],
     ) -> None:
         """Add the detections of a batch, in letterbox pixels."""
         kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []

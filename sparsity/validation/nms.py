@@ -23,8 +23,8 @@ MOST_PAIRS = 2**19
 
 
 @dataclass(frozen=True)
-class Detections:
-    """One image's detections, best score first.
+class KeptBoxes:
+    """The boxes of one image that are its detections, best score first.
 
     boxes_xyxy: float32 [n, 4] in pixels. scores: float32 [n]. classes: int64 [n].
     """
@@ -36,20 +36,20 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def cpu(self) -> Detections:
+    def cpu(self) -> KeptBoxes:
         """Return a copy in main memory."""
-        return Detections(self.boxes_xyxy.cpu(), self.scores.cpu(), self.classes.cpu())
+        return KeptBoxes(self.boxes_xyxy.cpu(), self.scores.cpu(), self.classes.cpu())
 
 
 def best_detections(
     image: Tensor, boxes_xyxy: Tensor, scores: Tensor, classes: Tensor, *, images: int, max_det: int
-) -> list[Detections]:
+) -> list[KeptBoxes]:
     """Keep the max_det best boxes of each image, without suppression.
 
     The arguments are those of non_maximum_suppression.
     """
     orders = orders_by_score(image, scores, images)
-    return [Detections(boxes_xyxy[i], scores[i], classes[i]) for i in (one[:max_det] for one in orders)]
+    return [KeptBoxes(boxes_xyxy[i], scores[i], classes[i]) for i in (one[:max_det] for one in orders)]
 
 
 def non_maximum_suppression(
@@ -62,7 +62,7 @@ def non_maximum_suppression(
     iou_thres: float,
     max_det: int,
     agnostic: bool = False,
-) -> list[Detections]:
+) -> list[KeptBoxes]:
     """Keep the best boxes of each image, and remove boxes that overlap a better one of their class.
 
     image, boxes_xyxy, scores, classes: [n], [n, 4], [n], [n], the candidates of all images.
@@ -78,7 +78,7 @@ def non_maximum_suppression(
         boxes, labels = boxes_xyxy[index], classes[index]
         groups = torch.zeros_like(labels) if agnostic else labels
         kept = _kept(boxes, groups, iou_thres, max_det)
-        detections.append(Detections(boxes[kept], scores[index][kept], labels[kept]))
+        detections.append(KeptBoxes(boxes[kept], scores[index][kept], labels[kept]))
     return detections
 
 

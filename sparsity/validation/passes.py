@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from sparsity.data.loader import Batch
 from sparsity.validation.detector import Detector, PhaseSeconds
 from sparsity.validation.evaluator import Evaluator
-from sparsity.validation.nms import Detections
+from sparsity.validation.nms import KeptBoxes
 
 Key = TypeVar("Key")
 KeyIn = TypeVar("KeyIn", contravariant=True)
@@ -22,7 +22,7 @@ KeyIn = TypeVar("KeyIn", contravariant=True)
 class Found:
     """A network's detections in a batch, per image in letterbox pixels, and the time that they took."""
 
-    detections: tuple[Detections, ...]
+    detections: tuple[KeptBoxes, ...]
     seconds: PhaseSeconds
 
 

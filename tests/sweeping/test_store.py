@@ -13,7 +13,7 @@ from sparsity.sweeping.level import Level
 from sparsity.sweeping.store import Finished, Store
 from sparsity.validation.detector import PhaseSeconds
 from sparsity.validation.metrics import Metrics
-from sparsity.validation.nms import Detections
+from sparsity.validation.nms import KeptBoxes
 from sparsity.validation.passes import Found
 
 LEVEL, DENSE = Level(Method(), 0.3), Level(Method(), 0.0)
@@ -29,9 +29,9 @@ def store(tmp_path):
         yield store
 
 
-def detections(*counts: int) -> tuple[Detections, ...]:
+def detections(*counts: int) -> tuple[KeptBoxes, ...]:
     torch.manual_seed(0)
-    return tuple(Detections(torch.rand(n, 4), torch.rand(n), torch.randint(0, 80, (n,))) for n in counts)
+    return tuple(KeptBoxes(torch.rand(n, 4), torch.rand(n), torch.randint(0, 80, (n,))) for n in counts)
 
 
 @pytest.mark.parametrize(
