@@ -33,7 +33,7 @@ from sparsity.yolo.yolo11.architectures import c2psa, light_detect
 from sparsity.yolo.yolo12 import architectures as yolo12_architectures
 from sparsity.yolo.yolov8.architectures import Scale
 
-IMAGES = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 FAMILIES = ("yolo11n", "yolo12n", "yolo12 with factors", "yolo26n", "yolo26n one2many", "yolo26n one2one")
 
 
@@ -349,8 +349,9 @@ def test_what_is_read_counts_not_what_filters_it(of_name):
 def test_the_score_of_a_head_is_that_of_its_values(network, by):
     channels = trace_channels(network)
     scores = channel_scores(network, channels, by)
+    fused = fuse(copy.deepcopy(network))
     for name, one in attentions(network).items():
-        whole = fuse(copy.deepcopy(network)).get_submodule(name).qkv.conv.weight.abs().mean((1, 2, 3))
+        whole = fused.get_submodule(name).qkv.conv.weight.abs().mean((1, 2, 3))
         own = one.qkv.bn.weight.abs() if by == "bn" else whole
         of_values = own.view(one.num_heads, -1)[:, 2 * one.key_dim :].amax(1).float()
         found = scores[channels.layers[f"{name}.qkv.conv"].outputs].view(one.num_heads, -1)[:, 0]
