@@ -5,7 +5,8 @@
 Draws a data set of signs: arrows to the left and to the right, and letters that look alike when mirrored.
 Trains a dense detector on all training images, without flips, which would swap the arrows. Its layers before
 the head begin as those of --weights. Then the default training prunes and trains it with each number of
-images: no setting is given but the sparsity and the image size. The validation images are always the same.
+images: no setting is given but the sparsity, the image size and noval. The validation images are always
+the same.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def measure(folder: Path, args: argparse.Namespace, counts: list[int]) -> None:
     dense = train_dense(folder / "start.pt", data[max(counts)], args.epochs, folder / "dense")
     own = accuracy(load(dense), data[max(counts)])
     print(f"dense, {args.epochs} epochs: AP {own:.3f}, {time.perf_counter() - began:.0f} s", flush=True)
-    print("training images  one-shot       fine-tuned     epochs  rate   seconds")
+    print("training images  one-shot       fine-tuned     epochs   rate  seconds")
     for count in counts:
         began = time.perf_counter()
         place = folder / str(count)

@@ -39,7 +39,7 @@ def warn_of_max_det(counting: Counting, max_det: int, tell: Callable[[str], obje
 def warn_of_trained_size(
     trained_with: Mapping[str, float], imgsz: int, tell: Callable[[str], object] = print
 ) -> None:
-    """Print a warning where a checkpoint tells that it was trained at another size than imgsz."""
+    """Print a warning where a checkpoint tells that it was trained at another size than the asked imgsz."""
     trained = trained_with.get(IMGSZ, imgsz)
     if trained != imgsz:
         tell(

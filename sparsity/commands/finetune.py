@@ -76,7 +76,7 @@ def run(args: Namespace, line: str) -> None:
         _warn_of_few_steps(training, tell)
         network = training.trainer.network
         warn_of_max_det(counting_of(network), validation.max_det, tell)
-        warn_of_trained_size(network.trained_with, training.settings.imgsz, tell)
+        warn_of_trained_size(network.trained_with, settings.imgsz, tell)
         tell(f"Training into {folder}; if it is stopped, --resume {folder} goes on")
         training.run(progress=True, say=tell, on_epoch=lambda: write_scales(folder, training.scales))
         if is_main:

@@ -67,7 +67,7 @@ def open_data(
     settings = fit(asked, network)
     if settings.imgsz != asked.imgsz:
         print(f"WARNING: image size {asked.imgsz} is rounded up to {settings.imgsz}")
-    warn_of_trained_size(getattr(network, "trained_with", {}), settings.imgsz)
+    warn_of_trained_size(getattr(network, "trained_with", {}), asked.imgsz)
     counting = counting_of(network)
     print(counting.describe(settings.batch_size, settings.iou_thres))
     warn_of_max_det(counting, settings.max_det)

@@ -5,8 +5,6 @@ YOLOv5 keeps them with the model (hyp), the ultralytics package at the root of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 AUGMENTATION = ("hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr", "mosaic")
 """The strengths and probabilities of the augmentation, from 0 to 1."""
 IMGSZ = "imgsz"
@@ -24,11 +22,6 @@ def read_arguments(*stored: object) -> dict[str, float]:
     if _within(found.get(IMGSZ), 1, LARGEST_IMGSZ):
         read[IMGSZ] = int(found[IMGSZ])
     return read
-
-
-def augmentation_of(arguments: Mapping[str, float]) -> dict[str, float]:
-    """Return those of the augmentation, in a fixed order."""
-    return {name: arguments[name] for name in AUGMENTATION if name in arguments}
 
 
 def _within(value: object, least: float, most: float) -> bool:

@@ -11,7 +11,7 @@ from sparsity.base.errors import InputError
 from sparsity.base.files import write_bytes
 from sparsity.formats.published_pt import Parts, Publisher, half_strides
 from sparsity.formats.stand_ins import StandIn, saved, stand_in
-from sparsity.formats.training_arguments import augmentation_of
+from sparsity.formats.training_arguments import IMGSZ
 from sparsity.formats.yolov5_yaml import describe
 from sparsity.yolo.current import current_architecture
 from sparsity.yolo.network import Network
@@ -53,8 +53,8 @@ def _model(network: Network) -> StandIn:
     made = {"SPPF": _sppf, "TransformerBlock": _transformer_block, "Detect": _head}
     whole = Publisher(PUBLISHED, made).model(MODEL, network)
     whole.inplace, strides = True, whole.stride.float()[:, None, None]
-    if augmentation := augmentation_of(network.trained_with):
-        whole.hyp = augmentation
+    if hyp := {name: value for name, value in network.trained_with.items() if name != IMGSZ}:
+        whole.hyp = hyp
     whole.yaml = describe(current_architecture(network), whole.model[-1].anchors.float() * strides)
     return whole
 

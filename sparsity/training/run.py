@@ -192,7 +192,7 @@ class Run:
 
     @property
     def _counting(self) -> list[EpochRow]:
-        """The epochs of which one is the best: those that end with all zeros that were asked for.
+        """The epochs of which one is the best: those after a gradual schedule, which begin with all zeros.
 
         There is always one: while a gradual schedule runs, it is the last epoch.
         """
